@@ -1,0 +1,1 @@
+"""AgentNexus: an open economy for AI agents."""

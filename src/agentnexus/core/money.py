@@ -1,0 +1,176 @@
+"""Money as an integer of an asset's smallest unit, and rates to compare assets in USD.
+
+Nothing in this module is a float: a `Money` is `atomic` units of one `Asset`, mixing assets
+is an error, and decimals appear only when a person reads or types an amount.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Self
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from agentnexus.core.errors import InvalidInput
+
+CAIP19 = re.compile(r"^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One asset on one network.
+
+    Args:
+        symbol: for people, e.g. ``USDC``; two assets may share one.
+        decimals: digits after the point in a whole unit (USDC 6, sats 0, ETH 18).
+        caip19: the identity, e.g. ``eip155:8453/erc20:0x8335…`` (CAIP-19, lower-case address).
+    """
+
+    symbol: str
+    decimals: int
+    caip19: str
+
+    def __post_init__(self) -> None:
+        if not CAIP19.match(self.caip19):
+            raise InvalidInput(f"not a CAIP-19 asset id: {self.caip19!r}", field="asset")
+        if not 0 <= self.decimals <= 36:
+            raise InvalidInput(f"decimals of {self.symbol} out of range: {self.decimals}", field="decimals")
+
+    @property
+    def network(self) -> str:
+        """CAIP-2 network, e.g. ``eip155:31337``."""
+        return self.caip19.partition("/")[0]
+
+    @property
+    def reference(self) -> str:
+        """What names the asset on its network, e.g. a token's contract address."""
+        return self.caip19.rpartition(":")[2]
+
+    def zero(self) -> Money:
+        return Money(self, 0)
+
+    def parse(self, amount: str) -> Money:
+        """Money from a decimal text such as ``0.05``; more digits than the asset has is an error."""
+        try:
+            scaled = Decimal(amount).scaleb(self.decimals)
+        except InvalidOperation as error:
+            raise InvalidInput(f"not an amount of {self.symbol}: {amount!r}", field="amount") from error
+        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+            raise InvalidInput(f"{amount!r} has more digits than {self.symbol} carries", field="amount")
+        return Money(self, int(scaled))
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`atomic` smallest units of `asset`. Arithmetic only within one asset.
+
+    JSON form: ``{"asset": caip19, "symbol": "USDC", "decimals": 6, "atomic": "50000"}``; the
+    integer travels as text because RFC 8785 numbers stop at 2**53.
+    """
+
+    asset: Asset
+    atomic: int
+
+    def __post_init__(self) -> None:
+        if type(self.atomic) is not int:
+            raise TypeError(f"money is counted in integers, not {type(self.atomic).__name__}")
+
+    def _same(self, other: Money) -> int:
+        if other.asset.caip19 != self.asset.caip19:
+            raise TypeError(f"cannot mix {self.asset.caip19} with {other.asset.caip19}")
+        return other.atomic
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.asset, self.atomic + self._same(other))
+
+    def __sub__(self, other: Money) -> Money:
+        return Money(self.asset, self.atomic - self._same(other))
+
+    def __mul__(self, times: int) -> Money:
+        return Money(self.asset, self.atomic * times)
+
+    def __neg__(self) -> Money:
+        return Money(self.asset, -self.atomic)
+
+    def __lt__(self, other: Money) -> bool:
+        return self.atomic < self._same(other)
+
+    def __le__(self, other: Money) -> bool:
+        return self.atomic <= self._same(other)
+
+    def __gt__(self, other: Money) -> bool:
+        return self.atomic > self._same(other)
+
+    def __ge__(self, other: Money) -> bool:
+        return self.atomic >= self._same(other)
+
+    def __bool__(self) -> bool:
+        return self.atomic != 0
+
+    @property
+    def decimal(self) -> Decimal:
+        """Whole units as a Decimal, for showing and for rates."""
+        return Decimal(self.atomic).scaleb(-self.asset.decimals)
+
+    def __str__(self) -> str:
+        return f"{self.decimal:f} {self.asset.symbol}"
+
+    def to_json(self) -> dict[str, str | int]:
+        return {
+            "asset": self.asset.caip19,
+            "symbol": self.asset.symbol,
+            "decimals": self.asset.decimals,
+            "atomic": str(self.atomic),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read the JSON form back; raises `ValueError` (so pydantic names the field) on anything else."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("money must be an object {asset, symbol, decimals, atomic}")  # noqa: TRY004 - pydantic wants ValueError
+        try:
+            asset = Asset(str(value["symbol"]), int(value["decimals"]), str(value["asset"]))
+            atomic = value["atomic"]
+        except KeyError as error:
+            raise ValueError(f"money lacks {error}") from error
+        if not isinstance(atomic, str) or not re.fullmatch(r"-?[0-9]{1,78}", atomic):
+            raise ValueError("money.atomic must be an integer in text")
+        return cls(asset, int(atomic))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.from_json,
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.to_json),
+        )
+
+
+def total(amounts: Iterable[Money], asset: Asset) -> Money:
+    """Sum of amounts of one asset; zero of it when there are none."""
+    result = asset.zero()
+    for amount in amounts:
+        result = result + amount
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """USD per whole unit of an asset, with where and when it was read."""
+
+    asset: Asset
+    usd: Decimal
+    source: str
+    observed_at: datetime
+
+    def to_usd(self, money: Money) -> Decimal:
+        """Value in USD; the caller checks the rate's age where it matters."""
+        if money.asset.caip19 != self.asset.caip19:
+            raise TypeError(f"rate of {self.asset.caip19} used for {money.asset.caip19}")
+        return money.decimal * self.usd
