@@ -1,1 +1,2 @@
 -- down: platform
+select 1;

@@ -1,1 +1,2 @@
 -- up: platform
+select 1;

@@ -1,1 +1,2 @@
 -- down: ledger
+select 1;

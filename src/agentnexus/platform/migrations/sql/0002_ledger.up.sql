@@ -1,1 +1,2 @@
 -- up: ledger
+select 1;

@@ -1,1 +1,2 @@
 -- down: evm
+select 1;

@@ -1,1 +1,2 @@
 -- up: evm
+select 1;

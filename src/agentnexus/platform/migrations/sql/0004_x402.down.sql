@@ -1,1 +1,2 @@
 -- down: x402
+select 1;

@@ -1,1 +1,2 @@
 -- down: registry
+select 1;

@@ -1,1 +1,2 @@
 -- up: registry
+select 1;

@@ -1,1 +1,2 @@
 -- down: marketplace
+select 1;

@@ -1,1 +1,2 @@
 -- up: marketplace
+select 1;

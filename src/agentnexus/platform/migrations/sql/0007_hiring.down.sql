@@ -1,1 +1,2 @@
 -- down: hiring
+select 1;

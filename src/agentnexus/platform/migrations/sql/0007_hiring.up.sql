@@ -1,1 +1,2 @@
 -- up: hiring
+select 1;

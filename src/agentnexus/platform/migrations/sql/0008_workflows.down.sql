@@ -1,1 +1,2 @@
 -- down: workflows
+select 1;

@@ -1,1 +1,2 @@
 -- up: workflows
+select 1;

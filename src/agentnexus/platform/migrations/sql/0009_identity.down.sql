@@ -1,1 +1,2 @@
 -- down: identity
+select 1;

@@ -1,1 +1,2 @@
 -- up: identity
+select 1;

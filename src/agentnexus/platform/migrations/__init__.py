@@ -1,0 +1,1 @@
+"""Numbered schema changes, one SQL pair per room, run by Alembic."""

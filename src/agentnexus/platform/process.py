@@ -1,0 +1,57 @@
+"""Child processes that stop with their parent, free ports, and waiting until a server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+from agentnexus.core.errors import Unavailable
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(sign: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
+    """Ask Linux to signal this process when its parent ends, however it ends.
+
+    `parent` is the pid expected: when it is already gone (a race at start) the process exits at once.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(sign), 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), sign)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def wait_until_ready(
+    check: Callable[[], Awaitable[bool]], *, what: str, timeout_seconds: float, interval_seconds: float = 0.02
+) -> None:
+    """Poll `check` until it is true; raises `Unavailable` naming `what` when time is up."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while not await check():  # noqa: ASYNC110 - polls another process, no event to wait for
+                await asyncio.sleep(interval_seconds)
+    except TimeoutError as error:
+        raise Unavailable(f"{what} did not become ready in {timeout_seconds:.0f} s") from error
+
+
+async def port_open(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True

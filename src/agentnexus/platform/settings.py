@@ -1,0 +1,68 @@
+"""All settings in one place, read from the environment (``NEXUS_*``) and checked once at start."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agentnexus.core.money import Asset
+
+LOCAL_CHAIN_ID = 31337
+
+
+class Environment(StrEnum):
+    """`local` is the economy on a laptop: development keys and one implicit user are allowed only there."""
+
+    LOCAL = "local"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """Where things are and what is allowed. Every field can be set as ``NEXUS_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="NEXUS_", extra="ignore", frozen=True)
+
+    environment: Environment = Environment.LOCAL
+    home: Path = Path(".nexus")
+    database_url: str | None = Field(default=None, validation_alias=AliasChoices("NEXUS_DATABASE_URL", "DATABASE_URL"))
+    database_pool_max: int = Field(default=10, ge=1, le=200)
+    redis_url: str | None = Field(default=None, validation_alias=AliasChoices("NEXUS_REDIS_URL", "REDIS_URL"))
+
+    evm_rpc_url: str | None = None
+    evm_chain_id: int = LOCAL_CHAIN_ID
+    usdc_address: str | None = None
+    buyer_key: SecretStr | None = None
+    relayer_key: SecretStr | None = None
+    seller_key: SecretStr | None = None
+
+    facilitator_url: str | None = None
+    registry_url: str | None = None
+    api_url: str | None = None
+    agents_dir: Path = Path("agents")
+
+    llm_base_url: str | None = None
+    llm_api_key: SecretStr | None = None
+    llm_model: str = "default"
+
+    unsafe_local: bool = False
+    local_user: str | None = None
+    workflow_slots: int = Field(default=8, ge=1, le=256)
+    requests_per_minute: int = Field(default=100, ge=1)
+    max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    log_level: str = "INFO"
+
+    @cached_property
+    def evm_network(self) -> str:
+        """CAIP-2 name of the configured EVM chain."""
+        return f"eip155:{self.evm_chain_id}"
+
+    @cached_property
+    def usdc(self) -> Asset | None:
+        """USDC on the configured chain, when its address is known."""
+        if self.usdc_address is None:
+            return None
+        return Asset("USDC", 6, f"{self.evm_network}/erc20:{self.usdc_address.lower()}")

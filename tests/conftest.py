@@ -1,0 +1,74 @@
+"""Fixtures shared by all rooms: a real PostgreSQL per session, a fresh migrated database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from agentnexus.core.clock import ManualClock
+from agentnexus.platform.database import Database
+from agentnexus.platform.embedded import EmbeddedPostgres
+from agentnexus.platform.migrations.run import migrate
+
+pytest_plugins: list[str] = []
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server with a migrated database named ``template``. ``NEXUS_TEST_DATABASE_URL`` uses yours."""
+    own = os.environ.get("NEXUS_TEST_DATABASE_URL")
+    folder = Path("/tmp") / f"nexus-test-{os.getpid()}"  # short and enterable by the server's own user
+    server = None if own else EmbeddedPostgres(folder, durable=False)
+    with asyncio.Runner() as runner:
+        url = own or runner.run(server.start())  # type: ignore[union-attr]  # one of the two is set
+        runner.run(_make_template(url))
+        yield url
+        if server is not None:
+            runner.run(server.stop())
+    if not own:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _make_template(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("drop database if exists template_nexus")
+    await connection.execute("create database template_nexus")
+    await connection.close()
+    await migrate(_with_name(url, "template_nexus"))
+
+
+def _with_name(url: str, name: str) -> str:
+    return url.rsplit("/", 1)[0] + f"/{name}"
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A fresh migrated database, dropped afterwards."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f"create database {name} template template_nexus strategy file_copy")
+    yield _with_name(postgres_url, name)
+    await connection.execute(f"drop database {name} with (force)")
+    await connection.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(database_url, max_size=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 11, 20, 12, 0, tzinfo=UTC))
