@@ -17,7 +17,7 @@ VERSION_PATTERN = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$
 CAPABILITY_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$"
 ENTRY_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 MODULE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-HOST_PATTERN = r"^(?=.{1,253}(:\d+)?$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9](:\d{1,5})?$"
+HOST_PATTERN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9](:\d{1,5})?$"
 SECRET_PATTERN = r"^[A-Z][A-Z0-9_]{0,63}$"  # noqa: S105 - the shape of a secret's name
 
 
@@ -82,7 +82,7 @@ class LimitsWanted(_Part):
 class Egress(_Part):
     """Hosts (``name`` or ``name:port``, 443 if left out) that the agent may reach by TLS. Shown to buyers."""
 
-    hosts: tuple[Annotated[str, Field(pattern=HOST_PATTERN)], ...] = ()
+    hosts: tuple[Annotated[str, Field(pattern=HOST_PATTERN, max_length=253)], ...] = ()
 
 
 class ServiceLevel(_Part):
