@@ -1,2 +1,2 @@
 -- down: hiring
-select 1;
+drop schema hiring cascade;
