@@ -1,2 +1,1 @@
--- down: platform
-select 1;
+drop schema platform cascade;

@@ -1,2 +1,2 @@
 -- down: ledger
-select 1;
+drop schema ledger cascade;

@@ -1,2 +1,1 @@
--- down: x402
-select 1;
+drop schema x402 cascade;

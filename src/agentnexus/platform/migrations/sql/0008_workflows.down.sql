@@ -1,2 +1,1 @@
--- down: workflows
-select 1;
+drop schema workflow cascade;

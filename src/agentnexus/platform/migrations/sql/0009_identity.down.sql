@@ -1,2 +1,1 @@
--- down: identity
-select 1;
+drop schema identity cascade;

@@ -1,0 +1,54 @@
+"""The caller of a request: from a bearer token, a session cookie, or, on a laptop only, the one local user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from agentnexus.core.errors import NotAllowed, NotFound
+from agentnexus.identity.tokens import Tokens
+
+COOKIE = "nexus_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`role` is ``basic`` or ``operator``; an operator may see and touch what others own."""
+
+    user_id: str
+    role: str = "basic"
+
+    def require_owner(self, owner_id: str, what: str = "this") -> None:
+        """Raises `NotFound`, not 403: a stranger must not learn that it exists."""
+        if self.role != "operator" and self.user_id != owner_id:
+            raise NotFound(f"there is no {what} with that id", next_step="check the id and whose token you use")
+
+
+class Callers:
+    """Finds out who calls. `local_user` is set only in the local economy."""
+
+    def __init__(self, tokens: Tokens, *, local_user: str | None = None) -> None:
+        self._tokens = tokens
+        self._local_user = local_user
+
+    async def identify(self, connection: HTTPConnection) -> Caller:
+        """Raises `NotAllowed` (401-like) when there is neither a valid token nor a local user."""
+        scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+        token = value if scheme.lower() == "bearer" else connection.cookies.get(COOKIE, "")
+        if token:
+            caller = await self._tokens.find(token)
+            if caller is None:
+                raise NotAllowed("the access token is unknown or revoked", next_step="get a new one from the operator")
+            return Caller(*caller)
+        if self._local_user is not None:
+            return Caller(self._local_user)
+        raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>")
+
+
+async def caller(connection: HTTPConnection) -> Caller:
+    """FastAPI dependency; `app.state.callers` is set in bootstrap, `app.state.limiter` too."""
+    callers: Callers = connection.app.state.callers
+    found = await callers.identify(connection)
+    connection.app.state.limiter.take(found.user_id)
+    return found

@@ -1,0 +1,171 @@
+"""The HTTP edge all our servers share: error answers, request ids, body limits, metrics, health."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentnexus.core.clock import TimeOrderedIds
+from agentnexus.core.errors import LimitExceeded, NexusError, NotFound
+from agentnexus.platform.logs import correlation_id, log
+from agentnexus.platform.telemetry import CONTENT_TYPE, http_seconds, render_metrics
+
+REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
+Check = Callable[[], Awaitable[object]]
+
+
+def error_response(error: NexusError) -> JSONResponse:
+    """``{success: false, error: {code, message, next_step?, details?}}`` with the error's own status."""
+    headers = {}
+    if error.http_status == 429 and "retry_after_seconds" in error.details:
+        headers["Retry-After"] = str(error.details["retry_after_seconds"])
+    return JSONResponse({"success": False, "error": error.to_json()}, error.http_status, headers=headers)
+
+
+async def _on_nexus_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NexusError)
+    return error_response(error)
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "not_found" if error.status_code == 404 else "invalid_input"
+    body = {"success": False, "error": {"code": code, "message": str(error.detail)}}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _on_bug(_request: Request, error: Exception) -> Response:
+    log.error("http.unexpected_error", exc_info=error)
+    body = {
+        "success": False,
+        "error": {
+            "code": "internal",
+            "message": "something went wrong on our side",
+            "next_step": "try again; if it stays, report the request id",
+            "details": {"request_id": correlation_id.get()},
+        },
+    }
+    return JSONResponse(body, 500)
+
+
+def install_error_handlers(app: Starlette) -> None:
+    """Every error becomes the one documented shape; a bug becomes a 500 with the request id."""
+    app.add_exception_handler(NexusError, _on_nexus_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+class RequestContext:
+    """Pure ASGI: takes or makes ``X-Request-ID``, binds it to the logs, answers with it, times the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._ids = TimeOrderedIds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        identifier = given.decode() if REQUEST_ID.match(given) else self._ids.new("req")
+        token = correlation_id.set(identifier)
+        started, status = time.perf_counter(), "500"
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", identifier.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            correlation_id.reset(token)
+            if scope["type"] == "http":
+                http_seconds.labels(scope["method"], status).observe(time.perf_counter() - started)
+
+
+class BodyLimit:
+    """Pure ASGI: refuses bodies over `max_bytes`, declared or not, before anybody buffers them."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not declared.isdigit() or int(declared) > self._max_bytes:
+            await error_response(self._refusal())(scope, receive, send)
+            return
+        seen, started, exceeded = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal seen, exceeded
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._max_bytes:
+                    exceeded = True
+                    raise self._refusal()
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            if exceeded and not started:
+                return  # a framework may turn our refusal into its own vague 400: ours is sent below
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except LimitExceeded:
+            if not exceeded or started:
+                raise
+        if exceeded and not started:
+            await error_response(self._refusal())(scope, receive, send)
+
+    def _refusal(self) -> LimitExceeded:
+        return LimitExceeded(
+            f"the request is larger than {self._max_bytes // 1024} KiB",
+            next_step="send less, or split the file",
+            limit_bytes=self._max_bytes,
+        )
+
+
+async def metrics_page(_request: Request) -> Response:
+    """GET /metrics"""
+    return Response(render_metrics(), media_type=CONTENT_TYPE)
+
+
+async def run_checks(checks: Mapping[str, Check]) -> tuple[str, dict[str, object]]:
+    """(healthy | degraded | unhealthy, {name: {status, responseTime, details?}}) of the named checks."""
+    results: dict[str, object] = {}
+    failed = 0
+    for name, check in checks.items():
+        started = time.perf_counter()
+        entry: dict[str, object] = {"status": "healthy"}
+        try:
+            await check()
+        except (NexusError, OSError, TimeoutError) as error:
+            failed += 1
+            entry = {"status": "unhealthy", "details": str(error)}
+        entry["responseTime"] = round((time.perf_counter() - started) * 1000, 1)
+        results[name] = entry
+    overall = "healthy" if not failed else "unhealthy" if failed == len(checks) else "degraded"
+    return overall, results
+
+
+def not_found(what: str, identifier: str) -> NotFound:
+    """The usual 404."""
+    return NotFound(f"no {what} {identifier}", next_step=f"check the id; list what there is with `nexus {what}s`")

@@ -1,0 +1,84 @@
+"""Ed25519 keys in files that only their owner may read, and checking signatures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from agentnexus.core.errors import InvalidInput, NotAllowed
+
+PREFIX = "ed25519:"
+
+
+class Ed25519Signer:
+    """Implements `core.ports.Signer`; the key never leaves the object."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public_id = PREFIX + raw.hex()
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Ed25519Signer:
+        """From 32 bytes, for tests and derived keys."""
+        return cls(Ed25519PrivateKey.from_private_bytes(seed))
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Ed25519Signer:
+        """The key in a PEM file, made with mode 0600 when absent; refused when others could read it."""
+        if not path.exists():
+            cls._create(path)
+        if path.stat().st_mode & 0o077:
+            raise NotAllowed(f"{path} is readable by others", next_step=f"chmod 600 {path}")
+        key = load_pem_private_key(path.read_bytes(), password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InvalidInput(f"{path} holds no Ed25519 key", next_step="move it away; a new one is made at start")
+        return cls(key)
+
+    @staticmethod
+    def _create(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        fresh = path.with_suffix(f".{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # fails when another process was first: then its key is the key
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+
+    async def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+async def verify_ed25519(public_id: str, message: bytes, signature: bytes) -> bool:
+    """Whether `signature` is by ``ed25519:<hex>`` over `message`; False for anything malformed."""
+    return await asyncio.to_thread(verify_ed25519_now, public_id, message, signature)
+
+
+def verify_ed25519_now(public_id: str, message: bytes, signature: bytes) -> bool:
+    """The same without an event loop, for offline checks."""
+    if not public_id.startswith(PREFIX):
+        return False
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_id.removeprefix(PREFIX)))
+        key.verify(signature, message)
+    except (ValueError, InvalidSignature):
+        return False
+    return True

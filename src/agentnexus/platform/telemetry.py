@@ -1,0 +1,59 @@
+"""Metrics (Prometheus) and traces (OpenTelemetry API: free until an exporter is configured)."""
+
+from __future__ import annotations
+
+import os
+
+from opentelemetry import trace
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from agentnexus.core.errors import Unavailable
+
+REGISTRY = CollectorRegistry()
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+payments_total = Counter(
+    "agentnexus_payments_total", "Payments by outcome", ["rail", "currency", "status"], registry=REGISTRY
+)
+executions_total = Counter(
+    "agentnexus_agent_executions_total", "Agent runs by outcome", ["agent_id", "status"], registry=REGISTRY
+)
+execution_seconds = Histogram(
+    "agentnexus_agent_execution_duration_seconds", "Time an agent run took", ["agent_id"], registry=REGISTRY
+)
+hires_total = Counter("agentnexus_hires_total", "Hires by outcome", ["market", "status"], registry=REGISTRY)
+discovery_seconds = Histogram(
+    "agentnexus_discovery_duration_seconds", "Time a market took to answer", ["market"], registry=REGISTRY
+)
+workflows_active = Gauge("agentnexus_workflows_active", "Workflows being executed here", registry=REGISTRY)
+http_seconds = Histogram(
+    "agentnexus_http_request_duration_seconds",
+    "Time to the end of the answer",
+    ["method", "status"],
+    registry=REGISTRY,
+)
+
+tracer = trace.get_tracer("agentnexus")
+
+
+def render_metrics() -> bytes:
+    """The Prometheus text page."""
+    return generate_latest(REGISTRY)
+
+
+def configure_traces(role: str) -> None:
+    """Export traces when ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; needs the extra ``otel``."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - extra
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - extra
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - extra
+    except ImportError as error:
+        raise Unavailable(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set but the exporter is missing", next_step="install agentnexus[otel]"
+        ) from error
+    provider = TracerProvider(resource=Resource.create({"service.name": f"agentnexus-{role}"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
