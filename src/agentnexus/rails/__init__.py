@@ -1,0 +1,1 @@
+"""Payment networks, one folder each, all behind the `Rail` and `Holding` ports."""

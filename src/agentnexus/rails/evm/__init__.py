@@ -1,0 +1,1 @@
+"""Ethereum-like chains: signing, sending, settling and watching token payments over plain JSON-RPC."""
