@@ -17,7 +17,7 @@ from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
 
-pytest_plugins: list[str] = []
+pytest_plugins: list[str] = ["tests.chain_fixtures"]
 _numbers = itertools.count(1)
 
 

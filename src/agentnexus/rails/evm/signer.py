@@ -129,15 +129,20 @@ def signer_from_hex(key: str, kind: NetworkKind) -> LocalSigner:
     return LocalSigner(secret, kind)
 
 
-def signer_from_mnemonic(mnemonic: str, index: int, kind: NetworkKind) -> LocalSigner:
-    """Account `index` of a BIP-39 phrase at ``m/44'/60'/0'/0/index``."""
+def derive_key(mnemonic: str, index: int) -> bytes:
+    """Private key of account `index` of a BIP-39 phrase, at ``m/44'/60'/0'/0/index``."""
     seed = hashlib.pbkdf2_hmac("sha512", mnemonic.encode(), b"mnemonic", 2048)
     digest = hmac.digest(b"Bitcoin seed", seed, "sha512")
     hardened = 1 << 31
     key, chain_code = digest[:32], digest[32:]
     for step in (44 + hardened, 60 + hardened, hardened, 0, index):
         key, chain_code = _child(key, chain_code, step)
-    return LocalSigner(key, kind)
+    return key
+
+
+def signer_from_mnemonic(mnemonic: str, index: int, kind: NetworkKind) -> LocalSigner:
+    """Account `index` of a BIP-39 phrase, as wallets number them."""
+    return LocalSigner(derive_key(mnemonic, index), kind)
 
 
 def _child(key: bytes, chain_code: bytes, step: int) -> tuple[bytes, bytes]:

@@ -1,0 +1,41 @@
+"""Fixtures with a real chain: one anvil for the session, put back to its first state after every test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentnexus.devnet.chain import DevelopmentChain
+
+
+@pytest.fixture(scope="session")
+def session_chain_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Port of the session's anvil. Its own loop keeps it apart from the per-test loops."""
+    log = tmp_path_factory.mktemp("chain") / "anvil.log"
+    with asyncio.Runner() as runner:
+        chain = DevelopmentChain(log=log)
+        runner.run(chain.start())
+        yield chain.port
+        runner.run(chain.stop())
+        runner.run(chain.rpc.close())
+
+
+@pytest.fixture
+async def chain(session_chain_port: int) -> AsyncIterator[DevelopmentChain]:
+    """A development chain with USDC and funded accounts, as new for every test."""
+    attached = DevelopmentChain(port=session_chain_port)
+    snapshot = await attached.snapshot()
+    yield attached
+    await attached.automine(True)
+    await attached.revert(snapshot)
+    await attached.rpc.close()
+
+
+@pytest.fixture
+async def own_chain(tmp_path: Path) -> AsyncIterator[DevelopmentChain]:
+    """A chain of the test's own, with a state file, to stop, kill and restart."""
+    async with DevelopmentChain(state=tmp_path / "chain.json", log=tmp_path / "anvil.log") as chain:
+        yield chain
