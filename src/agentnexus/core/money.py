@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Self
 
 from pydantic import GetCoreSchemaHandler
@@ -18,6 +18,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from agentnexus.core.errors import InvalidInput
 
+# Python's default of 28 digits would round large token amounts.
+EXACT = Context(prec=200)
 CAIP19 = re.compile(r"^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}$")
 
 
@@ -57,10 +59,10 @@ class Asset:
     def parse(self, amount: str) -> Money:
         """Money from a decimal text such as ``0.05``; more digits than the asset has is an error."""
         try:
-            scaled = Decimal(amount).scaleb(self.decimals)
+            scaled = Decimal(amount).scaleb(self.decimals, EXACT)
         except InvalidOperation as error:
             raise InvalidInput(f"not an amount of {self.symbol}: {amount!r}", field="amount") from error
-        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        if not scaled.is_finite() or scaled != scaled.to_integral_value(context=EXACT):
             raise InvalidInput(f"{amount!r} has more digits than {self.symbol} carries", field="amount")
         return Money(self, int(scaled))
 
@@ -115,7 +117,7 @@ class Money:
     @property
     def decimal(self) -> Decimal:
         """Whole units as a Decimal, for showing and for rates."""
-        return Decimal(self.atomic).scaleb(-self.asset.decimals)
+        return Decimal(self.atomic).scaleb(-self.asset.decimals, EXACT)
 
     def __str__(self) -> str:
         return f"{self.decimal:f} {self.asset.symbol}"
@@ -134,7 +136,7 @@ class Money:
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
-            raise ValueError("money must be an object {asset, symbol, decimals, atomic}")  # noqa: TRY004 - pydantic wants ValueError
+            raise ValueError("money must be an object {asset, symbol, decimals, atomic}")
         try:
             asset = Asset(str(value["symbol"]), int(value["decimals"]), str(value["asset"]))
             atomic = value["atomic"]

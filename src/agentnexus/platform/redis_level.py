@@ -23,7 +23,7 @@ class RedisLevel:
     def connect(cls, url: str) -> RedisLevel:
         """Raises `Unavailable` when the extra is missing."""
         try:
-            from redis.asyncio import Redis  # noqa: PLC0415 - optional extra
+            from redis.asyncio import Redis
         except ImportError as error:
             raise Unavailable(
                 "REDIS_URL is set but the Redis client is missing", next_step="install agentnexus[redis]"
@@ -31,7 +31,7 @@ class RedisLevel:
         return cls(Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
 
     async def get(self, key: str) -> bytes | None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - optional extra
+        from redis.exceptions import RedisError
 
         try:
             value = await self._client.get(PREFIX + key)
@@ -41,7 +41,7 @@ class RedisLevel:
         return value if isinstance(value, bytes) else None
 
     async def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - optional extra
+        from redis.exceptions import RedisError
 
         try:
             await self._client.set(PREFIX + key, value, px=int(ttl_seconds * 1000))

@@ -46,10 +46,10 @@ def configure_traces(role: str) -> None:
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - extra
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - extra
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - extra
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise Unavailable(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set but the exporter is missing", next_step="install agentnexus[otel]"

@@ -50,7 +50,7 @@ async def migrate(url: str, revision: str = "head") -> None:
 
 
 async def _run_alembic(url: str, target: str, *, down: bool) -> None:
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - slow import, only when migrating
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), isolation_level="READ COMMITTED"
@@ -65,8 +65,8 @@ async def _run_alembic(url: str, target: str, *, down: bool) -> None:
 
 
 def _alembic(connection: Connection, target: str, down: bool) -> None:
-    from alembic import command  # noqa: PLC0415 - slow import, only when migrating
-    from alembic.config import Config  # noqa: PLC0415 - slow import, only when migrating
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(HERE))
@@ -80,7 +80,7 @@ def _alembic(connection: Connection, target: str, down: bool) -> None:
 
 def run_sql(name: str) -> None:
     """Run one file of ``sql/`` (several statements) inside the migration's transaction."""
-    from alembic import op  # noqa: PLC0415 - only inside a migration
+    from alembic import op
 
     text = (HERE / "sql" / name).read_text(encoding="utf-8")
     raw = op.get_bind().connection.dbapi_connection

@@ -1,0 +1,66 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.8
+UV := .tools/bin/uv
+BIN := .venv/bin
+CODE := src agents bench tests examples
+
+.PHONY: help setup demo test check lint types style unit bench up clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: setup ## start the economy, run the three example tasks, show results, receipts and costs
+	@$(BIN)/python -m agentnexus.devnet.demo
+
+test: setup ## run all checks and all tests
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory unit
+
+setup: .venv/.ready node_modules/.ready .nexus/.system ## install what is needed into this folder
+
+.tools/bin/uv:
+	@echo "installing uv $(UV_VERSION)"
+	@python3 -m venv .tools
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: .tools/bin/uv pyproject.toml uv.lock
+	@echo "installing the Python packages of uv.lock"
+	@$(UV) sync --quiet --frozen --all-extras --all-groups
+	@touch $@
+
+node_modules/.ready: package.json package-lock.json
+	@echo "installing the npm packages of package-lock.json (chain, compiler, test tools)"
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.nexus/.system: tools/system-packages
+	@mkdir -p .nexus
+	@tools/system-packages
+	@touch $@
+
+check: lint types style ## linters, types, import floors, style bars
+
+lint:
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/ruff format --quiet --check $(CODE)
+	@$(BIN)/lint-imports --no-cache > .nexus/imports.log || (cat .nexus/imports.log; exit 1)
+
+types:
+	@$(BIN)/mypy --no-error-summary
+
+style:
+	@$(BIN)/python tools/style.py
+
+unit:
+	@$(BIN)/pytest -q $(PYTEST)
+
+bench: setup ## measure, side by side with peers; rewrites docs/benchmarks.md
+	@$(BIN)/python -m bench.all
+
+up: setup ## start the economy on this machine until Ctrl-C
+	@$(BIN)/nexus up
+
+clean: ## remove everything that setup and runs made
+	rm -rf .venv .tools .nexus node_modules contracts/out contracts/cache

@@ -1,0 +1,98 @@
+"""Money counts in integers and never mixes assets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from agentnexus.core.errors import InvalidInput
+from agentnexus.core.money import Asset, Money, Rate, total
+
+USDC = Asset("USDC", 6, "eip155:31337/erc20:0x5fbdb2315678afecb367f032d93f642f64180aa3")
+SATS = Asset("sat", 0, "bip122:000000000019d6689c085ae165831e93/slip44:0")
+AMOUNTS = st.integers(-(10**30), 10**30)
+
+
+class Holder(BaseModel):
+    money: Money
+
+
+@given(AMOUNTS, AMOUNTS)
+def test_adding_and_taking_away_gives_the_same_money_back(a: int, b: int) -> None:
+    assert Money(USDC, a) + Money(USDC, b) - Money(USDC, b) == Money(USDC, a)
+    assert (Money(USDC, a) < Money(USDC, b)) == (a < b)
+    assert -Money(USDC, a) == Money(USDC, -a)
+
+
+@given(AMOUNTS)
+def test_json_and_text_keep_every_digit(atomic: int) -> None:
+    money = Money(USDC, atomic)
+    assert Holder.model_validate_json(Holder(money=money).model_dump_json()).money == money
+    assert USDC.parse(f"{money.decimal:f}") == money
+
+
+def test_two_assets_never_mix() -> None:
+    for operation in ("__add__", "__sub__", "__lt__", "__le__", "__gt__", "__ge__"):
+        with pytest.raises(TypeError, match="cannot mix"):
+            getattr(Money(USDC, 1), operation)(Money(SATS, 1))
+
+
+@pytest.mark.parametrize("wrong", [1.0, "1", None, True])
+def test_only_an_integer_is_money(wrong: object) -> None:
+    with pytest.raises(TypeError, match="integers"):
+        Money(USDC, wrong)  # type: ignore[arg-type]  # the point of the test
+
+
+@pytest.mark.parametrize("wrong", ["0.0000001", "NaN", "Infinity", "one", "", "1e-7"])
+def test_an_amount_that_the_asset_cannot_carry_is_refused(wrong: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        USDC.parse(wrong)
+    assert caught.value.details["field"] == "amount"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        5,
+        {},
+        {"asset": USDC.caip19, "symbol": "USDC", "decimals": 6, "atomic": 5},
+        {"asset": USDC.caip19, "symbol": "USDC", "decimals": 6, "atomic": "5.0"},
+        {"asset": USDC.caip19, "symbol": "USDC", "decimals": 6, "atomic": "9" * 80},
+        {"asset": USDC.caip19, "symbol": "USDC", "atomic": "5"},
+    ],
+)
+def test_malformed_json_money_is_a_validation_error(wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        Holder.model_validate({"money": wrong})
+
+
+@pytest.mark.parametrize("wrong", ["USDC", "eip155:1", "eip155:1/erc20:", "EIP155:1/erc20:0x1", "a:b/c:d e"])
+def test_an_asset_needs_a_caip19_id(wrong: str) -> None:
+    with pytest.raises(InvalidInput):
+        Asset("X", 6, wrong)
+
+
+def test_parts_of_the_id_and_decimals() -> None:
+    assert USDC.network == "eip155:31337"
+    assert USDC.reference == "0x5fbdb2315678afecb367f032d93f642f64180aa3"
+    assert str(USDC.parse("0.05")) == "0.050000 USDC"
+    with pytest.raises(InvalidInput):
+        Asset("X", 37, USDC.caip19)
+
+
+def test_a_rate_turns_its_own_asset_into_dollars_only() -> None:
+    rate = Rate(SATS, Decimal("0.001"), "test", datetime(2026, 1, 1, tzinfo=UTC))
+    assert rate.to_usd(Money(SATS, 1500)) == Decimal("1.5")
+    with pytest.raises(TypeError):
+        rate.to_usd(Money(USDC, 1))
+
+
+def test_a_sum_of_nothing_is_zero() -> None:
+    assert total([], USDC) == Money(USDC, 0)
+    assert total([Money(USDC, 1), Money(USDC, 2)], USDC).atomic == 3
+    assert not Money(USDC, 0)
