@@ -18,7 +18,7 @@ create table x402.reservation (
     created_at   timestamptz not null default now(),
     updated_at   timestamptz not null default now(),
     check (state not in ('paid', 'settled') or settlement is not null),
-    check (state not in ('failed', 'delivered', 'refused') or status is not null)
+    check (state <> 'failed' or status is not null)
 );
 
 create index reservation_updated_at on x402.reservation (updated_at);
