@@ -1,2 +1,1 @@
--- down: registry
-select 1;
+drop schema registry cascade;

@@ -1,0 +1,207 @@
+"""HTTP face of the registry (port-3001 API) and the Bazaar (``/discovery/...``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agentnexus.core.errors import InvalidInput, NotAllowed, SellerFailed
+from agentnexus.core.ports import Clock, Ids
+from agentnexus.markets.x402.registry.model import Change, Query, Rating, Registration, Service
+from agentnexus.markets.x402.registry.ownership import digest_of, verified_address
+from agentnexus.markets.x402.registry.store import RegistryStore
+from agentnexus.markets.x402.wire import PAYMENT_REQUIRED, read_required, to_json
+from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, metrics_page
+
+BODY_BYTES_MAX = 256 * 1024
+PaidLookup = Callable[[str, str, str, str], Awaitable[bool]]
+M = TypeVar("M", bound=BaseModel)
+
+
+class RegistryApp:
+    """The registry's use cases behind routes.
+
+    Args:
+        paid: ``await paid(network, transaction, payer, payee)``: whether that payment is on its chain.
+        probe: client that fetches a service's own 402 to check that its payee is the owner.
+    """
+
+    def __init__(
+        self, store: RegistryStore, *, clock: Clock, ids: Ids, paid: PaidLookup, probe: httpx.AsyncClient
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._paid = paid
+        self._probe = probe
+
+    async def register(self, request: Request) -> Response:
+        body = await request.body()
+        sender = await self._sender(request, body)
+        entry = _read(Registration, _json(body))
+        if entry.ownerWalletAddress.lower() != sender:
+            raise NotAllowed(
+                "ownerWalletAddress is not the address that signed", next_step="register under the signing address"
+            )
+        if any(accept.payTo.lower() != sender for accept in entry.accepts):
+            raise NotAllowed("accepts pays somebody else", next_step="every payTo must be the owner's address")
+        service = await self._store.register(self._ids.new("svc"), entry, sender, self._clock.now())
+        return JSONResponse(service.to_json() | {"success": True, "service": service.to_json()}, 201)
+
+    async def discover(self, request: Request) -> Response:
+        services, total = await self._store.search(_query(request))
+        return JSONResponse([service.to_json() for service in services], headers={"X-Total-Count": str(total)})
+
+    async def service(self, request: Request) -> Response:
+        return JSONResponse((await self._found(request)).to_json())
+
+    async def change(self, request: Request) -> Response:
+        body = await request.body()
+        sender = await self._sender(request, body)
+        service = await self._found(request)
+        _require_owner(service, sender)
+        return JSONResponse(
+            (await self._store.change(service.id, _read(Change, _json(body)), self._clock.now())).to_json()
+        )
+
+    async def verify(self, request: Request) -> Response:
+        """Ask the service itself: its 402 must pay the owner. Then it is marked verified."""
+        service = await self._found(request)
+        await self._check_endpoint(service)
+        return JSONResponse((await self._store.mark_verified(service.id)).to_json())
+
+    async def rate(self, request: Request) -> Response:
+        body = await request.body()
+        payer = await self._sender(request, body)
+        service, rating = await self._found(request), _read(Rating, _json(body))
+        if payer == service.owner:
+            raise NotAllowed("owners do not rate themselves")
+        if not await self._paid(rating.network, rating.transaction, payer, service.owner):
+            raise NotAllowed(
+                "that transaction does not pay this service from your address",
+                next_step="rate with the transaction in your receipt",
+            )
+        rated = await self._store.rate(service.id, rating, payer, self._clock.now())
+        average = rated.rating_sum / rated.rating_count
+        return JSONResponse({"success": True, "newAverageRating": round(average, 2)})
+
+    async def stats(self, request: Request) -> Response:
+        service = await self._found(request)
+        ratings = await self._store.ratings(service.id)
+        return JSONResponse(service.to_json() | {"ratings": ratings, "metrics": []})
+
+    async def metrics(self, request: Request) -> Response:
+        return JSONResponse(await self._store.ratings((await self._found(request)).id))
+
+    async def by_owner(self, request: Request) -> Response:
+        services = await self._store.by_owner(request.path_params["address"].lower())
+        return JSONResponse([service.to_json() for service in services])
+
+    async def categories(self, _request: Request) -> Response:
+        return JSONResponse(await self._store.categories())
+
+    async def resources(self, request: Request) -> Response:
+        """GET /discovery/resources and /discovery/search (x402 v2 §Bazaar)."""
+        query = _query(request)
+        services, total = await self._store.search(query)
+        return JSONResponse(
+            {
+                "x402Version": 2,
+                "items": [service.to_bazaar() for service in services],
+                "resources": [service.to_bazaar() for service in services],
+                "pagination": {"limit": query.limit, "offset": query.offset, "total": total},
+            }
+        )
+
+    async def health(self, _request: Request) -> Response:
+        await self._store.categories()
+        return JSONResponse({"status": "ok", "timestamp": self._clock.now().isoformat()})
+
+    async def _found(self, request: Request) -> Service:
+        return await self._store.get(request.path_params["id"])
+
+    async def _sender(self, request: Request, body: bytes) -> str:
+        now = self._clock.now()
+        sender = verified_address(request.method, request.url.path, body, request.headers, now)
+        seconds = int(request.headers["x-owner-time"])
+        await self._store.use_signature(
+            digest_of(request.method, request.url.path, body, seconds) + sender.encode(), now
+        )
+        return sender
+
+    async def _check_endpoint(self, service: Service) -> None:
+        try:
+            answer = await self._probe.post(service.registration.url, json={}, timeout=5)
+        except httpx.HTTPError as error:
+            raise SellerFailed(
+                f"the service does not answer: {error}", next_step="start it, then verify again"
+            ) from error
+        if answer.status_code != 402:
+            raise SellerFailed(f"the service answered {answer.status_code} instead of 402 to an unpaid call")
+        required = to_json(read_required(answer.headers.get(PAYMENT_REQUIRED), answer.content[:BODY_BYTES_MAX]))
+        accepts = required.get("accepts")
+        payees = {str(accept.get("payTo", "")).lower() for accept in accepts} if isinstance(accepts, list) else set()
+        if payees != {service.owner}:
+            raise NotAllowed("the service's own 402 does not pay the owner", next_step="register its true payee")
+
+
+def registry_app(
+    store: RegistryStore, *, clock: Clock, ids: Ids, paid: PaidLookup, probe: httpx.AsyncClient
+) -> RequestContext:
+    """The ASGI application."""
+    face = RegistryApp(store, clock=clock, ids=ids, paid=paid, probe=probe)
+    app = Starlette(
+        routes=[
+            Route("/services/register", face.register, methods=["POST"]),
+            Route("/services/discover", face.discover),
+            Route("/services/owner/{address}", face.by_owner),
+            Route("/services", face.discover),
+            Route("/services/{id}", face.service),
+            Route("/services/{id}", face.change, methods=["PATCH"]),
+            Route("/services/{id}/stats", face.stats),
+            Route("/services/{id}/metrics", face.metrics),
+            Route("/services/{id}/verify", face.verify, methods=["POST"]),
+            Route("/services/{id}/rate", face.rate, methods=["POST"]),
+            Route("/categories", face.categories),
+            Route("/discovery/resources", face.resources),
+            Route("/discovery/search", face.resources),
+            Route("/health", face.health),
+            Route("/metrics", metrics_page),
+        ]
+    )
+    install_error_handlers(app)
+    return RequestContext(BodyLimit(app, BODY_BYTES_MAX))
+
+
+def _require_owner(service: Service, sender: str) -> None:
+    if service.owner != sender:
+        raise NotAllowed("only the owner may change a service", next_step="sign with the owner's key")
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"the body is not JSON: {error}", next_step="send one JSON object") from error
+
+
+def _read(model: type[M], value: object) -> M:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [{"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+        raise InvalidInput("Validation failed", next_step="mend the named fields", fields=problems) from error
+
+
+def _query(request: Request) -> Query:
+    values: dict[str, object] = dict(request.query_params)
+    values["tags"] = [tag for text in request.query_params.getlist("tags") for tag in text.split(",") if tag]
+    return _read(Query, values)
