@@ -1,0 +1,111 @@
+"""Group commit: operations of concurrent callers wait together and go to the database as one batch.
+
+Each caller is answered after the COMMIT that made its operation durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from agentnexus.core.errors import NexusError, Unavailable
+from agentnexus.ledger.model import Answer, Operation
+from agentnexus.ledger.store import Store
+
+BATCH_MAX = 500
+ATTEMPTS_MAX = 8
+FIRST_PAUSE_SECONDS = 0.01
+
+# Lost races with another process: the same batch decides anew on what is there now.
+RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
+# The connection went away. Even if the COMMIT got through, asking again is safe: every operation is idempotent by key.
+OUTAGES = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    operation: Operation
+    answer: asyncio.Future[Answer]
+
+
+class Flusher:
+    """Collects operations and flushes them one batch at a time. Use it inside one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, operation: Operation) -> Answer:
+        """Do it and return after it is durable.
+
+        Raises what the rules raise, or `Unavailable` when the database stays away; then the outcome is not known and
+        the same call may be repeated. A cancelled caller's operation may still happen, too: repeat or void by its key.
+        """
+        if self._closed:
+            raise Unavailable("the ledger is closing", next_step="repeat the call with the same key after the restart")
+        waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(), name="ledger-flusher")
+        return await waiting.answer
+
+    async def close(self) -> None:
+        """Refuse new operations and wait until those already here are answered."""
+        self._closed = True
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+                await self._flush([waiting for waiting in batch if not waiting.answer.done()])
+        finally:
+            self._task = None
+
+    async def _flush(self, batch: Sequence[_Waiting]) -> None:
+        """Answer every caller of the batch, whatever happens."""
+        if not batch:
+            return
+        try:
+            answers = await self._run([waiting.operation for waiting in batch])
+        except (asyncpg.PostgresError, NexusError, ValueError) as error:
+            if len(batch) > 1:  # one operation that the database refuses must not fail its neighbours
+                for waiting in batch:
+                    await self._flush([waiting])
+                return
+            answers = [error]
+        except BaseException:
+            for waiting in batch:
+                waiting.answer.cancel()
+            raise
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
+
+    async def _run(self, operations: Sequence[Operation]) -> Sequence[Answer | Exception]:
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                return await self._store.run(operations)
+            except RACES:
+                await asyncio.sleep(0)
+            except OUTAGES:
+                await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+        return [_gone() for _ in operations]
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "the ledger's database does not answer",
+        next_step="repeat the call with the same key: it is done at most once",
+    )
