@@ -1,0 +1,1 @@
+"""Runs marketplace agents in isolation: one interface (`port`), several backends (`local`, `unsafe`)."""

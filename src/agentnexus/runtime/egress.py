@@ -1,0 +1,211 @@
+"""The only way from an agent to the world: a CONNECT proxy that knows the run's hosts and checks every address.
+
+Only CONNECT is spoken, so that what an agent exchanges with a host is TLS from end to end. The listening socket
+belongs to one run: there is no header to forge. Names are resolved here, once, and the checked address is dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from agentnexus.runtime.text import clean
+
+DEFAULT_PORT = 443
+HEADER_BYTES = 8 * 1024
+HEADER_SECONDS = 5.0
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 120.0
+MAX_CONNECTIONS = 32
+_CHUNK_BYTES = 64 * 1024
+_TARGET = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)\.?:(?P<port>\d{1,5})")
+_CARRIERS = tuple(
+    # Networks that Python calls global although they carry an IPv4 address of anybody's choice inside.
+    ipaddress.ip_network(network)
+    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96", "::/96")
+)
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
+"""Host and port to address texts. Raises `OSError` when the name is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRecord:
+    """One connection, for the audit trail and the network meter. `reason` is empty when allowed."""
+
+    host: str
+    port: int
+    verdict: Literal["allowed", "denied", "failed"]
+    reason: str = ""
+    address: str = ""
+    bytes_up: int = 0
+    bytes_down: int = 0
+    duration_ms: int = 0
+
+
+class _Denied(Exception):
+    def __init__(self, status: str, reason: str, host: str = "", port: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.record = EgressRecord(clean(host)[:253], port, "denied", reason)
+
+
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """What the host's resolver says."""
+    loop = asyncio.get_running_loop()
+    rows = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(row[4][0]) for row in rows]
+
+
+def is_public(text: str) -> bool:
+    """Whether this address is on the open internet, and not a private one wrapped in a public prefix."""
+    address: Address = ipaddress.ip_address(text.partition("%")[0])
+    if address.is_multicast or not address.is_global:
+        return False
+    return not any(address in network for network in _CARRIERS if network.version == address.version)
+
+
+class EgressProxy:
+    """Serves one run: ``await EgressProxy(hosts)(listening_socket)`` until cancelled.
+
+    Args:
+        hosts: ``name`` (port 443) or ``name:port``; compared exactly, without case and final dot.
+        audit: told of each connection when it is over, denied ones too.
+        resolve: the name service.
+        allow_loopback: for tests only; lets allowed names lead to this machine.
+        header_seconds: a client that has not sent its whole request by then is dropped.
+    """
+
+    def __init__(
+        self,
+        hosts: Iterable[str],
+        *,
+        audit: Callable[[EgressRecord], None] | None = None,
+        resolve: Resolve = resolve_by_system,
+        allow_loopback: bool = False,
+        header_seconds: float = HEADER_SECONDS,
+    ) -> None:
+        self._allowed = {_host_and_port(host) for host in hosts}
+        self._audit = audit
+        self._resolve = resolve
+        self._allow_loopback = allow_loopback
+        self._header_seconds = header_seconds
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, listener: socket.socket) -> None:
+        server = await asyncio.start_server(self._accept, sock=listener, limit=HEADER_BYTES)
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._open) >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        self._open.add(task)
+        started = time.monotonic()
+        try:
+            record = await self._serve(reader, writer)
+        except _Denied as denied:
+            record = denied.record
+            await _answer(writer, denied.status, denied.record.reason)
+        except (OSError, TimeoutError) as error:
+            record = EgressRecord("", 0, "failed", clean(str(error) or type(error).__name__))
+        finally:
+            self._open.discard(task)
+            writer.close()
+        if self._audit is not None:
+            self._audit(replace(record, duration_ms=int((time.monotonic() - started) * 1000)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> EgressRecord:
+        host, port = self._check(await self._header(reader))
+        address = await self._address(host, port)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                far_reader, far_writer = await asyncio.open_connection(address, port)
+        except (OSError, TimeoutError) as error:
+            await _answer(writer, "502 Bad Gateway", f"{host} does not answer")
+            return EgressRecord(host, port, "failed", clean(str(error) or "timeout"), address)
+        try:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            up, down = await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+        finally:
+            far_writer.close()
+        return EgressRecord(host, port, "allowed", "", address, up, down)
+
+    async def _header(self, reader: asyncio.StreamReader) -> str:
+        try:
+            async with asyncio.timeout(self._header_seconds):
+                header = await reader.readuntil(b"\r\n\r\n")
+        except TimeoutError:
+            raise _Denied("408 Request Timeout", "the request did not arrive in time") from None
+        except asyncio.LimitOverrunError:
+            raise _Denied("431 Request Header Fields Too Large", f"more than {HEADER_BYTES} bytes of header") from None
+        except asyncio.IncompleteReadError:
+            raise _Denied("400 Bad Request", "the request was cut off") from None
+        return header.partition(b"\r\n")[0].decode("latin-1")
+
+    def _check(self, line: str) -> tuple[str, int]:
+        method, _, rest = line.partition(" ")
+        target, _, version = rest.partition(" ")
+        if method != "CONNECT":
+            raise _Denied("405 Method Not Allowed", "only CONNECT is served: use https", target)
+        match = _TARGET.fullmatch(target)
+        if match is None or not version.startswith("HTTP/1."):
+            raise _Denied("400 Bad Request", "not of the form host:port", target)
+        host, port = match["host"].lower(), int(match["port"])
+        if (host, port) not in self._allowed:
+            raise _Denied("403 Forbidden", "not among the agent's hosts", host, port)
+        return host, port
+
+    async def _address(self, host: str, port: int) -> str:
+        try:
+            found = await self._resolve(host, port)
+        except OSError:
+            raise _Denied("502 Bad Gateway", "the name is not known", host, port) from None
+        for address in found:
+            if is_public(address) or (self._allow_loopback and ipaddress.ip_address(address).is_loopback):
+                return address
+        raise _Denied("403 Forbidden", "the name leads to no public address", host, port)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.partition(":")
+    return host.lower().removesuffix("."), int(port or DEFAULT_PORT)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    """Until one side ends or nothing moves for long; passes the end on. Returns the bytes."""
+    total = 0
+    with contextlib.suppress(OSError, TimeoutError):
+        while True:
+            async with asyncio.timeout(IDLE_SECONDS):
+                chunk = await reader.read(_CHUNK_BYTES)
+            if not chunk:
+                break
+            writer.write(chunk)
+            total += len(chunk)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    return total
+
+
+async def _answer(writer: asyncio.StreamWriter, status: str, reason: str) -> None:
+    body = f"egress: {reason}\n".encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with contextlib.suppress(OSError):
+        writer.write(head.encode() + body)
+        await writer.drain()
