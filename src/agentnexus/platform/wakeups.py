@@ -52,6 +52,10 @@ class Wakeups:
         self._pending.add(topic)
         self._kick.set()
 
+    def watch(self, topic: str) -> asyncio.Event:
+        """Set at the next `notify(topic)`, counted from now: take it before reading, so that no change is missed."""
+        return self._waiting.setdefault(topic, asyncio.Event())
+
     async def wait(self, topic: str, timeout_seconds: float) -> bool:
         """True when woken, False when time is up. Check your condition again either way."""
         event = self._waiting.setdefault(topic, asyncio.Event())

@@ -1,0 +1,1 @@
+"""The engine's journal on PostgreSQL: any number of workers on one database."""

@@ -1,0 +1,90 @@
+"""One acceptance suite, two backends: every test that takes `bench` runs on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from agentnexus.core.clock import ManualClock, SeededEntropy
+from agentnexus.platform.database import Database
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.engine.durable import DurableEngine
+from agentnexus.workflows.engine.journal import Journal
+from agentnexus.workflows.engine.memory import MemoryJournal
+from agentnexus.workflows.engine.port import NewRun, RunRecord, RunState
+from agentnexus.workflows.engine.postgres.journal import PostgresJournal
+from agentnexus.workflows.engine.worker import Worker, WorkerSettings
+
+QUICK = WorkerSettings(suspend_after_seconds=0.05, look_seconds=0.02, renew_seconds=0.05)
+
+
+@dataclass
+class Bench:
+    """Engines over one journal, with a clock moved by hand."""
+
+    journal: Journal
+    clock: ManualClock
+    settings: WorkerSettings = QUICK
+
+    def engine(self) -> DurableEngine:
+        return DurableEngine(self.journal, settings=self.settings, entropy=SeededEntropy(1))
+
+    @asynccontextmanager
+    async def working(self, engine: DurableEngine) -> AsyncIterator[Worker]:
+        worker = engine.worker()
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def move(self, seconds: float, *workers: Worker) -> None:
+        """Move time; every worker looks at its waits again."""
+        self.clock.advance(seconds)
+        for worker in workers:
+            worker.poke()
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], what: str = "the condition") -> None:
+    """Wait for a condition to hold; fails with its name after 20 s."""
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                answer = condition()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        pytest.fail(f"never came: {what}")
+
+
+async def state_is(engine: DurableEngine, run_id: str, state: RunState) -> None:
+    async def holds() -> bool:
+        return (await engine.get(run_id)).state is state
+
+    await until(holds, f"{run_id} {state}")
+
+
+async def run_to_end(bench: Bench, engine: DurableEngine, run: NewRun) -> RunRecord:
+    await engine.start(run)
+    async with bench.working(engine), asyncio.timeout(20):
+        return await engine.result(run.id)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def bench(request: pytest.FixtureRequest, clock: ManualClock, database_url: str) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            yield Bench(MemoryJournal(clock), clock)
+            return
+        database = await Database.open(database_url, max_size=10)
+        stack.push_async_callback(database.close)
+        wakeups = await stack.enter_async_context(Wakeups(database))
+        yield Bench(PostgresJournal(database, wakeups, clock), clock)
