@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     usdc_address: str | None = None
     buyer_key: SecretStr | None = None
     relayer_key: SecretStr | None = None
-    seller_key: SecretStr | None = None
+    seller_keys: SecretStr | None = None  # one per built-in agent, comma-separated; the last serves the rest
 
     facilitator_url: str | None = None
     registry_url: str | None = None

@@ -1,2 +1,2 @@
--- down: evm
-select 1;
+-- Down: evm.
+drop schema evm cascade;

@@ -49,19 +49,26 @@ create table hiring.hold (
     binding text not null,
     rail text not null,
     request text not null,
+    budget_id text,
     payer_account text not null,
     payee_account text not null,
+    seller text not null default '',
+    capability text not null default '',
+    reservation text not null unique,
+    payment_id text,
     payment text,
     state text not null check (
         state in ('reserved', 'sent', 'held', 'confirmed', 'released', 'refunded', 'failed', 'unknown')),
     reason text not null default '',
     opened_at timestamptz not null default now(),
     deadline timestamptz not null,
+    looked_at timestamptz,
     finished_at timestamptz,
     unique (job_key, binding),
     check ((state in ('confirmed', 'released', 'refunded', 'failed')) = (finished_at is not null)),
-    check (state in ('reserved', 'sent', 'failed', 'refunded') or payment is not null)
+    check (state in ('reserved', 'sent', 'failed', 'refunded', 'unknown') or payment is not null)
 );
+create index hold_by_payment on hiring.hold (payment_id);
 create index hold_by_hire on hiring.hold (hire_key);
 create index hold_open on hiring.hold (deadline) where finished_at is null;
 

@@ -1,0 +1,80 @@
+"""The command tree, lazily loaded, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import click
+
+from agentnexus.core.errors import ErrorCode, NexusError
+
+COMMANDS = {
+    "up": ("agentnexus.cli.up", "start the economy on this machine"),
+    "task": ("agentnexus.cli.task", "plan, price and run a task in plain words"),
+    "offers": ("agentnexus.cli.hire", "compare the offers of all markets for a need"),
+    "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
+    "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),
+    "budget": ("agentnexus.cli.budget", "show and set spending limits"),
+    "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
+    "ledger": ("agentnexus.cli.ledger", "check and export the books"),
+    "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody"),
+    "doctor": ("agentnexus.cli.doctor", "say what is missing here and how to get it"),
+    "db": ("agentnexus.cli.roles", "bring the database to the newest schema"),
+    "serve": ("agentnexus.cli.roles", "role: API, pages and the seller's side"),
+    "worker": ("agentnexus.cli.roles", "role: runs workflows"),
+    "facilitator": ("agentnexus.cli.roles", "role: x402 verify and settle"),
+    "registry": ("agentnexus.cli.roles", "role: x402 registry and Bazaar"),
+}
+EXIT_FAILED, EXIT_USAGE, EXIT_OVER_BUDGET = 1, 2, 3
+
+
+class LazyGroup(click.Group):
+    """Knows names and one-line helps; imports a command's module when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def main(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # click's is overloaded
+        """Run and turn every expected failure into a message, advice and exit code."""
+        try:
+            result = super().main(*args, **kwargs)  # type: ignore[call-overload]  # same reason
+        except NexusError as error:
+            report(error)
+            over = error.code in (ErrorCode.BUDGET_EXCEEDED, ErrorCode.INSUFFICIENT_FUNDS)
+            return EXIT_OVER_BUDGET if over else EXIT_FAILED
+        except click.exceptions.Abort:
+            click.echo("stopped", err=True)
+            return EXIT_FAILED
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        return result if isinstance(result, int) else 0
+
+
+def report(error: NexusError) -> None:
+    """Show an error for a person on standard error, or as JSON on standard output when ``--json`` was asked for."""
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"success": False, "error": error.to_json()}))
+        return
+    click.secho(f"error: {error.message}", fg="red", err=True)
+    if error.next_step:
+        click.echo(f"  what to do: {error.next_step}", err=True)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="agentnexus")
+def nexus() -> None:
+    """AgentNexus: hire work on an open economy of agents, inside limits, with receipts."""

@@ -1,0 +1,91 @@
+"""Find the running economy and talk to its API."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import httpx
+import psutil
+
+from agentnexus.core.errors import NexusError, Unavailable
+
+DESCRIPTION = "devnet.json"
+REQUEST_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Where a node is and who we are to it."""
+
+    api_url: str
+    token: str
+    user: str
+    facts: dict[str, object]
+
+
+class RemoteError(NexusError):
+    """An error that the node answered, with the node's own code, status and advice."""
+
+    def __init__(self, status: int, body: dict[str, object]) -> None:
+        details = body.get("details")
+        super().__init__(
+            str(body.get("message", f"the node answered {status}")),
+            next_step=str(body.get("next_step", "")),
+            **(cast("dict[str, object]", details) if isinstance(details, dict) else {}),
+        )
+        self.remote_code = str(body.get("code", "internal"))
+
+    @property
+    def code(self) -> str:  # type: ignore[override]  # a class constant in our own errors, the node's word here
+        return self.remote_code
+
+
+def find_node() -> Node:
+    """From ``NEXUS_API_URL`` and ``NEXUS_TOKEN``, or from ``<home>/devnet.json``; raises `Unavailable` with advice."""
+    url = os.environ.get("NEXUS_API_URL")
+    if url:
+        return Node(url, os.environ.get("NEXUS_TOKEN", ""), os.environ.get("NEXUS_USER", "local"), {})
+    path = Path(os.environ.get("NEXUS_HOME", ".nexus")) / DESCRIPTION
+    advice = "start it with `nexus up` in another terminal, or set NEXUS_API_URL and NEXUS_TOKEN"
+    if not path.exists():
+        raise Unavailable("no economy is running here", next_step=advice)
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not psutil.pid_exists(int(facts["pid"])):
+        raise Unavailable("the economy that ran here has stopped", next_step=advice)
+    return Node(str(facts["api_url"]), str(facts["token"]), str(facts["user"]), facts)
+
+
+@asynccontextmanager
+async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    """A client for the node's API that turns its error answers into `RemoteError`."""
+
+    async def check(answer: httpx.Response) -> None:
+        if answer.status_code < 400:
+            return
+        await answer.aread()
+        try:
+            body = answer.json()
+        except ValueError:
+            body = {}
+        error = body.get("error") if isinstance(body, dict) else None
+        raise RemoteError(answer.status_code, error if isinstance(error, dict) else {"message": answer.text[:300]})
+
+    try:
+        async with httpx.AsyncClient(
+            base_url=node.api_url,
+            headers={"Authorization": f"Bearer {node.token}"} if node.token else {},
+            timeout=REQUEST_SECONDS,
+            event_hooks={"response": [check]},
+        ) as client:
+            yield client
+    except httpx.TransportError as error:
+        raise Unavailable(
+            f"the node at {node.api_url} does not answer: {error or type(error).__name__}",
+            next_step="see whether `nexus up` still runs",
+        ) from error

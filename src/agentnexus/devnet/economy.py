@@ -1,0 +1,266 @@
+"""The whole economy on one machine: database, chain, facilitator, registry, seller and API, workers.
+
+Everything listens on loopback, ends with this process, and keeps its state under one folder, so that the books and
+the chain go on together after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from agentnexus.core.clock import SystemEntropy
+from agentnexus.core.errors import Conflict
+from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.devnet.supervisor import Child
+from agentnexus.identity.tokens import Tokens
+from agentnexus.platform.database import Database
+from agentnexus.platform.embedded import EmbeddedPostgres
+from agentnexus.platform.migrations.run import migrate
+from agentnexus.platform.process import free_port, port_open, wait_until_ready
+
+LOCAL_USER = "local"
+READY_SECONDS = 60.0
+DEFAULT_PORTS = {"chain": 8545, "registry": 3001, "facilitator": 4020, "api": 5000}
+SELLERS = ("seller-1", "seller-2", "seller-3", "seller-4")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to start it. `fixed_ports` takes the well-known ports where they are free."""
+
+    home: Path = Path(".nexus")
+    database_url: str | None = None
+    workers: int = 1
+    fixed_ports: bool = True
+    unsafe_local: bool = False
+    agents_dir: Path = Path("agents")
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of the status table."""
+
+    name: str
+    where: str
+    state: str
+    restarts: int = 0
+    pid: int | None = None
+
+
+class Economy:
+    """A running economy; made by `run_economy`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.home = plan.home.absolute()
+        self.children: list[Child] = []
+        self.urls: dict[str, str] = {}
+        self.token = ""
+        self.database_url = plan.database_url or ""
+        self._postgres: EmbeddedPostgres | None = None
+        self._chain: DevelopmentChain | None = None
+
+    @property
+    def chain(self) -> DevelopmentChain:
+        assert self._chain is not None, "not started"
+        return self._chain
+
+    async def start(self) -> None:
+        """Start everything, in the order things need each other; raises `Unavailable` naming what did not come up."""
+        ports = {name: await self._port(name) for name in DEFAULT_PORTS}
+        self._chain = DevelopmentChain(
+            port=ports["chain"], state=self.home / "chain.json", log=self.home / "logs" / "chain.log"
+        )
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._start_database())
+            group.create_task(self._chain.start())
+        self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("registry", "facilitator", "api")}
+        self.token = await self._local_token()
+        environment = self._environment()
+        for name, arguments in self._programs(ports):
+            self.children.append(
+                Child(
+                    name,
+                    [sys.executable, "-m", "agentnexus.cli", *arguments],
+                    environment,
+                    self.home / "logs" / f"{name}.log",
+                )
+            )
+        async with asyncio.TaskGroup() as group:
+            for child in self.children:
+                group.create_task(child.start())
+        async with asyncio.TaskGroup() as group, httpx.AsyncClient() as client:
+            for name, url in self.urls.items():
+                group.create_task(self._until_healthy(client, name, url))
+            await self._until_sold(client)
+
+    async def stop(self) -> None:
+        """End everything: first who works, then what they stand on."""
+        async with asyncio.TaskGroup() as group:
+            for child in self.children:
+                group.create_task(child.stop())
+        if self._chain is not None:
+            await self._chain.stop()
+            await self._chain.rpc.close()
+        if self._postgres is not None:
+            await self._postgres.stop()
+
+    def describe(self) -> dict[str, object]:
+        """What programs need to use this economy; written to ``devnet.json``."""
+        chain = self.chain.describe()
+        return {
+            "evm": {
+                "rpc_url": chain["rpc_url"],
+                "chain_id": chain["chain_id"],
+                "contracts": {"usdc": chain["usdc"]},
+                "usdc": chain["usdc"],
+            },
+            "registry_url": self.urls["registry"],
+            "facilitator_url": self.urls["facilitator"],
+            "api_url": self.urls["api"],
+            "web_url": self.urls["api"],
+            "database_url": self.database_url,
+            "accounts": chain["accounts"],
+            "user": LOCAL_USER,
+            "token": self.token,
+            "home": str(self.home),
+            "pid": os.getpid(),
+            "processes": {child.name: child.pid for child in self.children},
+        }
+
+    def status(self) -> list[Part]:
+        """Every part with where it is and how it does."""
+        parts = [
+            Part("database", self.database_url.partition("@")[2] or self.database_url, "running"),
+            Part("chain", self.chain.rpc_url, "running" if self.chain.pid else "stopped", pid=self.chain.pid),
+        ]
+        for child in self.children:
+            state = "failing" if child.failure else "running" if child.pid else "restarting"
+            parts.append(Part(child.name, self.urls.get(child.name, ""), state, child.restarts, child.pid))
+        return parts
+
+    async def _port(self, name: str) -> int:
+        wanted = DEFAULT_PORTS[name]
+        if self.plan.fixed_ports and not await port_open("127.0.0.1", wanted):
+            return wanted
+        return free_port()
+
+    async def _start_database(self) -> None:
+        if not self.database_url:
+            self._postgres = EmbeddedPostgres(self.home / "postgres")
+            self.database_url = await self._postgres.start()
+        await migrate(self.database_url)
+
+    async def _local_token(self) -> str:
+        """The local user's token, kept in a file that only its owner can read."""
+        path = self.home / "token"
+        if path.exists():
+            return path.read_text(encoding="utf-8").strip()
+        database = await Database.open(self.database_url, max_size=1)
+        try:
+            token = await Tokens(database, SystemEntropy()).issue(LOCAL_USER)
+        finally:
+            await database.close()
+        path.touch(mode=0o600)
+        path.write_text(token, encoding="utf-8")
+        return token
+
+    def _environment(self) -> dict[str, str]:
+        accounts = self.chain.accounts
+        return {
+            "NEXUS_ENVIRONMENT": "local",
+            "NEXUS_HOME": str(self.home),
+            "NEXUS_DATABASE_URL": self.database_url,
+            "NEXUS_EVM_RPC_URL": self.chain.rpc_url,
+            "NEXUS_EVM_CHAIN_ID": str(self.chain.chain_id),
+            "NEXUS_USDC_ADDRESS": self.chain.usdc.reference,
+            "NEXUS_BUYER_KEY": accounts["buyer"].private_key,
+            "NEXUS_RELAYER_KEY": accounts["relayer"].private_key,
+            "NEXUS_SELLER_KEYS": ",".join(accounts[name].private_key for name in SELLERS),
+            "NEXUS_FACILITATOR_URL": self.urls["facilitator"],
+            "NEXUS_REGISTRY_URL": self.urls["registry"],
+            "NEXUS_API_URL": self.urls["api"],
+            "NEXUS_AGENTS_DIR": str(self.plan.agents_dir.absolute()),
+            "NEXUS_LOCAL_USER": LOCAL_USER,
+            "NEXUS_UNSAFE_LOCAL": "1" if self.plan.unsafe_local else "0",
+            **self.plan.environment,
+        }
+
+    def _programs(self, ports: dict[str, int]) -> list[tuple[str, list[str]]]:
+        served = [
+            ("facilitator", ["facilitator", "--port", str(ports["facilitator"])]),
+            ("registry", ["registry", "--port", str(ports["registry"])]),
+            ("api", ["serve", "--port", str(ports["api"])]),
+        ]
+        return served + [(f"worker-{number}", ["worker"]) for number in range(1, self.plan.workers + 1)]
+
+    async def _until_healthy(self, client: httpx.AsyncClient, name: str, url: str) -> None:
+        child = next(child for child in self.children if child.name == name)
+
+        async def healthy() -> bool:
+            child.require_alive()
+            try:
+                return (await client.get(f"{url}/health", timeout=2)).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await wait_until_ready(healthy, what=f"{name} ({child.name}.log)", timeout_seconds=READY_SECONDS)
+
+    async def _until_sold(self, client: httpx.AsyncClient) -> None:
+        """Ready means buyable: the sellers' services are in the registry."""
+
+        async def listed() -> bool:
+            try:
+                answer = await client.get(f"{self.urls['registry']}/services/discover", timeout=2)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200 and len(answer.json()) > 0
+
+        await wait_until_ready(listed, what="the sellers' listings", timeout_seconds=READY_SECONDS)
+
+
+@asynccontextmanager
+async def run_economy(plan: Plan) -> AsyncIterator[Economy]:
+    """Start on entry, stop on exit; one economy per home folder at a time (`Conflict` otherwise)."""
+    plan.home.mkdir(parents=True, exist_ok=True)
+    with (plan.home / "lock").open("w") as lock:
+        _take(lock, plan.home)
+        economy = Economy(plan)
+        try:
+            await economy.start()
+            yield economy
+        finally:
+            # A second Ctrl-C must not leave half of it running.
+            await asyncio.shield(economy.stop())
+
+
+def write_description(economy: Economy, path: Path) -> None:
+    """Atomically, readable by its owner only: it holds development keys and a token."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(economy.describe(), file, indent=2)
+    fresh.replace(path)
+
+
+def _take(lock: IO[str], home: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(
+            f"an economy is already running in {home}", next_step="use it, or stop it with Ctrl-C in its terminal"
+        ) from error
