@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from starlette.types import Message
+
 from agentnexus.markets.x402.answers import settlement_headers
-from agentnexus.markets.x402.exchange import Capture, Message, header_list, send_response
+from agentnexus.markets.x402.exchange import Capture, send_response
 from agentnexus.markets.x402.reservations import SaleState, StoredResponse
 from agentnexus.markets.x402.turn import Turn
 
@@ -79,8 +81,7 @@ class Delivery:
             self._start = message
             return
         if self._start is not None:
-            status = self._start["status"]
-            if self._settlement is None and isinstance(status, int) and status >= 400:
+            if self._settlement is None and self._start["status"] >= 400:
                 return
             if self._settlement is None:
                 await self._settle()
@@ -90,6 +91,8 @@ class Delivery:
         await self._sale.send(message)
 
     async def _begin(self, start: Message) -> None:
-        headers = header_list(start) + settlement_headers(self._sale.presented.version, self._settlement or {})
+        headers = list(start.get("headers", ())) + settlement_headers(
+            self._sale.presented.version, self._settlement or {}
+        )
         await self._sale.send({**start, "headers": headers})
         self._start = None

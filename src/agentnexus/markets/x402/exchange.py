@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TypeAlias
+
+from starlette.types import Message, Receive, Send
 
 from agentnexus.core.errors import LimitExceeded
 from agentnexus.markets.x402.reservations import StoredResponse
 
-# The three shapes of the ASGI specification; its messages are open dictionaries.
-Message: TypeAlias = MutableMapping[str, object]
-Scope: TypeAlias = MutableMapping[str, object]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 HeaderList: TypeAlias = "list[tuple[bytes, bytes]]"
 
 NOT_REPLAYED = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding"})
@@ -23,18 +18,6 @@ NOT_REPLAYED = frozenset({"date", "server", "connection", "keep-alive", "transfe
 
 class Disconnected(Exception):
     """The client went away before it had sent its request."""
-
-
-def header_list(source: MutableMapping[str, object]) -> HeaderList:
-    """The raw header pairs of a scope or of a response start."""
-    raw = source.get("headers") or ()
-    return [(bytes(name), bytes(value)) for name, value in raw]  # type: ignore[attr-defined]  # ASGI: pairs of bytes
-
-
-def body_of(message: Message) -> bytes:
-    """The body bytes of a message."""
-    body = message.get("body", b"")
-    return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else b""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -45,7 +28,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
-        part = body_of(message)
+        part = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise LimitExceeded(
@@ -91,12 +74,10 @@ class Capture:
     def take(self, message: Message) -> None:
         """Keep one message of the response."""
         if message["type"] == "http.response.start":
-            status = message["status"]
-            assert isinstance(status, int)
-            self._status, self._headers = status, header_list(message)
+            self._status, self._headers = message["status"], list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body")
-            part = body_of(message)
+            part = message.get("body", b"")
             self._size += len(part)
             if self._size > self._limit:
                 self.overflowed = True

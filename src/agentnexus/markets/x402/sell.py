@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from x402.schemas import PaymentPayload
 
 from agentnexus.core.clock import SystemClock, TimeOrderedIds
@@ -15,13 +16,8 @@ from agentnexus.markets.x402.answers import error_response
 from agentnexus.markets.x402.checkout import Checkout
 from agentnexus.markets.x402.exact import payment_id, read_authorization, requirement_for
 from agentnexus.markets.x402.exchange import (
-    App,
     Disconnected,
     HeaderList,
-    Receive,
-    Scope,
-    Send,
-    header_list,
     read_body,
     replaying,
     request_hash,
@@ -82,7 +78,7 @@ class SellerMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         *,
         routes: Sequence[PricedRoute],
         facilitator: Facilitation,
@@ -118,13 +114,12 @@ class SellerMiddleware:
             return await send_response(send, error_response(error))
 
     def _priced(self, scope: Scope, receive: Receive, send: Send) -> _Request | None:
-        method, path = str(scope["method"]), str(scope["path"])
+        method, path = scope["method"], scope["path"]
         for route in self._routes:
             parameters = route.match(method, path)
             if parameters is not None:
-                host, signature, legacy = _payment_headers(header_list(scope))
-                query = scope.get("query_string")
-                query = query if isinstance(query, bytes) else b""
+                host, signature, legacy = _payment_headers(scope["headers"])
+                query: bytes = scope.get("query_string", b"")
                 base = self._public_url or f"{scope.get('scheme', 'http')}://{host or 'localhost'}"
                 url = base + quote(path, safe=PATH_SAFE) + (f"?{query.decode('latin-1')}" if query else "")
                 return _Request(route, parameters, scope, receive, send, url, query, signature, legacy)
@@ -166,7 +161,7 @@ class SellerMiddleware:
         claim = Claim(
             payment_id=payment_id(signed, requirement),
             payload_hash=presented.hash,
-            request_hash=request_hash(str(scope["method"]), str(scope["path"]), request.query, body),
+            request_hash=request_hash(scope["method"], scope["path"], request.query, body),
             resource=request.url,
             client_key=f"{requirement.network}:{payer}:{identifier}" if identifier else None,
         )
@@ -194,11 +189,11 @@ async def _accepts(request: _Request, body: bytes) -> Accepts:
     price = request.route.price
     if not callable(price):
         return price
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in header_list(request.scope)}
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.scope["headers"]}
     return await price(
         PricedRequest(
-            method=str(request.scope["method"]),
-            path=str(request.scope["path"]),
+            method=request.scope["method"],
+            path=request.scope["path"],
             parameters=request.parameters,
             query=request.query.decode("latin-1"),
             headers=headers,
@@ -232,12 +227,8 @@ def _same_resource(presented: Presented, url: str) -> bool:
 
 def _with_call(scope: Scope, call: PaidCall) -> Scope:
     """The handler's scope: told of the payment, and without server extensions that send files past us."""
-    state = scope.get("state")
-    extensions = scope.get("extensions")
-    kept = (
-        {k: v for k, v in extensions.items() if k != "http.response.pathsend"} if isinstance(extensions, dict) else {}
-    )
-    return {**scope, "state": {**(state if isinstance(state, dict) else {}), "x402": call}, "extensions": kept}
+    extensions = {key: value for key, value in scope.get("extensions", {}).items() if key != "http.response.pathsend"}
+    return {**scope, "state": {**scope.get("state", {}), "x402": call}, "extensions": extensions}
 
 
 def _headers(made: Demand) -> tuple[tuple[str, str], ...]:

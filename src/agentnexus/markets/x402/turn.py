@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
+from starlette.types import Send
 from x402.schemas import PaymentRequirements, SettleResponse
 
 from agentnexus.core.errors import LimitExceeded, NexusError
 from agentnexus.markets.x402.answers import error_response, settlement_headers, too_large, unfinished, with_headers
 from agentnexus.markets.x402.codes import Reason
-from agentnexus.markets.x402.exchange import Capture, Send
+from agentnexus.markets.x402.exchange import Capture
 from agentnexus.markets.x402.facilitation import Facilitation
 from agentnexus.markets.x402.pricing import PricedRoute
 from agentnexus.markets.x402.reservations import (

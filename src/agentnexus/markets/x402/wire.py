@@ -124,12 +124,16 @@ def read_payload(value: Mapping[str, object]) -> AnyPayload:
     return _read(PaymentPayload, value, "paymentPayload")
 
 
-def read_requirements(value: Mapping[str, object], version: int) -> PaymentRequirements:
-    """Requirements of either version in the v2 form that the house works with."""
-    reason = Reason.INVALID_REQUIREMENTS
-    if version == 1:
-        return from_v1(_read(PaymentRequirementsV1, value, "paymentRequirements", reason))
-    requirement = _read(PaymentRequirements, value, "paymentRequirements", reason)
+def read_requirements(value: Mapping[str, object], version: int) -> AnyRequirements:
+    """Requirements as a facilitator is sent them, in the form of `version`."""
+    model: type[AnyRequirements] = PaymentRequirementsV1 if version == 1 else PaymentRequirements
+    return _read(model, value, "paymentRequirements", Reason.INVALID_REQUIREMENTS)
+
+
+def normal(requirement: AnyRequirements) -> PaymentRequirements:
+    """The v2 form that the house works with; raises `WireError` for an amount or network that makes no sense."""
+    if isinstance(requirement, PaymentRequirementsV1):
+        return from_v1(requirement)
     check_amount(requirement.amount)
     return requirement
 
@@ -216,9 +220,8 @@ class Presented:
         return value
 
 
-def present(value: Mapping[str, object]) -> Presented:
-    """Read a payment payload of either version."""
-    payload = read_payload(value)
+def present(payload: AnyPayload) -> Presented:
+    """The internal form of a payment payload of either version."""
     return Presented(
         version=payload.x402_version,
         scheme=payload.get_scheme(),
@@ -233,9 +236,9 @@ def present(value: Mapping[str, object]) -> Presented:
 def read_payment(signature: str | None, legacy: str | None) -> Presented | None:
     """The payment in a request's ``PAYMENT-SIGNATURE`` or ``X-PAYMENT`` header, or None without either."""
     if signature:
-        return present(decode_header(signature, part=PAYMENT_SIGNATURE))
+        return present(read_payload(decode_header(signature, part=PAYMENT_SIGNATURE)))
     if legacy:
-        return present(decode_header(legacy, part=X_PAYMENT))
+        return present(read_payload(decode_header(legacy, part=X_PAYMENT)))
     return None
 
 

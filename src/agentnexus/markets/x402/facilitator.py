@@ -1,0 +1,163 @@
+"""The facilitator: says whether an x402 payment would settle, and settles it, over the EVM rail's settler.
+
+This translates: x402 messages into authorisations, the rail's refusals into the protocol's words. A payment that was
+sent and not seen again is `settlement_pending`, never "failed".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from x402.schemas import PaymentRequirements, SettleResponse, SupportedKind, SupportedResponse, VerifyResponse
+
+from agentnexus.core.clock import SystemClock
+from agentnexus.core.errors import InvalidInput, PaymentFailed, PaymentUnknown
+from agentnexus.core.money import Asset
+from agentnexus.core.ports import Clock
+from agentnexus.markets.x402.codes import Reason
+from agentnexus.markets.x402.exact import check_terms, read_authorization
+from agentnexus.markets.x402.networks import caip2, v1_name
+from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements, Presented, WireError, normal, present
+from agentnexus.rails.evm.eip3009 import SignedAuthorization
+from agentnexus.rails.evm.errors import Refusal, SettlementRefused
+from agentnexus.rails.evm.settlement import AuthorizationSettler, Requirement
+
+REASONS: dict[Refusal, Reason] = {
+    Refusal.WRONG_NETWORK: Reason.NETWORK_MISMATCH,
+    Refusal.WRONG_ASSET: Reason.INVALID_REQUIREMENTS,
+    Refusal.WRONG_RECIPIENT: Reason.RECIPIENT_MISMATCH,
+    Refusal.WRONG_VALUE: Reason.AUTHORIZATION_VALUE,
+    Refusal.EXPIRED: Reason.AUTHORIZATION_EXPIRED,
+    Refusal.NOT_YET_VALID: Reason.AUTHORIZATION_NOT_YET_VALID,
+    Refusal.BAD_SIGNATURE: Reason.INVALID_SIGNATURE,
+    Refusal.UNDEPLOYED_WALLET: Reason.UNDEPLOYED_WALLET,
+    Refusal.NONCE_USED: Reason.NONCE_USED,
+    Refusal.INSUFFICIENT_BALANCE: Reason.INSUFFICIENT_BALANCE,
+    Refusal.NO_SUCH_TOKEN: Reason.EIP3009_NOT_SUPPORTED,
+    Refusal.WOULD_REVERT: Reason.SIMULATION_FAILED,
+    Refusal.REVERTED: Reason.TRANSACTION_FAILED,
+    Refusal.TRANSFER_MISMATCH: Reason.TRANSFER_EVENT_MISMATCH,
+}
+
+
+class Facilitator:
+    """Verifies and settles `exact` payments on EVM networks, v2 and v1.
+
+    Args:
+        settlers: one per network; each brings the relayer key that pays the gas.
+        assets: the tokens it settles. Others are refused: a hostile token could burn the relayer's gas.
+        maximum_gas: a payment that needs more gas than this is refused when it is verified.
+        settle_timeout_seconds: how long a settle waits for its transaction before it answers "pending".
+    """
+
+    def __init__(
+        self,
+        settlers: Sequence[AuthorizationSettler],
+        assets: Sequence[Asset],
+        *,
+        clock: Clock | None = None,
+        maximum_gas: int = 300_000,
+        settle_timeout_seconds: float = 45.0,
+    ) -> None:
+        self._settlers = {settler.network.caip2: settler for settler in settlers}
+        self._assets = {asset.caip19.lower(): asset for asset in assets}
+        self._clock = clock or SystemClock()
+        self._maximum_gas = maximum_gas
+        self._timeout = settle_timeout_seconds
+
+    def get_supported(self) -> SupportedResponse:
+        """``exact`` in both versions on every network; v1 under its own network names."""
+        kinds = [
+            SupportedKind(x402_version=version, scheme="exact", network=name)
+            for network in self._settlers
+            for version, name in ((2, network), (1, v1_name(network)))
+        ]
+        signers = sorted({settler.relayer.public_id for settler in self._settlers.values()})
+        return SupportedResponse(kinds=kinds, extensions=[], signers={"eip155:*": signers})
+
+    async def verify(self, payload: AnyPayload, requirements: AnyRequirements) -> VerifyResponse:
+        """Would it settle now? Raises `Unavailable` when the chain cannot be asked."""
+        payer: str | None = None
+        try:
+            presented, requirement = present(payload), normal(requirements)
+            signed = read_authorization(presented)
+            payer = signed.authorization.payer
+            settler, wanted = self._wanted(presented, signed, requirement, fresh=True)
+            verified = await settler.verify(signed, wanted)
+            if verified.gas > self._maximum_gas:
+                message = f"settling needs {verified.gas} gas, at most {self._maximum_gas} is sponsored"
+                raise WireError(message, reason=Reason.FEE_CAP_EXCEEDED)
+        except SettlementRefused as error:
+            return _invalid(REASONS[error.refusal], error.message, payer)
+        except InvalidInput as error:
+            return _invalid(_reason(error), error.message, payer)
+        return VerifyResponse(is_valid=True, payer=payer)
+
+    async def settle(self, payload: AnyPayload, requirements: AnyRequirements) -> SettleResponse:
+        """Move the money once. Raises `Unavailable` when nothing could be sent; ask again."""
+        network, payer = requirements.network, None
+        try:
+            presented, requirement = present(payload), normal(requirements)
+            signed = read_authorization(presented)
+            payer = signed.authorization.payer
+            settler, wanted = self._wanted(presented, signed, requirement, fresh=False)
+            settled = await settler.settle(signed, wanted, timeout_seconds=self._timeout)
+        except SettlementRefused as error:
+            return _failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
+        except PaymentUnknown as error:
+            transaction = error.details.get("transaction")
+            return _failed(Reason.SETTLEMENT_PENDING, error.message, network, payer, str(transaction or ""))
+        except PaymentFailed as error:
+            return _failed(Reason.TRANSACTION_FAILED, error.message, network, payer)
+        except InvalidInput as error:
+            return _failed(_reason(error), error.message, network, payer)
+        return SettleResponse(
+            success=True, transaction=settled.transaction, network=network, payer=payer, amount=str(settled.value)
+        )
+
+    def _wanted(
+        self, presented: Presented, signed: SignedAuthorization, requirement: PaymentRequirements, *, fresh: bool
+    ) -> tuple[AuthorizationSettler, Requirement]:
+        """The settler and what it shall compare with; raises `WireError` with the first thing that does not fit.
+
+        A settle may come after the authorisation's time: it may have been settled before, and the rail looks.
+        """
+        settler = self._settlers.get(caip2(requirement.network))
+        if settler is None:
+            raise WireError(f"no settlement on {requirement.network}", reason=Reason.INVALID_NETWORK)
+        now = self._clock.now().timestamp() if fresh else float(signed.authorization.valid_after)
+        reason = check_terms(presented, signed, requirement, now)
+        if reason is not None and (fresh or reason is not Reason.AUTHORIZATION_EXPIRED):
+            raise WireError(f"the payment does not meet the requirement: {reason}", reason=reason)
+        asset = self._assets.get(f"{requirement.network}/erc20:{requirement.asset.lower()}")
+        if asset is None:
+            raise WireError(f"{requirement.asset} is not settled here", reason=Reason.INVALID_REQUIREMENTS)
+        extra = requirement.extra
+        return settler, Requirement(
+            asset=asset,
+            payee=requirement.pay_to.lower(),
+            value=int(requirement.amount),
+            name=str(extra["name"]),
+            version=str(extra["version"]),
+        )
+
+
+def _reason(error: InvalidInput) -> Reason:
+    return error.reason if isinstance(error, WireError) else Reason.INVALID_NETWORK
+
+
+def _invalid(reason: Reason, message: str, payer: str | None) -> VerifyResponse:
+    return VerifyResponse(is_valid=False, invalid_reason=str(reason), invalid_message=message, payer=payer)
+
+
+def _failed(
+    reason: Reason, message: str, network: str, payer: str | None, transaction: str | None = None
+) -> SettleResponse:
+    return SettleResponse(
+        success=False,
+        error_reason=str(reason),
+        error_message=message,
+        payer=payer,
+        transaction=transaction or "",
+        network=network,
+    )
