@@ -184,7 +184,7 @@ async def test_unknown_things_are_not_found(spender: Spender) -> None:
         {"task": "x" * 301},
         {"tick": "line\nbreak"},
         {"correlation": "\x1b[31m"},
-        {"expires_at": datetime(2026, 1, 1)},  # noqa: DTZ001 - a time without a zone is the point
+        {"expires_at": datetime(2026, 1, 1)},  # without a zone
     ],
     ids=str,
 )
