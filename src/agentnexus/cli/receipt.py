@@ -1,0 +1,49 @@
+"""`nexus receipt verify`: check a receipt offline; with --rpc also look its transactions up on the chain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def receipt() -> None:
+    """Work with receipts."""
+
+
+@receipt.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rpc", help="JSON-RPC address of the EVM chain, to look up the transactions as well")
+@click.option("--json", "as_json", is_flag=True)
+def verify(file: Path, rpc: str | None, as_json: bool) -> int:
+    """Check the receipt in FILE (one receipt, or what `nexus task --json` printed)."""
+    from agentnexus.core.errors import InvalidInput
+
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInput(f"{file} is not JSON: {error}", next_step="pass a receipt file") from error
+    receipts = value.get("receipts", [value]) if isinstance(value, dict) else value
+    if not isinstance(receipts, list) or not receipts:
+        raise InvalidInput(f"{file} holds no receipt", next_step="pass a receipt, or the output of `nexus task --json`")
+    reports = [check_one(entry, rpc) for entry in receipts]
+    if as_json:
+        click.echo(json.dumps(reports))
+    else:
+        for report in reports:
+            good = report["valid"]
+            click.secho(f"{'valid' if good else 'NOT VALID'}  {report['id']}", fg="green" if good else "red")
+            for problem in report["problems"]:
+                click.echo(f"  {problem}")
+    return 0 if all(report["valid"] for report in reports) else 1
+
+
+def check_one(entry: object, rpc: str | None) -> dict[str, list[str] | str | bool]:
+    """``{id, valid, problems}`` of one receipt."""
+    import asyncio
+
+    from agentnexus.bootstrap.verify import verify_with_chain
+
+    return asyncio.run(verify_with_chain(entry, rpc))

@@ -1,0 +1,96 @@
+"""`nexus task`: a task in plain words becomes a plan, a price, and after approval paid and checked results."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mimetypes
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import httpx
+
+    from agentnexus.cli.node import Node
+
+ENDED = {"completed": 0, "failed": 1, "cancelled": 1}
+EXIT_OVER_BUDGET = 3
+
+
+@click.command()
+@click.argument("text")
+@click.option("--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--budget", required=True, help="the most it may cost, in USDC, e.g. 0.50")
+@click.option("--max-seconds", type=click.IntRange(1, 86_400), default=600, show_default=True)
+@click.option("--yes", is_flag=True, help="approve the plan without asking")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
+def task(text: str, files: tuple[Path, ...], budget: str, max_seconds: int, yes: bool, as_json: bool) -> int:
+    """Plan TEXT over the files, show plan and price, ask, run, show result and receipts."""
+    from agentnexus.cli.node import find_node
+
+    if as_json and not yes:
+        raise click.UsageError("--json cannot ask: add --yes, or leave --json out")
+    return asyncio.run(_task(find_node(), text, files, budget, max_seconds, yes=yes, as_json=as_json))
+
+
+async def _task(
+    node: Node, text: str, files: tuple[Path, ...], budget: str, max_seconds: int, *, yes: bool, as_json: bool
+) -> int:
+    from agentnexus.cli.node import api
+    from agentnexus.cli.view import TaskView
+
+    async with api(node) as client:
+        references = [await upload(client, path) for path in files]
+        made = await client.post(
+            "/workflows/create",
+            json={
+                "userId": node.user,
+                "input": text,
+                "maxCost": budget,
+                "maxTime": max_seconds * 1000,
+                "files": references,
+            },
+        )
+        identifier = made.json()["workflow"]["id"]
+        view = TaskView(quiet=as_json)
+        await _until_done(client, identifier, view, yes=yes)
+        state = (await client.get(f"/workflows/{identifier}/task")).json()
+    if as_json:
+        click.echo(json.dumps(state))
+    else:
+        view.result(state)
+    return _exit_code(state)
+
+
+async def upload(client: httpx.AsyncClient, path: Path) -> dict[str, object]:
+    """Send one file; its reference for the workflow."""
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    answer = await client.post("/files", files={"file": (path.name, path.read_bytes(), media_type)})
+    reference: dict[str, object] = answer.json()["file"]
+    return reference
+
+
+async def _until_done(client: httpx.AsyncClient, identifier: str, view: object, *, yes: bool) -> None:
+    from agentnexus.cli.events import follow
+    from agentnexus.cli.view import TaskView
+
+    assert isinstance(view, TaskView)
+    with view:
+        async for event in follow(client, f"/workflows/{identifier}/events"):
+            view.event(event)
+            if event["type"] == "workflow.awaiting_approval":
+                state = (await client.get(f"/workflows/{identifier}/task")).json()
+                view.plan(state)
+                if yes or view.ask():
+                    await client.post(f"/workflows/{identifier}/approve")
+                else:
+                    await client.post(f"/workflows/{identifier}/cancel")
+
+
+def _exit_code(state: dict[str, object]) -> int:
+    error = state.get("error")
+    if isinstance(error, dict) and error.get("code") in ("budget_exceeded", "insufficient_funds"):
+        return EXIT_OVER_BUDGET
+    return ENDED.get(str(state["status"]), 1)

@@ -1,0 +1,177 @@
+"""What `nexus task` and `nexus hire` show in a terminal: plan, live progress, result, receipts, costs."""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Self, cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+TEXT_SHOWN_MAX = 1800
+ROWS_SHOWN_MAX = 12
+LISTED_MAX = 6
+Json = dict[str, object]
+
+
+def money(value: object) -> str:
+    """``0.02 USDC`` from the JSON form of money, or the value itself."""
+    if isinstance(value, dict) and "atomic" in value:
+        decimals, atomic = int(value["decimals"]), int(value["atomic"])
+        whole, part = divmod(atomic, 10**decimals)
+        fraction = f"{part:0{decimals}d}".rstrip("0").ljust(2, "0") if decimals else ""
+        return f"{whole}.{fraction} {value['symbol']}" if fraction else f"{whole} {value['symbol']}"
+    return "-" if value is None else str(value)
+
+
+def _list(value: object) -> list[Json]:
+    return cast("list[Json]", value) if isinstance(value, list) else []
+
+
+class TaskView:
+    """Shows a workflow as it goes; `quiet` shows nothing (for ``--json``)."""
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.console = console or Console(quiet=quiet, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("[dim]{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+        )
+        self._rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def event(self, event: Json) -> None:
+        """Take one event into the picture."""
+        name = str(event["type"])
+        data = cast("Json", event.get("data") or {})
+        step = str(data.get("step") or data.get("step_id") or "")
+        if name == "step.started":
+            self._row(step, str(data.get("title") or step))
+        elif name == "step.progress" and step in self._rows:
+            fraction, note = data.get("fraction"), str(data.get("message") or "")[:60]
+            done = float(fraction) if isinstance(fraction, int | float) else None
+            self._progress.update(self._rows[step], completed=done, note=escape(note))
+        elif name in ("step.completed", "step.failed", "step.retrying") and step in self._rows:
+            note = {"step.completed": "[green]done", "step.failed": "[red]failed"}.get(name, "[yellow]trying again")
+            reason = str(data.get("message") or data.get("error") or "") if name != "step.completed" else ""
+            self._progress.update(self._rows[step], completed=1.0, note=f"{note} {escape(reason[:80])}")
+        elif name == "payment.refunded":
+            self.console.print(f"  [yellow]money back[/]  {escape(str(data.get('reason') or ''))[:100]}")
+
+    def plan(self, state: Json) -> None:
+        """The plan as a table with its price."""
+        table = Table(title=f"plan (by {state.get('planner')})", title_justify="left")
+        for column in ("step", "does", "seller", "market", "after", "price"):
+            table.add_column(column)
+        plan = cast("Json", state.get("plan") or {})
+        for step in _list(plan.get("steps")):
+            after = ", ".join(str(name) for name in cast("list[object]", step.get("depends_on") or []))
+            cells = (step.get("id"), step.get("capability"), step.get("seller"), step.get("market"), after)
+            table.add_row(*(escape(str(cell or "")) for cell in cells), money(step.get("price")))
+        self.console.print(table)
+        estimate = cast("Json", state.get("estimate") or {})
+        self.console.print(
+            f"expected cost [bold]{money(estimate.get('expected'))}[/], at most {money(estimate.get('worst_case'))}"
+        )
+
+    def ask(self) -> bool:
+        """Whether the person says yes."""
+        self._progress.stop()
+        answer = self.console.input("run it? [y/N] ").strip().lower() in ("y", "yes")
+        self._progress.start()
+        return answer
+
+    def result(self, state: Json) -> None:
+        """How it ended: result or error, then receipts and costs."""
+        status = str(state["status"])
+        colour = "green" if status == "completed" else "red"
+        error = state.get("error")
+        if isinstance(error, dict):
+            advice = f"\n[dim]what to do: {escape(str(error['next_step']))}" if error.get("next_step") else ""
+            body = f"{escape(str(error.get('message', error)))}{advice}"
+        else:
+            body = escape(summary(state.get("result")))
+        self.console.print(Panel(body, title=f"[{colour}]{status}", title_align="left"))
+        self.receipts(_list(state.get("receipts")))
+        self.console.print(f"paid in all: [bold]{money(state.get('cost'))}")
+
+    def receipts(self, receipts: list[Json]) -> None:
+        """One row per payment, with the transaction a stranger can look up."""
+        table = Table(title="receipts", title_justify="left")
+        for column in ("receipt", "seller", "outcome", "paid", "transaction"):
+            table.add_column(column, overflow="fold")
+        for receipt in receipts:
+            offer = cast("Json", receipt.get("offer") or {})
+            for payment in _list(receipt.get("payments")):
+                moved = payment.get("transaction") or payment.get("refund_transaction") or "nothing moved"
+                table.add_row(
+                    str(receipt.get("id")),
+                    escape(str(offer.get("title", ""))),
+                    f"{receipt.get('status')} / {payment.get('state')}",
+                    _amount(payment),
+                    str(moved),
+                )
+        self.console.print(table)
+
+    def _row(self, step: str, title: str) -> None:
+        if step in self._rows:
+            self._progress.update(self._rows[step], completed=None, note="")
+            return
+        self._rows[step] = self._progress.add_task(escape(title[:44]), total=1.0, note="")
+
+
+def _amount(payment: Json) -> str:
+    if payment.get("state") not in ("confirmed", "released"):
+        return "0"
+    return f"{int(str(payment['amount'])) / 1_000_000:.6f}".rstrip("0") + " USDC"
+
+
+def summary(result: object) -> str:
+    """A readable extract of a result: the parts people look for first, then JSON."""
+    if isinstance(result, dict) and len(result) == 1 and isinstance(next(iter(result.values())), dict):
+        result = next(iter(result.values()))
+    if not isinstance(result, dict):
+        return _short(result)
+    lines: list[str] = []
+    for name, value in result.items():
+        inner = value.get("result", value) if isinstance(value, dict) else value
+        lines.append(f"{name}:")
+        lines += [f"  {line}" for line in _lines(inner)]
+    return "\n".join(lines)[:TEXT_SHOWN_MAX] or "(empty)"
+
+
+def _lines(value: object) -> list[str]:
+    if isinstance(value, dict):
+        preferred = [
+            key for key in ("answer", "title", "summary", "key_points", "findings", "tables") if value.get(key)
+        ]
+        shown = preferred or list(value)[:ROWS_SHOWN_MAX]
+        return [line for key in shown for line in _field(key, value[key])]
+    return _short(value).splitlines()
+
+
+def _field(name: str, value: object) -> list[str]:
+    if isinstance(value, list):
+        return [f"{name}:", *(f"  - {_short(item)[:300]}" for item in value[:LISTED_MAX])]
+    return [f"{name}: {_short(value)}"]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=None)
+    return text if len(text) <= TEXT_SHOWN_MAX else text[:TEXT_SHOWN_MAX] + " …"
