@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from fetching import fetch_page
@@ -12,12 +13,14 @@ from textrank import rank
 
 from agentnexus.sdk import Context, Refusal, agent, ui
 from agentnexus.sdk.answers import Envelope, Part, Source, source_of
-from agentnexus.sdk.texts import STOP_WORDS, sentences, words
+from agentnexus.sdk.texts import STOP_WORDS, paragraphs, sentences, words
 
 MAX_TEXT_CHARACTERS = 5_000_000
 MAX_SENTENCES = 20_000
 POINT_WORDS = 24
 KEYWORDS = 10
+TITLE_CHARACTERS = 120
+END = re.compile("[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\\]\u300d]*$")
 
 
 class Request(Part):
@@ -77,7 +80,7 @@ def summarize(request: Request, context: Context) -> Answer:
             field="text",
         )
     warnings: list[str] = []
-    found = [sentence for sentence in sentences(page.text) if _says_something(sentence)]
+    found = spoken_sentences(page.text)
     if len(found) > MAX_SENTENCES:
         warnings.append(f"only the first {MAX_SENTENCES:,} of {len(found):,} sentences were read")
         found = found[:MAX_SENTENCES]
@@ -90,7 +93,7 @@ def summarize(request: Request, context: Context) -> Answer:
     context.progress(0.9, "sentences ranked")
     chosen = sorted(index for index, _ in ranked[: request.sentences])
     result = Summary(
-        title=page.title,
+        title=page.title or first_heading(page.text),
         byline=page.byline,
         published_at=page.published_at,
         language=request.language or detect_language(" ".join(found[:40])),
@@ -124,12 +127,26 @@ def _material(request: Request) -> tuple[PageText, Source]:
     return PageText(text=text), source_of("text", text.encode(errors="replace"))
 
 
+def spoken_sentences(text: str) -> list[str]:
+    """Sentences fit for a summary. Where most end with a stop, lines that do not are headings and table rows."""
+    found = [sentence for sentence in sentences(text) if _says_something(sentence)]
+    ended = [sentence for sentence in found if END.search(sentence)]
+    return ended if len(ended) * 2 > len(found) else found
+
+
 def _says_something(sentence: str) -> bool:
-    """Headings, page numbers and table rows have few words or mostly digits; they are not summary material."""
+    """Page numbers and short labels have few words or mostly digits."""
     found = words(sentence)
     cjk = any("\u3040" <= character <= "\u9fff" for character in sentence)
     letters = sum(character.isalpha() for character in sentence)
     return (len(found) >= 4 or (cjk and len(found) >= 3)) and letters * 2 > len(sentence.replace(" ", ""))
+
+
+def first_heading(text: str) -> str | None:
+    """The first line when it stands apart from the text as a title does."""
+    first = next(iter(paragraphs(text)), "")
+    is_title = 0 < len(first) <= TITLE_CHARACTERS and not END.search(first)
+    return first if is_title and first != text.strip() else None
 
 
 def shorten(sentence: str) -> str:

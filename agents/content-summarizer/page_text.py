@@ -33,7 +33,9 @@ def read_html(html: str, url: str | None = None) -> PageText:
     document = trafilatura.load_html(html) if html.strip() else None
     found = None
     if document is not None:
-        found = trafilatura.bare_extraction(document, url=url, include_comments=False, include_tables=False)
+        found = trafilatura.bare_extraction(
+            document, url=url, include_comments=False, include_tables=False, with_metadata=True
+        )
     text = (found.text or "").strip() if found is not None and not isinstance(found, dict) else ""
     if found is None or isinstance(found, dict) or not text:
         raise Refusal(

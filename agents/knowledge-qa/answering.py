@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from retrieval import Hit, Index, Passage
 
@@ -23,6 +23,7 @@ KINDS: tuple[tuple[str, str], ...] = (
 KIND_BONUS = 0.25
 EARLY_BONUS = 0.02
 SECOND_SENTENCE_SHARE = 0.85
+BACK_REFERENCE = re.compile(r"(?i)(it|its|they|their|them|this|that|these|those|he|his|she|her|both)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,26 @@ def best_sentences(question: str, terms: Sequence[str], hits: Sequence[Hit], ind
     if not scored or scored[0][1].score <= 0:
         return []
     first_rank, first = scored[0]
+    if joined := _with_neighbour(first, terms):
+        return joined
     covered = set(content_words(first.sentence))
     for rank, other in scored[1:6]:
         adds = (set(content_words(other.sentence)) & set(terms)) - covered
         if adds and rank >= first_rank * SECOND_SENTENCE_SHARE:
             return [first, other]
     return [first]
+
+
+def _with_neighbour(found: Found, terms: Sequence[str]) -> list[Found] | None:
+    """The sentence with the one before it when it begins with a pronoun, or the one after it when that one does."""
+    around = found.passage.sentences
+    at = around.index(found.sentence)
+    if at > 0 and BACK_REFERENCE.match(found.sentence):
+        return [replace(found, sentence=around[at - 1]), found]
+    is_partial = not set(terms) <= set(content_words(found.sentence))
+    if is_partial and at + 1 < len(around) and BACK_REFERENCE.match(around[at + 1]):
+        return [found, replace(found, sentence=around[at + 1])]
+    return None
 
 
 def expected_form(question: str) -> str | None:

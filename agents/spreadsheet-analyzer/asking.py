@@ -31,9 +31,9 @@ PERIODS: tuple[tuple[str, Period], ...] = (
     (r"\b(by|per|each|every) day\b|\bdaily\b", "day"),
 )
 COMPARISONS: tuple[tuple[str, Comparison], ...] = (
-    (r"at least|no less than|from", ">="),
+    (r"at least|no less than|from|since", ">="),
     (r"at most|no more than|up to", "<="),
-    (r"over|above|more than|greater than|larger than|higher than|exceeding|after|since", ">"),
+    (r"over|above|more than|greater than|larger than|higher than|exceeding|after", ">"),
     (r"under|below|less than|fewer than|smaller than|lower than|before", "<"),
 )
 # Words that name a column without using its name.
@@ -56,7 +56,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 _UNITS = "mw gw kw kwh mwh twh usd eur gbp pct percent km km2 m kg t c f s ms mib gib no id"
 UNIT_WORDS = frozenset(_UNITS.split())
 FILTER_VALUES_MAX = 5000
-GROUP_PHRASE = r"\b(?:by|per|for each|for every|each|every|which|what) ((?:\w+[ _-]?){1,4})"
+GROUP_PHRASE = r"\b(?:by|per|for each|for every|each|every|which|what|(?:top|bottom) \d+) ((?:\w+[ _-]?){1,4})"
+WHICH_ONE = r"\b(which|what) (?!is\b|was\b|are\b|were\b)\w+|\bwho\b"
 TOP_PHRASE = r"\b(?:top|first|bottom) (\d{1,3})\b|\b(\d{1,3}) (?:most|largest|highest|biggest|smallest|lowest)\b"
 
 
@@ -185,19 +186,34 @@ def _groups(text: str, frame: pl.DataFrame, named: Sequence[Named]) -> list[Grou
         if dates and re.search(pattern, text, re.IGNORECASE):
             groups.append(Group(column=dates[0], period=period))
             break
-    for match in re.finditer(
-        r"\b(?:by|per|for each|for every|each|every|which|what) ((?:\w+[ _-]?){1,4})", text, re.IGNORECASE
-    ):
+    for match in re.finditer(GROUP_PHRASE, text, re.IGNORECASE):
         column = _leading_column(match[1], frame)
         taken = {group.column for group in groups}
-        if column is not None and column not in taken and len(groups) < 2:
-            is_asked = match[0].lower().startswith(("which", "what"))
-            if not (is_asked and frame[column].dtype.is_float()):
-                groups.append(Group(column=column))
+        if column is not None and column not in taken and len(groups) < 2 and not _is_amount(column, frame, text):
+            groups.append(Group(column=column))
     if not groups and re.search(r"\btop \d+|\bmost\b|\bleast\b", text, re.IGNORECASE):
         texts = [item.column for item in named if kind_of(frame[item.column]) == "text"]
         groups = [Group(column=texts[0])] if texts else []
+    if not groups and re.search(WHICH_ONE, text, re.IGNORECASE) and _is_ranking(text):
+        key = _naming_column(frame)
+        groups = [Group(column=key)] if key is not None else []
     return groups
+
+
+def _is_amount(column: str, frame: pl.DataFrame, text: str) -> bool:
+    """Numbers are measured, not grouped by: decimals never, whole ones not when the question ranks by them."""
+    dtype = frame[column].dtype
+    return dtype.is_float() or (dtype.is_numeric() and _is_ranking(text) and "year" not in column_words(column))
+
+
+def _is_ranking(text: str) -> bool:
+    return bool(re.search(f"{MOST}|{LEAST}", text, re.IGNORECASE))
+
+
+def _naming_column(frame: pl.DataFrame) -> str | None:
+    """The first text column that tells every row apart: what the rows are called."""
+    texts = [name for name in frame.columns if kind_of(frame[name]) == "text"]
+    return next((name for name in texts if frame[name].null_count() == 0 and frame[name].is_unique().all()), None)
 
 
 def _leading_column(said: str, frame: pl.DataFrame) -> str | None:

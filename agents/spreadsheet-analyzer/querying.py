@@ -154,7 +154,10 @@ def _sentence(plan: Plan, result: pl.DataFrame, matched: int) -> str:
     if matched == 0 or result.height == 0:
         return f"No rows match: {what}."
     if not plan.group_by:
-        return f"The {what} is {number_text(result[MEASURE][0])} (over {matched:,} rows)."
+        if plan.measure.aggregate == "count":
+            return f"The {what} is {number_text(result[MEASURE][0])}."
+        scope = "1 row" if matched == 1 else f"{matched:,} rows"
+        return f"The {what} is {number_text(result[MEASURE][0])} (over {scope})."
     pairs = [(" / ".join(_label(cell) for cell in row[:-1]), number_text(row[-1])) for row in result.iter_rows()]
     by = " and ".join(f"{group.column}{f' ({group.period})' if group.period else ''}" for group in plan.group_by)
     listed = "; ".join(f"{label}: {value}" for label, value in pairs[:12])

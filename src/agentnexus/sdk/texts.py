@@ -8,6 +8,9 @@ import re
 WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
+# A line shorter than this share of the text's width may be the last of its block.
+SHORT_LINE_SHARE = 0.75
+
 # A stop after one of these does not end a sentence. Lower case, without the dot.
 _ABBREVIATIONS = """mr mrs ms dr prof sr jr st vs etc e.g i.e cf al fig figs no nos vol pp p approx ca inc ltd co corp
     dept est jan feb mar apr jun jul aug sep sept oct nov dec u.s u.k z.b d.h bzw usw nr ggf tel"""
@@ -69,14 +72,36 @@ def looks_binary(data: bytes) -> bool:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Blocks between blank lines or form feeds, with line breaks inside them joined (hyphenated words too)."""
-    found = []
-    for block in re.split(r"\f|\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
-        joined = re.sub(r"(?<=[^\W\d_])-\n(?=[a-zß-ÿ])", "", block)
-        joined = re.sub(r"\s+", " ", joined).strip()
-        if joined:
-            found.append(joined)
+    """Blocks of running text, with line breaks inside them joined (hyphenated words too).
+
+    A blank line or form feed ends a block; so does a line that stops well short of the text's width before a line that
+    starts anew, which is how headings, list items and table cells look in the text of a PDF.
+    """
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").split("\n")]
+    short_of = _text_width(lines) * SHORT_LINE_SHARE
+    found: list[str] = []
+    block: list[str] = []
+    for line in lines:
+        begins_anew = bool(line) and (line[0].isupper() or not line[0].isalpha())
+        if block and (not line or (begins_anew and len(block[-1]) < short_of)):
+            found.append(_joined(block))
+            block = []
+        if line:
+            block.append(line)
+    if block:
+        found.append(_joined(block))
     return found
+
+
+def _text_width(lines: list[str]) -> int:
+    """How long lines of running text are: nine of ten filled lines are shorter."""
+    lengths = sorted(len(line) for line in lines if line)
+    return lengths[len(lengths) * 9 // 10] if lengths else 0
+
+
+def _joined(block: list[str]) -> str:
+    joined = re.sub(r"(?<=[^\W\d_])-\n(?=[a-z\u00df-\u00ff])", "", "\n".join(block))
+    return re.sub(r"\s+", " ", joined)
 
 
 def sentences(text: str) -> list[str]:
