@@ -57,6 +57,7 @@ class Refusal(StrEnum):
     NO_SUCH_TOKEN = "no_such_token"  # noqa: S105 - a reason, not a secret
     WOULD_REVERT = "would_revert"
     REVERTED = "reverted"
+    TRANSFER_MISMATCH = "transfer_mismatch"
 
 
 _NEXT_STEPS = {

@@ -42,6 +42,11 @@ class Network:
         return f"eip155:{self.chain_id}"
 
     @property
+    def trial_block(self) -> str:
+        """The block to try calls on: a local chain makes none between transactions, so its latest may be long ago."""
+        return "pending" if self.kind is NetworkKind.LOCAL else "latest"
+
+    @property
     def native(self) -> Asset:
         """The asset gas is paid in (all listed networks use 18 decimals; SLIP-44 60 stands for "the native coin")."""
         return Asset(self.native_symbol, 18, f"{self.caip2}/slip44:60")

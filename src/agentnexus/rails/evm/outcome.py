@@ -1,0 +1,81 @@
+"""What became of an authorisation, read from the chain by payer and nonce."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agentnexus.core.errors import InvalidInput
+from agentnexus.rails.evm.encoding import quantity, to_hex, uint, word
+from agentnexus.rails.evm.errors import ChainUnavailable
+from agentnexus.rails.evm.networks import Network
+from agentnexus.rails.evm.receipts import Log
+from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data, call_object, eth_call
+from agentnexus.rails.evm.token import CANCELED_TOPIC, USED_TOPIC, authorization_state_call
+
+# What public nodes allow in one question; the window of an authorisation is usually far shorter.
+_LOG_SPAN_BLOCKS = 2_000
+_REORG_MARGIN_BLOCKS = 16
+
+
+class OutcomeKind(StrEnum):
+    OPEN = "open"
+    USED = "used"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNCLEAR = "unclear"  # the nonce is used up, the event is not to be found yet
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationOutcome:
+    kind: OutcomeKind
+    transaction: str | None = None
+    block_number: int | None = None
+
+
+class OutcomeReader:
+    """Reads outcomes on one node."""
+
+    def __init__(self, rpc: Rpc, network: Network) -> None:
+        self._rpc = rpc
+        self._network = network
+
+    async def read(
+        self, token: str, payer: str, nonce: bytes, *, valid_before: int, from_block: int
+    ) -> AuthorizationOutcome:
+        """State and block are read in one round trip; `from_block` is one at or before the signing."""
+        state, head = await self._rpc.batch(
+            [
+                eth_call(token, authorization_state_call(payer, nonce)),
+                Call("eth_getBlockByNumber", (self._network.trial_block, False)),
+            ]
+        )
+        block = call_object(head)
+        if block is None:
+            raise ChainUnavailable("the chain's node has no latest block")
+        if uint(call_data(state)):
+            latest = quantity(block["number"], field="number")
+            return await self._find_event(token, payer, nonce, from_block=from_block, latest=latest)
+        if quantity(block["timestamp"], field="timestamp") >= valid_before:
+            return AuthorizationOutcome(OutcomeKind.EXPIRED)
+        return AuthorizationOutcome(OutcomeKind.OPEN)
+
+    async def _find_event(
+        self, token: str, payer: str, nonce: bytes, *, from_block: int, latest: int
+    ) -> AuthorizationOutcome:
+        topics: list[RpcValue] = [[USED_TOPIC, CANCELED_TOPIC], to_hex(word(payer)), to_hex(nonce)]
+        first = max(0, min(from_block, latest) - _REORG_MARGIN_BLOCKS)
+        for start in range(first, latest + 1, _LOG_SPAN_BLOCKS):
+            question: dict[str, RpcValue] = {
+                "address": token,
+                "topics": topics,
+                "fromBlock": hex(start),
+                "toBlock": hex(min(start + _LOG_SPAN_BLOCKS - 1, latest)),
+            }
+            found = await self._rpc.call("eth_getLogs", question)
+            if not isinstance(found, list):
+                raise InvalidInput("eth_getLogs did not answer with a list", field="logs")
+            for log in map(Log.from_json, found):
+                kind = OutcomeKind.USED if log.topics[0] == USED_TOPIC else OutcomeKind.CANCELLED
+                return AuthorizationOutcome(kind, log.transaction, log.block_number)
+        return AuthorizationOutcome(OutcomeKind.UNCLEAR)
