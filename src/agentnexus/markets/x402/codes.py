@@ -20,6 +20,7 @@ class Reason(StrEnum):
     INVALID_REQUIREMENTS = "invalid_payment_requirements"
     INVALID_SCHEME = "invalid_scheme"
     INVALID_SIGNATURE = "invalid_exact_evm_payload_signature"
+    INVALID_STATE = "invalid_transaction_state"
     INVALID_VERSION = "invalid_x402_version"
     MISSING_DOMAIN = "missing_eip712_domain"
     NETWORK_MISMATCH = "network_mismatch"

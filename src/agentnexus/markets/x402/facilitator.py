@@ -7,6 +7,7 @@ sent and not seen again is `settlement_pending`, never "failed".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from x402.schemas import PaymentRequirements, SettleResponse, SupportedKind, SupportedResponse, VerifyResponse
 
@@ -16,11 +17,14 @@ from agentnexus.core.money import Asset
 from agentnexus.core.ports import Clock
 from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.exact import check_terms, read_authorization
+from agentnexus.markets.x402.history import History
 from agentnexus.markets.x402.networks import caip2, v1_name
 from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements, Presented, WireError, normal, present
 from agentnexus.rails.evm.eip3009 import SignedAuthorization
 from agentnexus.rails.evm.errors import Refusal, SettlementRefused
 from agentnexus.rails.evm.settlement import AuthorizationSettler, Requirement
+from agentnexus.rails.evm.signer import EvmSigner
+from agentnexus.rails.evm.transactions import TransactionSender
 
 REASONS: dict[Refusal, Reason] = {
     Refusal.WRONG_NETWORK: Reason.NETWORK_MISMATCH,
@@ -45,6 +49,7 @@ class Facilitator:
 
     Args:
         settlers: one per network; each brings the relayer key that pays the gas.
+        histories: how used-up nonces are explained, one per network; without it they stay "used".
         assets: the tokens it settles. Others are refused: a hostile token could burn the relayer's gas.
         maximum_gas: a payment that needs more gas than this is refused when it is verified.
         settle_timeout_seconds: how long a settle waits for its transaction before it answers "pending".
@@ -55,15 +60,23 @@ class Facilitator:
         settlers: Sequence[AuthorizationSettler],
         assets: Sequence[Asset],
         *,
+        histories: Sequence[History] = (),
         clock: Clock | None = None,
         maximum_gas: int = 300_000,
         settle_timeout_seconds: float = 45.0,
     ) -> None:
         self._settlers = {settler.network.caip2: settler for settler in settlers}
+        self._histories = {history.network.caip2: history for history in histories}
         self._assets = {asset.caip19.lower(): asset for asset in assets}
         self._clock = clock or SystemClock()
         self._maximum_gas = maximum_gas
         self._timeout = settle_timeout_seconds
+
+    @classmethod
+    def on(cls, sender: TransactionSender, relayer: EvmSigner, assets: Sequence[Asset]) -> Self:
+        """A facilitator for one network with the usual parts."""
+        settler = AuthorizationSettler(sender, relayer)
+        return cls([settler], assets, histories=[History(sender.rpc, sender.network)], clock=sender.clock)
 
     def get_supported(self) -> SupportedResponse:
         """``exact`` in both versions on every network; v1 under its own network names."""
@@ -103,6 +116,9 @@ class Facilitator:
             settler, wanted = self._wanted(presented, signed, requirement, fresh=False)
             settled = await settler.settle(signed, wanted, timeout_seconds=self._timeout)
         except SettlementRefused as error:
+            history = self._histories.get(caip2(network))
+            if error.refusal is Refusal.NONCE_USED and history is not None:
+                return await self._explain(history, signed, requirement, network)
             return _failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
         except PaymentUnknown as error:
             transaction = error.details.get("transaction")
@@ -114,6 +130,19 @@ class Facilitator:
         return SettleResponse(
             success=True, transaction=settled.transaction, network=network, payer=payer, amount=str(settled.value)
         )
+
+    async def _explain(
+        self, history: History, signed: SignedAuthorization, requirement: PaymentRequirements, network: str
+    ) -> SettleResponse:
+        """The nonce is used and not by us: anybody may submit an authorisation, and it still pays the payee."""
+        payer, used = signed.authorization.payer, await history.find(signed, requirement.asset.lower())
+        if used.paid:
+            value = str(signed.authorization.value)
+            return SettleResponse(
+                success=True, transaction=used.transaction, network=network, payer=payer, amount=value
+            )
+        reason = Reason.INVALID_STATE if used.decided else Reason.SETTLEMENT_PENDING
+        return _failed(reason, used.message, network, payer, used.transaction)
 
     def _wanted(
         self, presented: Presented, signed: SignedAuthorization, requirement: PaymentRequirements, *, fresh: bool
