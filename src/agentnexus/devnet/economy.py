@@ -21,7 +21,7 @@ from typing import IO
 import httpx
 
 from agentnexus.core.clock import SystemEntropy
-from agentnexus.core.errors import Conflict
+from agentnexus.core.errors import Conflict, NexusError
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.supervisor import Child
 from agentnexus.identity.tokens import Tokens
@@ -241,11 +241,22 @@ async def run_economy(plan: Plan) -> AsyncIterator[Economy]:
         _take(lock, plan.home)
         economy = Economy(plan)
         try:
-            await economy.start()
+            await _start(economy)
             yield economy
         finally:
             # A second Ctrl-C must not leave half of it running.
             await asyncio.shield(economy.stop())
+
+
+async def _start(economy: Economy) -> None:
+    """Several parts may fail at once: the first expected failure is what the person needs to read."""
+    try:
+        await economy.start()
+    except BaseExceptionGroup as group:
+        first: BaseException = group.subgroup(NexusError) or group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
 
 
 def write_description(economy: Economy, path: Path) -> None:

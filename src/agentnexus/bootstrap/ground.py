@@ -1,0 +1,96 @@
+"""What every role starts with: settings, database, clock, and the configured EVM chain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
+from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.core.money import Asset
+from agentnexus.core.ports import Clock, Entropy, Ids
+from agentnexus.platform.database import Database
+from agentnexus.platform.settings import Settings
+from agentnexus.rails.evm.networks import network_by_id
+from agentnexus.rails.evm.receipts import find_receipt
+from agentnexus.rails.evm.rpc import Rpc
+from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex
+from agentnexus.rails.evm.token import transfers
+from agentnexus.rails.evm.transactions import TransactionSender
+
+TRANSACTION = re.compile(r"^0x[0-9a-fA-F]{64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Shared by everything in a process."""
+
+    settings: Settings
+    database: Database
+    clock: Clock = field(default_factory=SystemClock)
+    ids: Ids = field(default_factory=TimeOrderedIds)
+    entropy: Entropy = field(default_factory=SystemEntropy)
+
+
+@asynccontextmanager
+async def open_ground(settings: Settings | None = None) -> AsyncIterator[Ground]:
+    """Raises `Unavailable` when there is no database to use."""
+    settings = settings or Settings()
+    if settings.database_url is None:
+        raise Unavailable(
+            "no database is configured", next_step="run `nexus up`, or set DATABASE_URL and run `nexus db`"
+        )
+    database = await Database.open(settings.database_url, max_size=settings.database_pool_max)
+    try:
+        yield Ground(settings, database)
+    finally:
+        await database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The configured EVM chain and the one token that prices are in."""
+
+    sender: TransactionSender
+    usdc: Asset
+
+    def signer(self, key: SecretStr | None, what: str) -> LocalSigner:
+        """The key as a signer for this chain's kind of network; raises `InvalidInput` when it is not configured."""
+        if key is None:
+            raise InvalidInput(
+                f"{what} is not set", next_step=f"set NEXUS_{what.upper()} (`nexus up` does)", field=what
+            )
+        return signer_from_hex(key.get_secret_value(), self.sender.network.kind)
+
+    def sellers(self, keys: SecretStr | None) -> list[LocalSigner]:
+        """The sellers' keys, in the order of the built-in agents."""
+        if keys is None:
+            raise InvalidInput("seller_keys is not set", next_step="set NEXUS_SELLER_KEYS", field="seller_keys")
+        kind = self.sender.network.kind
+        return [signer_from_hex(key.strip(), kind) for key in keys.get_secret_value().split(",") if key.strip()]
+
+    async def paid(self, network: str, transaction: str, payer: str, payee: str) -> bool:
+        """Whether that transaction moved USDC from payer to payee on this chain."""
+        if network != self.sender.network.caip2 or not TRANSACTION.match(transaction):
+            return False
+        receipt = await find_receipt(self.sender.rpc, [transaction], confirmations=self.sender.network.confirmations)
+        if receipt is None or not receipt.succeeded:
+            return False
+        moved = transfers(receipt.logs, self.usdc.reference)
+        return any(each.payer == payer and each.payee == payee and each.value > 0 for each in moved)
+
+
+@asynccontextmanager
+async def open_chain(ground: Ground) -> AsyncIterator[Chain]:
+    """Connect and check that the node is on the configured chain; raises `Unavailable`, `WrongNetwork`."""
+    settings = ground.settings
+    if settings.evm_rpc_url is None or settings.usdc is None:
+        raise Unavailable("no EVM chain is configured", next_step="set NEXUS_EVM_RPC_URL and NEXUS_USDC_ADDRESS")
+    network_by_id(settings.evm_chain_id)
+    async with Rpc(settings.evm_rpc_url) as rpc:
+        sender = await TransactionSender.open(ground.database, rpc, settings.evm_chain_id, clock=ground.clock)
+        yield Chain(sender, settings.usdc)

@@ -1,0 +1,32 @@
+"""Serve an ASGI app on one port until asked to stop."""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from agentnexus.platform.process import die_with_parent
+
+GRACE_SECONDS = 5
+
+
+async def serve_app(app: ASGIApp, host: str, port: int) -> None:
+    """SIGTERM and SIGINT drain open requests for some seconds; the end of a supervising parent does the same."""
+    if os.environ.get("NEXUS_ENVIRONMENT") == "local":
+        die_with_parent()
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+    await uvicorn.Server(config).serve()

@@ -1,0 +1,123 @@
+"""`make demo`: start the economy, run the three tasks of ``examples/``, show results, receipts and costs, stop.
+
+The tasks go through the `nexus task` command, as a person would type them. Afterwards the receipts are verified and
+their transactions looked up on the chain, and the books are checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from agentnexus.core.errors import NexusError
+from agentnexus.devnet.economy import Economy, Plan, run_economy, write_description
+
+EXAMPLES = Path("examples")
+DEMO_HOME = Path(".nexus/demo")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTask:
+    """One entry of ``examples/tasks.toml``."""
+
+    title: str
+    text: str
+    files: tuple[str, ...]
+    budget: str
+    expect: str
+
+
+def read_tasks(folder: Path = EXAMPLES) -> list[DemoTask]:
+    """The tasks in the order they are run."""
+    entries = tomllib.loads((folder / "tasks.toml").read_text(encoding="utf-8"))["tasks"]
+    return [
+        DemoTask(entry["title"], entry["text"].strip(), tuple(entry["files"]), entry["budget"], entry["expect"])
+        for entry in entries
+    ]
+
+
+async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
+    """Exit code 0 when every task ended as it should and every receipt and the books hold."""
+    started = time.monotonic()
+    console.print("[bold]AgentNexus demo[/]: an economy of agents on this machine, no keys, no internet\n")
+    async with run_economy(Plan(home=home)) as economy:
+        write_description(economy, home / "devnet.json")
+        console.print(f"the economy is up after {time.monotonic() - started:.1f} s: {_parts(economy)}\n")
+        environment = {**os.environ, "NEXUS_HOME": str(home.absolute())}
+        failures = 0
+        for number, task in enumerate(read_tasks(), 1):
+            console.rule(f"[bold]{number} · {escape(task.title)}", align="left")
+            failures += await _run_task(console, economy, task, environment)
+        console.rule("[bold]the books", align="left")
+        failures += await _nexus(["ledger", "check"], environment) != 0
+        console.print(f"\npages: {economy.urls['api']}  (while it runs: `make up` keeps it running)")
+    verdict = "[green]everything as expected" if not failures else f"[red]{failures} things not as expected"
+    console.print(f"{verdict}[/] in {time.monotonic() - started:.0f} s")
+    return 1 if failures else 0
+
+
+def _parts(economy: Economy) -> str:
+    return ", ".join(part.name for part in economy.status())
+
+
+async def _run_task(console: Console, economy: Economy, task: DemoTask, environment: dict[str, str]) -> int:
+    """Number of things that were not as expected."""
+    arguments = ["task", task.text, "--budget", task.budget, "--yes"]
+    for file in task.files:
+        arguments += ["--file", str(EXAMPLES / file)]
+    console.print(f"[dim]$ nexus {escape(shlex.join(arguments))}[/]\n")
+    code = await _nexus(arguments, environment)
+    good = (code == 0) == (task.expect == "completed")
+    if not good:
+        console.print(f"[red]exit code {code}, but it was expected to be {task.expect}")
+    return (0 if good else 1) + await _verify_receipts(console, economy, environment)
+
+
+async def _verify_receipts(console: Console, economy: Economy, environment: dict[str, str]) -> int:
+    """Check the newest workflow's receipts as a stranger would: signature, hashes, and the chain."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {economy.token}"}
+    async with httpx.AsyncClient(base_url=economy.urls["api"], headers=headers) as client:
+        newest = (await client.get("/users/local/workflows", params={"limit": 1})).json()["workflows"][0]["id"]
+        state = (await client.get(f"/workflows/{newest}/task")).json()
+    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+        json.dump(state, file)
+    console.print("\nreceipts, checked from outside (signature, hashes, transactions on the chain):")
+    try:
+        return int(await _nexus(["receipt", "verify", file.name, "--rpc", economy.chain.rpc_url], environment) != 0)
+    finally:
+        Path(file.name).unlink()
+
+
+async def _nexus(arguments: list[str], environment: dict[str, str]) -> int:
+    sys.stdout.flush()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agentnexus.cli", *arguments, env=environment, stdin=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+def main() -> int:
+    """Entry of ``python -m agentnexus.devnet.demo``."""
+    console = Console(highlight=False)
+    try:
+        return asyncio.run(run_demo(console))
+    except NexusError as error:
+        console.print(f"[red]{escape(error.message)}[/]\n{escape(error.next_step)}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
