@@ -20,6 +20,8 @@ from agentnexus.rails.evm.encoding import to_hex
 from agentnexus.rails.evm.errors import Refusal, SettlementRefused, WrongNetwork
 from agentnexus.rails.evm.networks import NetworkKind
 from agentnexus.rails.evm.signer import LocalSigner
+from agentnexus.rails.evm.token import transfer_with_authorization_call
+from agentnexus.rails.evm.transactions import OutgoingState
 from agentnexus.rails.evm.wallet import EvmRail
 
 
@@ -143,20 +145,63 @@ async def test_cancel_and_settle_at_once_end_in_exactly_one(desk: Desk, attempt:
         assert await desk.seller_earned() == 10_000
 
 
-async def test_a_cancellation_that_loses_the_race_in_the_block_is_confirmed(desk: Desk) -> None:
-    """Both transactions pass their trial run and wait; the settlement is mined first."""
+async def test_cancelling_while_the_settlement_waits_for_its_block_is_confirmed_by_that_block(desk: Desk) -> None:
     hold = await desk.rail.open(desk.request(), "job-1")
     await desk.chain.automine(False)
     settling = asyncio.create_task(desk.settler.settle(payload_of(hold), desk.requirement()))
     await desk.mempool_holds(1)
     cancelling = asyncio.create_task(desk.rail.cancel(hold))
-    await desk.mempool_or_done(2, cancelling)
     await desk.chain.automine(True)
     await desk.chain.mine()
     settlement = await settling
     payment = await cancelling
     assert payment.state is PaymentState.CONFIRMED
     assert payment.evidence["transaction"] == settlement.transaction
+
+
+async def test_a_cancellation_overtaken_inside_the_block_is_confirmed(desk: Desk) -> None:
+    """The payee sees the cancellation waiting and collects with a better tip."""
+    hold = await desk.rail.open(desk.request(), "job-1")
+    await desk.chain.automine(False)
+    cancelling = asyncio.create_task(desk.rail.cancel(hold))
+    await desk.mempool_holds(1)
+    call = transfer_with_authorization_call(payload_of(hold), contract_wallet=False)
+    overtaking = await desk.chain.rpc.call(
+        "eth_sendTransaction",
+        {
+            "from": desk.seller,
+            "to": desk.chain.usdc.reference,
+            "data": to_hex(call),
+            "gas": hex(300_000),
+            "maxFeePerGas": hex(10**11),
+            "maxPriorityFeePerGas": hex(10**11),
+        },
+    )
+    await desk.chain.automine(True)
+    await desk.chain.mine()
+    payment = await cancelling
+    assert payment.state is PaymentState.CONFIRMED
+    assert payment.evidence["transaction"] == overtaking
+    cancellation = await desk.sender.find(
+        f"cancel:{desk.chain.usdc.reference}:{desk.rail.address}:{to_hex(nonce_for('job-1'))}"
+    )
+    assert cancellation is not None
+    assert cancellation.state is OutgoingState.REVERTED
+
+
+async def test_a_cancellation_that_no_block_decides_is_unknown(chain: DevelopmentChain, database: Database) -> None:
+    desk = await open_desk(chain, database)
+    impatient = EvmRail(desk.sender, desk.rail.signer, relayer=desk.settler.relayer, send_wait_seconds=0.2)
+    hold = await impatient.open(desk.request(), "job-1")
+    await chain.automine(False)
+    settling = asyncio.create_task(desk.settler.settle(payload_of(hold), desk.requirement()))
+    await desk.mempool_holds(1)
+    with pytest.raises(PaymentUnknown, match="no longer be cancelled"):
+        await impatient.cancel(hold)
+    await chain.automine(True)
+    await chain.mine()
+    await settling
+    assert (await impatient.cancel(hold)).state is PaymentState.CONFIRMED
 
 
 async def test_an_expired_hold_is_refunded_without_spending_gas(desk: Desk) -> None:

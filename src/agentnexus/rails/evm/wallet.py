@@ -217,14 +217,16 @@ class EvmRail:
         undecided = (PaymentState.HELD, PaymentState.UNKNOWN)
         try:
             async with asyncio.timeout(self._send_wait):
-                while (now := await self.lookup(payment)).state in undecided:
+                while True:
+                    now = await self.lookup(payment)
+                    if now.state not in undecided:
+                        return now
                     await asyncio.sleep(poll_seconds(self.network))
         except TimeoutError:
             raise PaymentUnknown(
                 "the authorisation can no longer be cancelled, and no block says yet what used it",
                 next_step="look the payment up again later; do not pay a second time before that",
             ) from None
-        return now
 
     async def _send_once(self, signer: EvmSigner, key: str, target: str, data: bytes, value: int = 0) -> Receipt:
         """One transaction per key, tried on the node before it costs gas. Raises `Reverted` when it would fail."""
