@@ -50,6 +50,14 @@ class Ends:
         while self.far:
             os.close(self.far.pop())
 
+    def close(self) -> None:
+        """All of them, for a run that never began."""
+        self.close_far()
+        self.frames.close()
+        self.lifeline.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
 
 class LocalRun:
     """One run. `updates` may be iterated once; leaving it early ends every process of the run."""
@@ -245,8 +253,9 @@ async def _receive(lifeline: socket.socket) -> tuple[bytes, list[int]]:
             packet, descriptors, _, _ = socket.recv_fds(lifeline, _PACKET_BYTES, 1)
         except BlockingIOError:
             await _readable(loop, lifeline)
-        except ConnectionError:
-            return b"", []
+        except ConnectionResetError:
+            # The warden left a packet of ours unread. The kernel says so once, before its own last report.
+            continue
         else:
             return packet, descriptors
 

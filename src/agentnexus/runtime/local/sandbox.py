@@ -167,12 +167,8 @@ class LocalSandbox:
         usage: dict[str, int] | None = None,
     ) -> AsyncGenerator[Update, None]:
         folder = await self._stage(bundle)
-        ends = Ends.make()
         async with self._zygote(bundle) as zygote:
-            try:
-                await zygote.launch(self._order(bundle, folder, limits), ends.far)
-            finally:
-                ends.close_far()
+            ends = await _launch(zygote, self._order(bundle, folder, limits))
             proxy = self._proxy(bundle, request.execution_id)
             redact = Redactor(request.secrets)
             run = LocalRun(ends, supervisor, limits=limits, redact=redact, agent=bundle.name, proxy=proxy)
@@ -265,6 +261,17 @@ class LocalSandbox:
             if not await asyncio.to_thread(staged.exists):
                 await asyncio.to_thread(_copy, bundle, staged)
         return staged
+
+
+async def _launch(zygote: Zygote, order: Mapping[str, object]) -> Ends:
+    ends = Ends.make()
+    try:
+        await zygote.launch(order, ends.far)
+    except BaseException:
+        ends.close()
+        raise
+    ends.close_far()
+    return ends
 
 
 def _copy(bundle: Bundle, staged: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentnexus.core.errors import AgentFailed, IsolationUnavailable
+from agentnexus.core.errors import AgentFailed, InvalidInput, IsolationUnavailable
 from agentnexus.runtime.local.zygote import MAX_PACKET_BYTES
 
 START_SECONDS = 120.0
@@ -123,14 +123,18 @@ class Zygote:
     async def _wait_until_ready(self, current: _Process, root: Path) -> None:
         loop = asyncio.get_running_loop()
         setup = {"root": str(root), "preload": self._preload, "prefix": self._prefix}
-        failed = "it took too long"
         try:
             async with asyncio.timeout(START_SECONDS):
                 await loop.sock_sendall(current.control, json.dumps(setup).encode())
-                answer = await loop.sock_recv(current.control, MAX_PACKET_BYTES)
-            failed = str(json.loads(answer).get("failed", "")) if answer else "it ended"
+                packet = await loop.sock_recv(current.control, MAX_PACKET_BYTES)
+            answer = json.loads(packet) if packet else {"failed": "it ended"}
         except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
-            failed = str(error) or failed
+            answer = {"failed": str(error) or "it took too long"}
+        if "preload" in answer:
+            raise InvalidInput(
+                f"agent.toml, preload: {answer['preload']}", next_step="Name installed modules.", field="preload"
+            )
+        failed = str(answer.get("failed", ""))
         if "Operation not permitted" in failed or "cgroup" in failed:
             raise IsolationUnavailable(
                 f"This host cannot isolate agents: {failed}",

@@ -40,7 +40,10 @@ def main(control_fd: int, parent_pid: int) -> int:
         cgroups.sweep(host, setup["prefix"])
         for name in (*COMMON_MODULES, *setup["preload"]):
             importlib.import_module(name)
-    except (OSError, ImportError, RuntimeError) as error:
+    except ImportError as error:
+        control.send(json.dumps({"preload": str(error)}).encode())
+        return 1
+    except (OSError, RuntimeError) as error:
         control.send(json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode())
         return 1
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

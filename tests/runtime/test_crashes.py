@@ -1,0 +1,148 @@
+"""Helpers may be killed at any time: a run that is lost says so, and the next one works."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+from agentnexus.core.errors import AgentFailed, Unavailable
+from agentnexus.core.updates import Log
+from agentnexus.runtime.local import cgroups, warden
+from agentnexus.runtime.local.sandbox import LocalSandbox
+from agentnexus.runtime.port import RunRequest
+from tests.runtime.conftest import collect, write_agent
+from tests.runtime.test_protocol import ECHO
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def until_gone(processes: list[psutil.Process]) -> None:
+    async with asyncio.timeout(10):
+        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+            await asyncio.sleep(0.005)
+
+
+async def killed_during(sandbox: LocalSandbox, bundle: object, victim: str) -> AgentFailed:
+    """Kill -9 a helper while an agent works; returns how the run ended."""
+    updates = sandbox.run(bundle, RunRequest(f"victim-{victim}", {"do": "ignore_signals"}))  # type: ignore[arg-type]
+    assert await anext(updates) == Log("ignoring")
+    zygote = psutil.Process(sandbox.helper_pids()[-1])
+    everything = zygote.children(recursive=True)
+    warden_process = zygote.children()[0]
+    agent_process = warden_process.children()[0]
+    {"zygote": zygote, "warden": warden_process, "agent": agent_process}[victim].kill()
+    with pytest.raises(AgentFailed) as failed:
+        async for _ in updates:
+            pass
+    await until_gone(everything)
+    return failed.value
+
+
+@pytest.mark.parametrize("victim", ["zygote", "warden", "agent"])
+async def test_kill_9_of_any_part_is_a_clean_failure_and_the_next_run_works(sandbox, hostile, victim):
+    bundle = await hostile("greedy")
+    async with LocalSandbox() as own:
+        failed = await killed_during(own, bundle, victim)
+        assert failed.retryable
+        assert failed.next_step
+        ended = await collect(own, bundle, {"do": "big_result", "amount": 3})
+        assert ended.output == {"text": "rrr"}
+
+
+async def test_runs_that_were_lost_leave_no_control_group(sandbox, hostile):
+    bundle = await hostile("greedy")
+    async with LocalSandbox() as own:
+        await killed_during(own, bundle, "zygote")
+        await collect(own, bundle, {"do": "big_result"})
+        host = cgroups.find()
+        assert isinstance(host, cgroups.Host)
+        async with asyncio.timeout(10):
+            while any(base.glob(f"{own._prefix}*") for base in host.bases.values()) and any(
+                list(base.glob(f"{own._prefix}*")) for base in host.bases.values()
+            ):
+                await asyncio.sleep(0.005)
+
+
+async def test_a_zygote_that_was_killed_between_runs_is_started_again(sandbox, hostile):
+    bundle = await hostile("greedy")
+    async with LocalSandbox() as own:
+        await collect(own, bundle, {"do": "big_result"})
+        (first,) = own.helper_pids()
+        os.kill(first, signal.SIGKILL)
+        ended = await asyncio.gather(*(collect(own, bundle, {"do": "big_result", "amount": 1}) for _ in range(5)))
+        assert [run.output for run in ended] == [{"text": "r"}] * 5
+        (second,) = own.helper_pids()
+        assert second != first
+
+
+async def test_everything_ends_when_the_platforms_process_is_killed(sandbox, tmp_path):
+    folder = write_agent(
+        tmp_path / "agent", ECHO.replace("    return", "    import time\n    time.sleep(600)\n    return")
+    )
+    program = textwrap.dedent("""
+        import asyncio, sys
+        from pathlib import Path
+        from agentnexus.runtime.local.sandbox import LocalSandbox
+        from agentnexus.runtime.port import RunRequest
+
+        async def main():
+            async with LocalSandbox() as sandbox:
+                bundle = await sandbox.prepare(Path(sys.argv[1]))
+                print(sandbox.helper_pids()[0], flush=True)
+                async for update in sandbox.run(bundle, RunRequest("left", {"text": "x"})):
+                    pass
+
+        asyncio.run(main())
+    """)
+    platform = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+    assert platform.stdout is not None
+    zygote = psutil.Process(int(await asyncio.to_thread(platform.stdout.readline)))
+    async with asyncio.timeout(10):
+        while len(zygote.children(recursive=True)) < 2:
+            await asyncio.sleep(0.005)
+    everything = [zygote, *zygote.children(recursive=True)]
+    platform.kill()
+    await asyncio.to_thread(platform.wait)
+    platform.stdout.close()
+    await until_gone(everything)
+
+
+async def test_closing_the_sandbox_ends_what_runs(sandbox, hostile):
+    own = LocalSandbox()
+    await own.__aenter__()
+    updates = own.run(await hostile("greedy"), RunRequest("closing", {"do": "ignore_signals"}))
+    await anext(updates)
+    everything = psutil.Process(own.helper_pids()[0]).children(recursive=True)
+    await own.close()
+    with pytest.raises(AgentFailed):
+        await anext(updates)
+    await until_gone(everything)
+
+
+async def test_a_closed_sandbox_says_so(hostile, sandbox):
+    own = LocalSandbox()
+    with pytest.raises(Unavailable, match="closed"):
+        await anext(own.run(await hostile("liar"), RunRequest("x", {"do": "charge"})))
+
+
+async def test_an_idle_zygote_is_retired_and_comes_back(sandbox, hostile):
+    bundle = await hostile("greedy")
+    async with LocalSandbox(idle_seconds=0) as own:
+        assert (await collect(own, bundle, {"do": "big_result", "amount": 1})).output == {"text": "r"}
+        async with asyncio.timeout(10):
+            while own.helper_pids():
+                await asyncio.sleep(0.005)
+        assert (await collect(own, bundle, {"do": "big_result", "amount": 1})).output == {"text": "r"}
+
+
+async def test_the_wardens_report_survives_its_wire_form():
+    text = b'exit {"code":0,"signal":9,"ended_by":"timeout","wall_ms":5,"memory_peak_bytes":6,"cpu_ms":7,'
+    report = warden.Exit.parse(text + b'"oom_kills":0,"process_limit_hits":0}')
+    assert (report.signal, report.ended_by, report.cpu_ms) == (9, "timeout", 7)
