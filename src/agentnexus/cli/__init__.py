@@ -9,4 +9,4 @@ def main() -> None:
     """Entry point of the `nexus` script."""
     from agentnexus.cli.app import nexus
 
-    sys.exit(nexus(standalone_mode=False))
+    sys.exit(nexus(prog_name="nexus", standalone_mode=False))
