@@ -72,20 +72,25 @@ class Books(Door):
         """Answer what is under way, refuse the rest."""
         await self._flusher.close()
 
+    @property
+    def assets(self) -> Assets:
+        """The assets that rows are in, for the other readers of this room."""
+        return self._store.assets
+
     async def balances(self, account: str) -> list[Balance]:
         async with self.db.connection() as connection:
             rows = await connection.fetch("select * from ledger.account where name = $1 order by asset", account)
-            await self._store.assets.cover(connection, rows)
-        states = [account_of(row, self._store.assets) for row in rows]
+            await self.assets.cover(connection, rows)
+        states = [account_of(row, self.assets) for row in rows]
         return [Balance(s.name, Money(s.asset, s.balance), Money(s.asset, s.reserved)) for s in states]
 
     async def reservation(self, key: str) -> Reservation:
         async with self.db.connection() as connection:
             rows = await connection.fetch("select * from ledger.reservation where key = $1", key)
-            await self._store.assets.cover(connection, rows)
+            await self.assets.cover(connection, rows)
         if not rows:
             raise NotFound(f"no reservation {key}", next_step="reserve first", key=key)
-        return reservation_of(rows[0], self._store.assets)
+        return reservation_of(rows[0], self.assets)
 
     async def as_of(self, account: str, asset: Asset, at: datetime) -> Money:
         async with self.db.connection() as connection:
