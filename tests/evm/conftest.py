@@ -54,6 +54,10 @@ class Desk:
         authorization = replace(self.authorization(key, value), **changes)  # type: ignore[arg-type]  # fields by name
         return await self.sign(authorization)
 
+    async def sign_for(self, payer: str, signer: EvmSigner, key: str = "job-1") -> SignedAuthorization:
+        """An authorisation of a contract wallet, signed by a key."""
+        return await self.sign(replace(self.authorization(key), payer=payer), signer)
+
     def request(self, value: int = 10_000, mode: PayMode = PayMode.AUTHORIZE, **reference: object) -> PaymentRequest:
         stated: dict[str, object] = {
             "scheme": "exact",

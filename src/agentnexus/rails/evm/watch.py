@@ -1,14 +1,15 @@
 """Watching ERC-20 transfers to our addresses: confirmed ones are deposits, and a reorganisation takes them back.
 
-The place reached is kept by block hash, so a watcher notices after any pause that the chain went another way. What it
-saw is kept too, so each deposit is reported once per appearance, whatever dies in between.
+The place reached is kept by block hash, so a watcher notices after any pause that the chain went another way. Changes
+are booked in the transaction that moves the place on, so each is booked once, whatever dies in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 import asyncpg
 
@@ -44,6 +45,9 @@ class WatchedTransfer:
     block_number: int
 
 
+Book: TypeAlias = Callable[[Connection, WatchedTransfer], Awaitable[None]]
+
+
 class TransferWatcher:
     """Follows transfers of one token to a set of addresses.
 
@@ -75,27 +79,26 @@ class TransferWatcher:
         self._start_block = start_block
         self._confirmations = network.confirmations if confirmations is None else confirmations
 
-    async def poll(self) -> list[WatchedTransfer]:
-        """Read what is new, once. Changes come in the order in which they are to be booked, removals first."""
+    async def poll(self, book: Book | None = None) -> list[WatchedTransfer]:
+        """Read what is new, once: removals first, then deposits by block.
+
+        `book` is called for each in the database transaction that remembers it as reported; when it raises, nothing
+        is remembered and the next poll reports the same again.
+        """
         head = await self._block("latest")
         if head is None:
             return []
         async with self._database.transaction() as connection:
             await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", self._lock_name)
             place = await self._rewind(connection, head)
-            removed = await self._take_removed(connection)
             for first in range(place + 1, head.number + 1, _SPAN_BLOCKS):
                 await self._read_span(connection, first, min(first + _SPAN_BLOCKS - 1, head.number))
             await self._remember(connection, head)
-            return removed + await self._take_deposited(connection, head.number)
-
-    async def changes(self, pauses: AsyncIterator[None]) -> AsyncIterator[WatchedTransfer]:
-        """Poll at once and after every pause; whoever makes the pauses decides the rhythm and the end."""
-        for change in await self.poll():
-            yield change
-        async for _ in pauses:
-            for change in await self.poll():
-                yield change
+            changes = await self._take_removed(connection) + await self._take_deposited(connection, head.number)
+            if book is not None:
+                for change in changes:
+                    await book(connection, change)
+            return changes
 
     @property
     def _lock_name(self) -> str:
@@ -108,7 +111,8 @@ class TransferWatcher:
     async def _rewind(self, connection: Connection, head: _Block) -> int:
         """The newest block we know that is still on the chain; what lay above it is marked as gone."""
         rows = await connection.fetch(
-            "select block_number, block_hash from evm.cursor where name = $1 and network = $2 order by block_number desc",
+            "select block_number, block_hash from evm.cursor where name = $1 and network = $2"
+            " order by block_number desc",
             *self._scope,
         )
         if not rows:
@@ -169,7 +173,10 @@ class TransferWatcher:
         found = transfers([Log.from_json(each) for each in answer], self._token)
         await connection.executemany(
             "insert into evm.transfer (name, network, token, transaction, log_index, block_number, block_hash, payer,"
-            " payee, value, state) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'seen') on conflict do nothing",
+            " payee, value, state) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'seen')"
+            # Marked as gone and read again in the same block: it never left.
+            " on conflict (name, network, transaction, log_index, block_hash) do update set state = 'deposited'"
+            " where evm.transfer.state = 'removed'",
             [self._row(each) for each in found],
         )
 
