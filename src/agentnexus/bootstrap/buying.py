@@ -1,0 +1,97 @@
+"""The buying side of a node: markets, rails, books and hiring, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+import httpx
+
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.core.money import Rate
+from agentnexus.core.ports import Market
+from agentnexus.hiring.cache import OfferCache
+from agentnexus.hiring.cashier import Wallet
+from agentnexus.hiring.gather import Gatherer
+from agentnexus.hiring.hire import Hiring
+from agentnexus.hiring.model import Rates
+from agentnexus.ledger.books import Books
+from agentnexus.markets.catalogue.market import CatalogueMarket
+from agentnexus.markets.x402.buy import X402Client
+from agentnexus.markets.x402.discover import BazaarSource, OfferSource, RegistrySource
+from agentnexus.markets.x402.market import X402Market
+from agentnexus.markets.x402.policy import PaymentPolicy
+from agentnexus.platform.cache import Cache
+from agentnexus.platform.redis_level import RedisLevel
+from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.rails.evm.wallet import EvmRail
+
+SELLER_SECONDS = 300.0
+CONNECT_SECONDS = 5.0
+CONNECTIONS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Buying:
+    """What the faces and the workers need to buy."""
+
+    books: Books
+    hiring: Hiring
+    rail: EvmRail
+    wallet: Wallet
+    signer: Ed25519Signer
+    http: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
+    """Raises `Unavailable` or `InvalidInput` for what is not configured."""
+    settings = ground.settings
+    signer = Ed25519Signer.load_or_create(settings.home / "receipt-key.pem")
+    rail = EvmRail(
+        chain.sender,
+        chain.signer(settings.buyer_key, "buyer_key"),
+        relayer=chain.signer(settings.relayer_key, "relayer_key"),
+    )
+    wallet = Wallet(rail, rail.address, frozenset({rail.network.caip2}))
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(
+                timeout=httpx.Timeout(SELLER_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
+                follow_redirects=False,
+            )
+        )
+        books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids))
+        cache = Cache(second=RedisLevel.connect(settings.redis_url) if settings.redis_url else None)
+        hiring = await stack.enter_async_context(
+            Hiring(
+                gatherer=Gatherer(markets(ground, chain, http), OfferCache(cache), clock=ground.clock),
+                books=books,
+                database=ground.database,
+                wallets={rail.name: wallet},
+                signer=signer,
+                rates=Rates((Rate(chain.usdc, Decimal(1), "USDC is counted as one dollar", ground.clock.now()),)),
+                clock=ground.clock,
+                ids=ground.ids,
+                entropy=ground.entropy,
+            )
+        )
+        yield Buying(books, hiring, rail, wallet, signer, http)
+
+
+def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> list[Market]:
+    """Every market this node buys on. A new market is one line here."""
+    settings, assets = ground.settings, {chain.usdc.caip19: chain.usdc}
+    client = X402Client(http, PaymentPolicy(assets), ground.clock)
+    sources: list[OfferSource] = []
+    if settings.registry_url:
+        sources.append(RegistrySource(settings.registry_url, http, ground.clock, assets))
+        sources.append(BazaarSource(settings.registry_url, http, ground.clock, assets))
+    x402 = X402Market(client, sources, ground.clock)
+    found: list[Market] = [x402]
+    if settings.api_url:
+        found.append(CatalogueMarket(settings.api_url, http, x402, ground.clock, assets))
+    return found
