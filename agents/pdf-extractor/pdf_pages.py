@@ -28,6 +28,7 @@ def read_page(reader: pypdf.PdfReader, number: int) -> PageText:
     """One page (from 1). A damaged page gives an empty text and its problem; bombs raise `LimitReachedError`."""
     try:
         page = reader.pages[number - 1]
+        check_unpacks(page)
         text = tidy(page.extract_text())
         images = count_images(page)
     except LimitReachedError:
@@ -36,6 +37,16 @@ def read_page(reader: pypdf.PdfReader, number: int) -> PageText:
         return PageText(number, "", 0, scanned=False, problem=type(error).__name__)
     readable = sum(1 for character in text if character.isalnum())
     return PageText(number, text, images, scanned=images > 0 and readable < MIN_READABLE_CHARACTERS)
+
+
+def check_unpacks(page: pypdf.PageObject) -> None:
+    """Raises `LimitReachedError` when the page's drawing unpacks beyond the parser's limit.
+
+    Reading the text would not tell: it takes a drawing that cannot be unpacked for an empty one.
+    """
+    drawing = page.get_contents()
+    if drawing is not None:
+        drawing.get_data()
 
 
 def tidy(text: str) -> str:

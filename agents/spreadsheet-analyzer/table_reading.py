@@ -141,7 +141,9 @@ def _read_sheet(book: fastexcel.ExcelReader, name: str) -> Table:
     rows = [[cell or "" for cell in row] for row in frame.iter_rows() if any(row)]
     if not rows:
         return Table(name, pl.DataFrame())
-    return _typed_table(name, shape(rows, encoding="utf-8", delimiter="", warnings=[]))
+    titles = next((at for at, row in enumerate(rows) if len(list(filter(None, row))) > 1), 0)
+    warnings = [f"skipped {titles} lines above the table in {name}"] if titles else []
+    return _typed_table(name, shape(rows[titles:], encoding="utf-8", delimiter="", warnings=warnings))
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:

@@ -55,9 +55,11 @@ def decode_text(data: bytes) -> tuple[str, str]:
 def _wide_guess(data: bytes) -> str:
     """UTF-16 without a mark shows as a zero in every second byte of Latin text; anything else is UTF-8 first."""
     sample = data[:2000]
-    if len(sample) >= 4 and sample[1::2].count(0) > len(sample) // 4:
+    first, second = sample[0::2].count(0), sample[1::2].count(0)
+    many, few = len(sample) // 4, len(sample) // 40
+    if second > many and first <= few:
         return "utf-16-le"
-    if len(sample) >= 4 and sample[0::2].count(0) > len(sample) // 4:
+    if first > many and second <= few:
         return "utf-16-be"
     return "utf-8"
 
