@@ -41,7 +41,13 @@ async def test_changed_limits_hold_at_once_and_the_old_budget_is_closed(books: B
     assert not (await books.budgets.status(old.id)).open
     await books.deposit("d", "wallet:eip155:31337:0xaa", USDC.parse("5"))
     with pytest.raises(BudgetExceeded):
-        await books.reserve("k", fresh.id, "wallet:eip155:31337:0xaa", "seller:s", USDC.parse("0.02"))
+        await books.reserve(
+            "k",
+            budget_id=fresh.id,
+            payer_account="wallet:eip155:31337:0xaa",
+            payee_account="seller:s",
+            amount=USDC.parse("0.02"),
+        )
 
 
 @pytest.mark.parametrize(
