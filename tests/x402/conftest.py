@@ -20,15 +20,10 @@ from agentnexus.rails.evm.wallet import EvmRail
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def reservations(request: pytest.FixtureRequest) -> Reservations:
+def reservations(request: pytest.FixtureRequest) -> Reservations:
     if request.param == "memory":
         return MemoryReservations()
-    return PostgresReservations(await _database(request))
-
-
-async def _database(request: pytest.FixtureRequest) -> Database:
-    database: Database = request.getfixturevalue("database")
-    return database
+    return PostgresReservations(request.getfixturevalue("database"))
 
 
 @pytest.fixture

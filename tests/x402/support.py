@@ -29,6 +29,7 @@ from agentnexus.rails.evm.typed_data import Domain
 from agentnexus.rails.evm.wallet import EvmRail
 
 PRICE = 20_000
+START = int(time.time())  # one for all, so that signing twice gives the same bytes
 TOKEN = "0x" + "44" * 20
 PAYEE = "0x" + "22" * 20
 
@@ -199,7 +200,7 @@ async def sign(
     asked: PaymentRequirements,
     key: str,
     *,
-    valid_for: int = 60,
+    valid_for: int = 3600,
     valid_after: int = 0,
     value: int | None = None,
     payee: str | None = None,
@@ -211,7 +212,7 @@ async def sign(
         payee=payee or asked.pay_to.lower(),
         value=int(asked.amount) if value is None else value,
         valid_after=valid_after,
-        valid_before=int(time.time()) + valid_for,
+        valid_before=START + valid_for,
         nonce=nonce_for(key),
     )
     domain = Domain("USD Coin", "2", chain_id, asked.asset.lower())

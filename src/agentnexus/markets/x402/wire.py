@@ -222,13 +222,17 @@ class Presented:
 
 def present(payload: AnyPayload) -> Presented:
     """The internal form of a payment payload of either version."""
+    try:
+        hashed = content_hash(payload)
+    except (InvalidInput, UnicodeError) as error:
+        raise WireError(f"the payment has no canonical form: {error}") from error
     return Presented(
         version=payload.x402_version,
         scheme=payload.get_scheme(),
         network=caip2(payload.get_network()),
         payload=payload,
         scheme_payload=payload.payload,
-        hash=content_hash(payload),
+        hash=hashed,
         extensions=(payload.extensions or {}) if isinstance(payload, PaymentPayload) else {},
     )
 
