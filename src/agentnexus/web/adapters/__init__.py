@@ -1,0 +1,1 @@
+"""The pages' doors fulfilled by the real services."""

@@ -1,0 +1,33 @@
+"""All pages as one list of routes: static files, and the pages behind their own headers and error pages."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+from agentnexus.web.doors import Doors
+from agentnexus.web.pages import agents, economy, errors, landing, workflows
+from agentnexus.web.security import PageSecurity
+from agentnexus.web.static_files import Static
+
+
+def pages_app(doors: Doors) -> Starlette:
+    """The pages as an application of their own; `doors` is in ``app.state.doors``."""
+    app = Starlette(
+        routes=[
+            Mount("/static", Static()),
+            *landing.routes,
+            *agents.routes,
+            *workflows.routes,
+            *economy.routes,
+        ],
+        exception_handlers=errors.handlers,
+    )
+    app.state.doors = doors
+    return app
+
+
+def create_pages(doors: Doors) -> list[BaseRoute]:
+    """Routes to append after all others of the API process: they answer every address that nothing else took."""
+    # Around the whole, so that the page for a bug is as protected as the others.
+    return [Mount("/", PageSecurity(pages_app(doors)))]

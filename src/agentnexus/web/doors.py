@@ -1,0 +1,96 @@
+"""What the pages need from the house, in the pages' own words; `adapters/` fulfils it with the real services."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import Request
+
+from agentnexus.core.money import Asset, Money
+from agentnexus.web.forms import Upload
+from agentnexus.web.views.agents import AgentPage, AgentView
+from agentnexus.web.views.market import Figures, MarketView, OfferView
+from agentnexus.web.views.runs import RunSummary, RunView
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task as posted: words, files, the most it may cost."""
+
+    text: str
+    files: Sequence[Upload]
+    max_cost: Money
+    max_seconds: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentQuery:
+    """Filters of the catalogue; empty means no limit. `sort` is one of the catalogue's own names."""
+
+    query: str = ""
+    category: str = ""
+    max_price: Money | None = None
+    sort: str = ""
+    cursor: str = ""
+    limit: int = field(default=24)
+
+
+class Runs(Protocol):
+    """Workflows of one user. Every method raises `NotFound` for a stranger's id."""
+
+    async def create(self, user_id: str, task: NewTask) -> str:
+        """The new workflow's id; planning has begun."""
+
+    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object]) -> str:
+        """One run of one agent, already approved; the new workflow's id."""
+
+    async def view(self, user_id: str, run_id: str) -> RunView: ...
+
+    def follow(self, user_id: str, run_id: str) -> AsyncIterator[RunView]:
+        """The view now and after every change; ends after the final state. Changes in between may be merged."""
+
+    async def recent(self, user_id: str, cursor: str) -> tuple[Sequence[RunSummary], str]:
+        """Newest first, and the cursor for more (empty at the end)."""
+
+    async def approve(self, user_id: str, run_id: str) -> None: ...
+
+    async def cancel(self, user_id: str, run_id: str) -> None: ...
+
+    async def result(self, user_id: str, run_id: str) -> object:
+        """The whole result as JSON values; raises `NotFound` while there is none."""
+
+    async def receipt(self, user_id: str, run_id: str, receipt_id: str) -> dict[str, object]:
+        """A receipt's JSON form, as it is signed."""
+
+
+class Catalogue(Protocol):
+    """Agents listed on this node."""
+
+    async def search(self, query: AgentQuery) -> AgentPage: ...
+
+    async def agent(self, agent_id: str) -> AgentView:
+        """With schemas and examples; raises `NotFound`."""
+
+
+class Economy(Protocol):
+    """What the markets offer, and how this node is."""
+
+    async def offers(self, need: str) -> Sequence[OfferView]: ...
+
+    async def markets(self) -> Sequence[MarketView]: ...
+
+    async def figures(self) -> Figures:
+        """(label, value) pairs, each true now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
+
+    runs: Runs
+    catalogue: Catalogue
+    economy: Economy
+    user: Callable[[Request], Awaitable[str]]
+    asset: Asset

@@ -1,0 +1,100 @@
+"""Tasks: the list, one task live, approving, stopping, and everything about it that can be downloaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from agentnexus.web.live import live
+from agentnexus.web.pages import doors_of
+from agentnexus.web.rendering import page
+from agentnexus.web.results import find_file
+
+DOWNLOAD_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+
+async def index(request: Request) -> Response:
+    """GET /workflows"""
+    doors = doors_of(request)
+    cursor = request.query_params.get("cursor", "")[:500]
+    runs, following = await doors.runs.recent(await doors.user(request), cursor)
+    return page(request, "pages/workflows.html", runs=runs, next_cursor=following)
+
+
+async def show(request: Request) -> Response:
+    """GET /workflows/{run_id}"""
+    doors = doors_of(request)
+    run = await doors.runs.view(await doors.user(request), request.path_params["run_id"])
+    return page(request, "pages/workflow.html", run=run)
+
+
+async def stream(request: Request) -> Response:
+    """GET /workflows/{run_id}/live: server-sent events that keep the page's panels current."""
+    doors = doors_of(request)
+    user, run_id = await doors.user(request), request.path_params["run_id"]
+    await doors.runs.view(user, run_id)  # a stranger's id is a 404 here, not a broken stream
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(live(doors.runs.follow(user, run_id)), media_type="text/event-stream", headers=headers)
+
+
+async def approve(request: Request) -> Response:
+    """POST /workflows/{run_id}/approve"""
+    doors = doors_of(request)
+    await doors.runs.approve(await doors.user(request), request.path_params["run_id"])
+    return RedirectResponse(f"/workflows/{request.path_params['run_id']}", 303)
+
+
+async def cancel(request: Request) -> Response:
+    """POST /workflows/{run_id}/cancel"""
+    doors = doors_of(request)
+    await doors.runs.cancel(await doors.user(request), request.path_params["run_id"])
+    return RedirectResponse(f"/workflows/{request.path_params['run_id']}", 303)
+
+
+async def result(request: Request) -> Response:
+    """GET /workflows/{run_id}/result.json"""
+    doors = doors_of(request)
+    value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
+    return _download(json.dumps(value, indent=2, ensure_ascii=False).encode(), "application/json", "result.json")
+
+
+async def file(request: Request) -> Response:
+    """GET /workflows/{run_id}/file?at=<JSON pointer into the result>"""
+    doors = doors_of(request)
+    value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
+    found = find_file(value, request.query_params.get("at", "")[:2000])
+    return _download(found.read(), "application/octet-stream", found.name)
+
+
+async def receipt(request: Request) -> Response:
+    """GET /workflows/{run_id}/receipts/{receipt_id}.json, exactly as it was signed."""
+    doors = doors_of(request)
+    receipt_id = request.path_params["receipt_id"]
+    body = await doors.runs.receipt(await doors.user(request), request.path_params["run_id"], receipt_id)
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", receipt_id)[:60]
+    return _download(
+        json.dumps(body, indent=2, ensure_ascii=False).encode(), "application/json", f"receipt-{name}.json"
+    )
+
+
+def _download(data: bytes, media_type: str, name: str) -> Response:
+    """Never shown in place: a stranger's bytes are saved, not opened on our address."""
+    headers = {**DOWNLOAD_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=media_type, headers=headers)
+
+
+routes = [
+    Route("/workflows", index),
+    Route("/workflows/{run_id}", show),
+    Route("/workflows/{run_id}/live", stream),
+    Route("/workflows/{run_id}/approve", approve, methods=["POST"]),
+    Route("/workflows/{run_id}/cancel", cancel, methods=["POST"]),
+    Route("/workflows/{run_id}/result.json", result),
+    Route("/workflows/{run_id}/file", file),
+    Route("/workflows/{run_id}/receipts/{receipt_id}.json", receipt),
+]

@@ -1,0 +1,68 @@
+"""Templates and static files: one Jinja environment, autoescape everywhere, addresses that change with the content."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from agentnexus.web.views import text
+
+STATIC: Final = Path(__file__).parent / "static"
+THEMES: Final = ("light", "dark", "system")
+THEME_COOKIE: Final = "nexus_theme"
+
+
+@cache
+def static_url(path: str) -> str:
+    """``/static/<path>?v=<hash>``: cached for ever by browsers, changed whenever the file is."""
+    digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:10]
+    return f"/static/{path}?v={digest}"
+
+
+@cache
+def environment() -> Environment:
+    """The one environment. Undefined names are errors, every value is escaped."""
+    made = Environment(
+        loader=PackageLoader("agentnexus.web"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(static_url=static_url, sigil=text.sigil, now=lambda: datetime.now(UTC))
+    made.filters.update(
+        duration=text.duration, percent=text.percent, size=text.size, short=text.short, plural=text.plural,
+        ago=lambda moment: text.ago(moment, datetime.now(UTC)),
+        clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",
+        iso=lambda moment: moment.astimezone(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    return made
+
+
+def theme_of(request: Request) -> str:
+    """``light``, ``dark`` or ``system``, as the visitor chose."""
+    chosen = request.cookies.get(THEME_COOKIE, "system")
+    return chosen if chosen in THEMES else "system"
+
+
+def is_fragment(request: Request) -> bool:
+    """Whether htmx asks for a part of a page (history restores want the whole page)."""
+    return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """A whole page."""
+    body = environment().get_template(template).render(request=request, theme=theme_of(request), **values)
+    return HTMLResponse(body, status_code=status, headers={"Cache-Control": "no-store", "Vary": "HX-Request"})
+
+
+def fragment(template: str, macro: str, *arguments: object) -> str:
+    """One macro of a template as HTML text."""
+    return str(getattr(environment().get_template(template).module, macro)(*arguments))

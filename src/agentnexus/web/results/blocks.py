@@ -1,0 +1,216 @@
+"""A result value (and its JSON Schema, where there is one) → blocks to draw: text, tables, pictures, files, trees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agentnexus.web.forms.model import join_pointer
+from agentnexus.web.forms.schema import Reader, Schema, as_text
+from agentnexus.web.results.files import FoundFile, file_of
+from agentnexus.web.results.markdown import Part, looks_like_markdown, parse_markdown, web_url
+
+MAX_BLOCKS: Final = 400
+MAX_DEPTH: Final = 6
+MAX_ROWS: Final = 200
+MAX_COLUMNS: Final = 24
+MAX_TEXT: Final = 20_000
+MAX_CELL: Final = 300
+QUIET: Final = ("engine", "cost")  # said small, under the result
+LEADING: Final = ("answer", "summary", "title")  # what most people came for
+SMALL: Final = frozenset({"fact", "link", "empty"})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One thing to draw. `kind`: ``text markdown fact facts link table picture file list group tree empty note``.
+
+    `pointer` is where it is in the result, for downloads. `more` counts what was left out of a table or a list.
+    """
+
+    kind: str
+    label: str = ""
+    pointer: str = ""
+    text: str = ""
+    parts: tuple[Part, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    numeric: tuple[bool, ...] = ()
+    file: FoundFile | None = None
+    children: tuple[Block, ...] = ()
+    more: int = 0
+
+
+def blocks_of(value: object, schema: Schema | None = None) -> tuple[Block, ...]:
+    """Blocks in reading order, bounded in number, depth and size. Any JSON value is fine."""
+    drawer = _Drawer(schema or {})
+    if isinstance(value, Mapping) and "result" in value:
+        return _gathered(drawer.envelope(value))
+    return _gathered(drawer.flattened(value, "", drawer.root))
+
+
+def _gathered(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Neighbouring short answers as one list of facts; a single one stays as it is."""
+    found: list[Block] = []
+    for block in blocks:
+        if block.kind in SMALL and found and found[-1].kind == "facts":
+            found[-1] = replace(found[-1], children=(*found[-1].children, block))
+        elif block.kind in SMALL and found and found[-1].kind in SMALL and found[-1].label:
+            found[-1] = Block("facts", children=(found[-1], block))
+        else:
+            found.append(block)
+    return tuple(found)
+
+
+class _Drawer:
+    def __init__(self, schema: Schema) -> None:
+        self._reader = Reader(schema)
+        self.root = self._reader.read(schema)
+        self._left = MAX_BLOCKS
+
+    def envelope(self, value: Mapping[str, object]) -> list[Block]:
+        """``{result, engine, sources, warnings, cost}``: warnings first, the result large, the rest after it."""
+        found: list[Block] = []
+        warnings = value.get("warnings")
+        if isinstance(warnings, list):
+            found += [Block("note", text=_plain(item)[:600]) for item in warnings[:20] if item]
+        found += self.flattened(value["result"], "/result", self._inside(self.root, "result"))
+        for key, part in value.items():
+            if key not in ("result", "warnings", *QUIET) and part not in (None, "", [], {}):
+                found.append(self.block(part, join_pointer("", key), _words(key), self._inside(self.root, key), 1))
+        if isinstance(value.get("engine"), str):
+            found.append(Block("fact", label="Engine", text=_plain(value["engine"])[:80]))
+        return found
+
+    def flattened(self, value: object, pointer: str, schema: Schema) -> list[Block]:
+        """The blocks of an object without a box around them."""
+        if isinstance(value, Mapping) and value and file_of(value) is None:
+            return self._members(value, pointer, schema, 0)
+        return [self.block(value, pointer, "", schema, 0)]
+
+    def block(self, value: object, pointer: str, label: str, schema: Schema, depth: int) -> Block:
+        """The one block for `value`."""
+        self._left -= 1
+        if depth > MAX_DEPTH or self._left < 0:
+            return Block("tree", label, pointer, text=_json(value))
+        found = file_of(value, label or "file", encoded=schema.get("contentEncoding") == "base64")
+        if found is not None:
+            return Block("picture" if found.picture else "file", label, pointer, file=found)
+        if isinstance(value, str):
+            return _text_block(value, pointer, label)
+        if isinstance(value, Mapping):
+            children = tuple(self._members(value, pointer, schema, depth + 1))
+            return Block("group" if children else "empty", label, pointer, children=children)
+        if isinstance(value, list | tuple):
+            return self._sequence(value, pointer, label, schema, depth)
+        return Block("empty" if value is None else "fact", label, pointer, text=_plain(value))
+
+    def _members(self, value: Mapping[str, object], pointer: str, schema: Schema, depth: int) -> list[Block]:
+        members = []
+        listed = sorted(list(value.items())[:100], key=lambda item: item[0] not in LEADING)
+        for name, part in listed:
+            inner = self._inside(schema, str(name))
+            label = as_text(inner.get("title"))[:80] or _words(str(name))[:80]
+            members.append(self.block(part, join_pointer(pointer, str(name)), label, inner, depth))
+        return members
+
+    def _sequence(self, value: Sequence[object], pointer: str, label: str, schema: Schema, depth: int) -> Block:
+        if not value:
+            return Block("empty", label, pointer)
+        if _is_table(value):
+            return _table(value, pointer, label)
+        if all(isinstance(row, list | tuple) and _is_flat(row) for row in value):
+            return _grid(value, pointer, label)
+        items = self._reader.read(schema.get("items"))
+        shown = value[:50]
+        children = tuple(
+            self.block(item, join_pointer(pointer, at), "", items, depth + 1) for at, item in enumerate(shown)
+        )
+        return Block("list", label, pointer, children=children, more=len(value) - len(shown))
+
+    def _inside(self, schema: Schema, name: str) -> Schema:
+        return self._reader.read(self._reader.properties(schema).get(name))
+
+
+def _text_block(text: str, pointer: str, label: str) -> Block:
+    if web_url(text):
+        return Block("link", label, pointer, text=text[:2000])
+    more = max(0, len(text) - MAX_TEXT)
+    if looks_like_markdown(text):
+        return Block(
+            "markdown", label, pointer, parts=parse_markdown(text[:MAX_TEXT]), more=max(0, len(text) - MAX_TEXT)
+        )
+    kind = "fact" if len(text) <= 80 and "\n" not in text else "text"
+    return Block(kind if text else "empty", label, pointer, text=text[:MAX_TEXT], more=more)
+
+
+def _is_flat(values: Sequence[object]) -> bool:
+    return all(not isinstance(item, Mapping | list | tuple) for item in values)
+
+
+def _is_table(value: Sequence[object]) -> bool:
+    """Rows of one shape with at least two columns, most of them plain values; long prose is better as a list."""
+    rows = [row for row in value if isinstance(row, Mapping)]
+    if len(rows) != len(value) or any(file_of(row) for row in rows[:5]):
+        return False
+    columns = {str(key) for row in rows[:MAX_ROWS] for key in row}
+    texts = [cell for row in rows[:MAX_ROWS] for cell in row.values()]
+    long = sum(isinstance(cell, str) and len(cell) > MAX_CELL for cell in texts)
+    deep = sum(isinstance(cell, Mapping | list) for cell in texts)
+    return 2 <= len(columns) <= MAX_COLUMNS and long == 0 and deep * 3 <= len(texts)
+
+
+def _table(value: Sequence[object], pointer: str, label: str) -> Block:
+    rows = [row for row in value[:MAX_ROWS] if isinstance(row, Mapping)]
+    names = list(dict.fromkeys(str(key) for row in rows for key in row))[:MAX_COLUMNS]
+    cells = [[row.get(name) for name in names] for row in rows]
+    return _rows_block(cells, [_words(name)[:60] for name in names], pointer, label, len(value) - len(rows))
+
+
+def _grid(value: Sequence[object], pointer: str, label: str) -> Block:
+    rows = [list(row)[:MAX_COLUMNS] for row in value[: MAX_ROWS + 1] if isinstance(row, list | tuple)]
+    width = max(len(row) for row in rows)
+    rows = [row + [None] * (width - len(row)) for row in rows]
+    head = [_plain(cell)[:60] for cell in rows[0]]
+    return _rows_block(rows[1:], head, pointer, label, max(0, len(value) - len(rows)))
+
+
+def _rows_block(cells: list[list[object]], columns: list[str], pointer: str, label: str, more: int) -> Block:
+    numeric = tuple(
+        bool(cells) and all(isinstance(row[at], int | float | None) and row[at] is not True for row in cells)
+        for at in range(len(columns))
+    )
+    rows = tuple(tuple(_plain(cell)[:MAX_CELL] for cell in row) for row in cells)
+    return Block("table", label, pointer, columns=tuple(columns), rows=rows, numeric=numeric, more=more)
+
+
+def _plain(value: object) -> str:
+    match value:
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:,.6g}"
+        case int():
+            text = f"{value:,}" if value.bit_length() < 128 else f"a number of {value.bit_length()} bits"
+        case str():
+            text = value
+        case None:
+            text = ""
+        case _:
+            text = _json(value)[:MAX_CELL]
+    return text
+
+
+def _json(value: object) -> str:
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):
+        return "(nested too deeply to show: download it instead)"
+    return text[:MAX_TEXT]
+
+
+def _words(name: str) -> str:
+    text = name.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,102 @@
+"""Amounts, times, durations and names as people read them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from agentnexus.core.money import Money
+
+NETWORKS: Final = {"eip155:8453": "Base", "eip155:84532": "Base Sepolia", "eip155:1": "Ethereum"}
+GRID: Final = (7, 16, 25)
+
+
+def money(amount: Money | None) -> str:
+    """``0.02 USDC``; at least two decimals, trailing zeros beyond them dropped. Empty when there is none."""
+    if amount is None:
+        return ""
+    whole, _, part = f"{amount.decimal:f}".partition(".")
+    part = part.rstrip("0").ljust(min(2, amount.asset.decimals), "0")
+    return f"{whole}{'.' + part if part else ''} {amount.asset.symbol}"
+
+
+def duration(milliseconds: float | None) -> str:
+    """``420 ms``, ``3.1 s``, ``2 min 5 s``; empty when not known."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: int) -> str:
+    """Bytes as ``12 KB`` or ``3.4 MB`` (powers of 1000, as file managers show them)."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1000:.0f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+def percent(share: float | None) -> str:
+    """A share 0..1 as ``97 %``; one digit more near the top, so that 99.6 % is not shown as perfect."""
+    if share is None:
+        return ""
+    digits = 1 if 0.99 <= share < 1 else 0
+    return f"{share * 100:.{digits}f} %"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """``just now``, ``5 min ago``, ``3 h ago``, then the date."""
+    seconds = (now - moment).total_seconds()
+    if seconds < 45:
+        return "just now"
+    if seconds < 3600:
+        return f"{max(1, round(seconds / 60))} min ago"
+    if seconds < 86_400:
+        return f"{round(seconds / 3600)} h ago"
+    return moment.astimezone(UTC).strftime("%d %b %Y")
+
+
+def short(identifier: str, keep: int = 6) -> str:
+    """The middle of a long hash or address left out; the whole of it belongs in a title or beside it."""
+    return identifier if len(identifier) <= 2 * keep + 4 else f"{identifier[: keep + 2]}…{identifier[-keep:]}"
+
+
+def network_name(caip2: str) -> str:
+    """A name for a CAIP-2 network, as ``Base`` or ``local chain (eip155:31337)``."""
+    if caip2 in NETWORKS:
+        return NETWORKS[caip2]
+    return f"local chain ({caip2})" if caip2 in ("eip155:31337", "eip155:1337") else caip2
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sigil:
+    """A small drawing that is the same for the same agent everywhere: four joined dots, one of them lit."""
+
+    path: str
+    dots: tuple[tuple[int, int], ...]
+    lit: tuple[int, int]
+
+
+def sigil(identifier: str) -> Sigil:
+    """Drawn in a 32 by 32 box, from a hash of `identifier`."""
+    digest = hashlib.sha256(identifier.encode()).digest()
+    cells = [(x, y) for y in GRID for x in GRID]
+    picked: list[tuple[int, int]] = []
+    for byte in digest:
+        cell = cells[byte % len(cells)]
+        if cell not in picked:
+            picked.append(cell)
+        if len(picked) == 4:
+            break
+    path = "M" + "L".join(f"{x} {y}" for x, y in picked)
+    return Sigil(path, tuple(picked[:-1]), picked[-1])
