@@ -50,6 +50,7 @@ create table hiring.hold (
     rail text not null,
     request text not null,
     budget_id text,
+    task text not null default '',
     payer_account text not null,
     payee_account text not null,
     seller text not null default '',

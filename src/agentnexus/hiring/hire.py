@@ -1,0 +1,534 @@
+"""`Hiring`: one need, one budget, all markets. Choose, reserve, buy, check, settle or refund, receipt; else the next.
+
+hiring = Hiring(gatherer=…, books=…, database=…, wallets={"evm": Wallet(rail, address)}, signer=…, rates=…)
+hired = await hiring.hire(Need(capability="pdf.extract", input={…}), budget_id="user-1", key="wf:s1:1", user_id="u")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from agentnexus.core.canonical import content_hash, idempotency_key
+from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
+from agentnexus.core.errors import (
+    AgentTimeout,
+    BudgetExceeded,
+    Conflict,
+    InvalidInput,
+    NexusError,
+    NotFound,
+    PaymentFailed,
+    SellerFailed,
+)
+from agentnexus.core.offers import Job, JobState, Need, Offer, Quote
+from agentnexus.core.payments import Receipt, ReceiptStatus
+from agentnexus.core.ports import Clock, Entropy, Ids, Signer
+from agentnexus.hiring.attempt import AttemptRunner, Delivered, NotDelivered, OnUpdate, Work
+from agentnexus.hiring.cashier import Cashier, Checkpoint, Wallet, no_checkpoint
+from agentnexus.hiring.choose import Choice, Chooser, Policy
+from agentnexus.hiring.failures import error_from_text, error_text
+from agentnexus.hiring.gather import Gatherer
+from agentnexus.hiring.holds import HoldRow, HoldStore
+from agentnexus.hiring.jobs import Attempt, Ending, HireRow, HireStore
+from agentnexus.hiring.locks import HireLocks
+from agentnexus.hiring.match import Buyer
+from agentnexus.hiring.model import Comparison, Hired, RankedOffer, Rates, SourceHealth
+from agentnexus.hiring.purse import JobPurse, Terms
+from agentnexus.hiring.receipts import payment_record, sign_receipt
+from agentnexus.hiring.schemas import Schemas
+from agentnexus.hiring.shop import Found, Shop, no_offer
+from agentnexus.hiring.statistics import Outcome, SellerRecords
+from agentnexus.ledger.door import Door
+from agentnexus.platform.database import Database
+
+CANDIDATES_MAX = 50
+FALLBACK_MAX = 20
+HASH_IN_THREAD_CHARACTERS = 1 << 18
+QUOTE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One call of `hire`, as asked."""
+
+    key: str
+    need: Need
+    need_hash: str
+    budget_id: str
+    user_id: str
+    task: str
+    buyer: Buyer
+    prefer: tuple[str, ...]
+    fallback: int
+    policy: Policy
+    session: str | None
+    deadline: float | None
+    on_update: OnUpdate | None
+
+
+class Hiring:
+    """The door of this room. Any number of processes may have one on the same database.
+
+    Args:
+        gatherer: the enabled markets, with their cache.
+        books: the ledger; budgets live there.
+        wallets: by rail name as the markets' payment requests say it, e.g. ``{"evm": Wallet(rail, "0x…")}``.
+        signer: signs receipts.
+        rates: USD per asset, to compare offers.
+        allow_insecure: take plain-text endpoints outside this machine and its network.
+        checkpoint: called at named points between steps; tests stop the process there.
+    """
+
+    def __init__(
+        self,
+        *,
+        gatherer: Gatherer,
+        books: Door,
+        database: Database,
+        wallets: Mapping[str, Wallet],
+        signer: Signer,
+        rates: Rates,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        entropy: Entropy | None = None,
+        allow_insecure: bool = False,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._ids = ids or TimeOrderedIds(self._clock)
+        self._signer = signer
+        self._allow_insecure = allow_insecure
+        self._checkpoint = checkpoint
+        self.schemas = Schemas()
+        self.records = SellerRecords(database, self._clock)
+        self.shop = Shop(gatherer, self.records, rates, clock=self._clock, schemas=self.schemas)
+        self.chooser = Chooser(clock=self._clock, entropy=entropy or SystemEntropy())
+        self.cashier = Cashier(books, HoldStore(database), wallets, self._clock, checkpoint)
+        self.store = HireStore(database)
+        self.locks = HireLocks(database)
+        self._runner = AttemptRunner(self.store, self.cashier, self.schemas, self._clock)
+        self._networks = _networks(wallets)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop background questions and let go of the lock connection. Hires under way must have ended."""
+        await self.shop.gatherer.close()
+        await self.locks.close()
+
+    # -- looking around ---------------------------------------------------------------------------------------------
+
+    async def offers(
+        self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20
+    ) -> list[RankedOffer]:
+        """Offers that serve a need, best first; empty when there are none."""
+        return list((await self.search(need, refresh=refresh, user_id=user_id, limit=limit)).answer.offers)
+
+    async def search(self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20) -> Found:
+        """Like `offers`, with what was left out and why, and which markets did not answer."""
+        return await self.shop.search(need, await self._buyer(user_id, ()), limit=limit, refresh=refresh)
+
+    async def compare(self, need: Need, *, minimum: int = 3, user_id: str = "") -> Comparison:
+        """At least `minimum` offers side by side; raises `NoOffer` when there are fewer."""
+        return await self.shop.compare(need, await self._buyer(user_id, ()), minimum)
+
+    async def explain(self, need: Need, *, user_id: str = "", policy: Policy = Policy.BALANCED) -> Choice | None:
+        """Which offer would be chosen now, with every factor; `None` when there is none."""
+        found = await self.search(need, user_id=user_id, limit=CANDIDATES_MAX)
+        return self.chooser.choose(found.answer.offers, strategy=need.strategy, policy=policy)
+
+    def statistics(self) -> tuple[SourceHealth, ...]:
+        """Health, success rate, time and cache hits of every market (`discovery stats`)."""
+        return self.shop.gatherer.statistics()
+
+    async def receipts(self, key: str) -> list[Receipt]:
+        """Receipts of every attempt of a hire, oldest first; of failed and refunded ones too."""
+        hire = await self.store.load(key)
+        return [] if hire is None else list(hire.receipts)
+
+    async def receipt(self, receipt_id: str) -> Receipt:
+        """Raises `NotFound`."""
+        found = await self.store.receipt("job_" + receipt_id.removeprefix("rct_"))
+        if found is None:
+            raise NotFound(f"no receipt {receipt_id}", next_step="list your receipts", receipt=receipt_id)
+        return found
+
+    async def receipts_of(self, user_id: str, limit: int = 50) -> list[Receipt]:
+        """A user's receipts, newest first."""
+        return await self.store.of_user(user_id, limit)
+
+    async def rate(self, receipt_id: str, user_id: str, rating: int) -> None:
+        """1-5 by the buyer who paid. Raises `InvalidInput`, `NotFound`, `Conflict`."""
+        await self.records.rate("job_" + receipt_id.removeprefix("rct_"), user_id, rating)
+
+    async def _buyer(self, user_id: str, prefer: Sequence[str]) -> Buyer:
+        buyer = await self.records.buyer(user_id, self._networks, allow_insecure=self._allow_insecure)
+        return replace(buyer, preferred=(*prefer, *buyer.preferred)) if prefer else buyer
+
+    # -- hiring -----------------------------------------------------------------------------------------------------
+
+    async def hire(
+        self,
+        need: Need,
+        *,
+        budget_id: str,
+        key: str,
+        user_id: str,
+        prefer: Sequence[str] = (),
+        fallback: int = 3,
+        on_update: OnUpdate | None = None,
+        deadline_seconds: float | None = None,
+        task: str = "",
+        policy: Policy = Policy.BALANCED,
+        session: str | None = None,
+    ) -> Hired:
+        """Hire somebody for `need` and come back with a checked result and its receipt.
+
+        Args:
+            key: of this hire. A finished one gives its stored answer again; one that was cut off goes on with the same
+                offer and the same payment.
+            prefer: seller keys to take first when they serve.
+            fallback: how many further offers may be tried after the first fails.
+            deadline_seconds: for the whole hire; by default the need's own.
+            task: what the budget's per-task limit counts by; by default the hire's key.
+
+        Raises `BudgetExceeded` or `InsufficientFunds` before any seller is asked, `NoOffer` with near misses, the last
+        seller's error when all failed, `PaymentUnknown` when money may have moved (call again: it is looked up, nothing
+        is paid twice), `Conflict` when the key was used for another need.
+        """
+        if not key or not key.isprintable() or len(key) > 200:
+            raise InvalidInput("a hire needs a printable key of at most 200 characters", field="key")
+        seconds = deadline_seconds or need.constraints.deadline_seconds
+        order = Order(
+            key=key,
+            need=need,
+            need_hash=await _need_hash(need),
+            budget_id=budget_id,
+            user_id=user_id,
+            task=task or key,
+            buyer=await self._buyer(user_id, prefer),
+            prefer=tuple(prefer),
+            fallback=min(fallback, FALLBACK_MAX),
+            policy=policy,
+            session=session,
+            deadline=None if seconds is None else self._clock.monotonic() + seconds,
+            on_update=on_update,
+        )
+        async with self.locks.hold(key):
+            return await self._run(order)
+
+    async def cancel(self, key: str, reason: str = "cancelled by the buyer") -> list[Receipt]:
+        """End a hire that nobody is running: money comes back, receipts say so. Waits for a runner to stop."""
+        async with self.locks.hold(key):
+            hire = await self.store.load(key)
+            if hire is None or hire.state != "running":
+                return [] if hire is None else list(hire.receipts)
+            await self.abandon(hire, SellerFailed(reason, next_step="hire again with a new key"))
+            await self.store.fail(key, SellerFailed(reason, next_step="hire again with a new key"), self._clock.now())
+        return await self.receipts(key)
+
+    async def abandon(self, hire: HireRow, error: NexusError) -> None:
+        """Take the open attempt's money back and close it; the caller holds the hire's lock."""
+        for attempt in hire.attempts:
+            if attempt.open:
+                need = Need()  # the need itself is not kept; its hash is
+                terms = self._terms(attempt, need, hire.budget_id, hire.key)
+                failed = await self._runner.give_up(JobPurse(terms, self.cashier), error)
+                ending = await self._failed(attempt, hire.need_hash, failed, outcome=None)
+                await self.store.end(attempt, ending)
+
+    async def _run(self, order: Order) -> Hired:
+        hire = await self.store.load(order.key)
+        done = _stored_answer(hire, order)
+        if done is not None:
+            return done
+        attempts = list(hire.attempts) if hire else []
+        resumed = bool(attempts)
+        last: NexusError | None = None
+        if attempts and attempts[-1].open:
+            ended = await self._attempt(order, attempts[-1], attempts[:-1])
+            if isinstance(ended, Hired):
+                return replace(ended, resumed=True)
+            attempts[-1], last = ended
+        while len(attempts) <= order.fallback and not self._late(order):
+            attempt = await self._next(order, attempts, last)
+            if attempt is None:
+                break
+            self._checkpoint("attempt-written")
+            ended = await self._attempt(order, attempt, attempts)
+            if isinstance(ended, Hired):
+                return replace(ended, resumed=resumed)
+            finished, last = ended
+            attempts.append(finished)
+        raise await self._all_failed(order, attempts, last)
+
+    def _late(self, order: Order) -> bool:
+        return order.deadline is not None and self._clock.monotonic() >= order.deadline
+
+    async def _all_failed(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> NexusError:
+        error = last or _stored_error(attempts) or AgentTimeout("the time was over before anybody was asked")
+        error.details["attempts"] = [_attempt_json(attempt) for attempt in attempts]
+        if attempts:
+            await self.store.fail(order.key, error, self._clock.now())
+        return error
+
+    # -- one attempt ------------------------------------------------------------------------------------------------
+
+    async def _next(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> Attempt | None:
+        """Choose, get a firm quote, write the attempt down and reserve its money. `None` when nobody is left."""
+        found = await self.shop.search(order.need, order.buyer, limit=CANDIDATES_MAX)
+        self._checkpoint("searched")
+        left = _untried(found.answer.offers, attempts)
+        if not left:
+            if attempts:
+                return None
+            raise no_offer(order.need, found)
+        refused: NexusError | None = None
+        while left:
+            choice = self.chooser.choose(
+                left, strategy=order.need.strategy, policy=order.policy, session=order.session, preferred=order.prefer
+            )
+            assert choice is not None  # `left` is not empty
+            offer = choice.chosen.offer
+            try:
+                return await self._book(order, offer, len(attempts) + 1)
+            except BudgetExceeded as error:
+                refused = error
+                left = [other for other in left if other.price_usd < choice.chosen.price_usd]
+            except NexusError as error:
+                refused = error
+                left = [other for other in left if other.offer.seller.key != offer.seller.key]
+        raise last or refused or no_offer(order.need, found)
+
+    async def _book(self, order: Order, offer: Offer, number: int) -> Attempt:
+        """Quote, write down, reserve: after this the seller may be asked. Raises what stands in the way."""
+        job_id = self._ids.new("job")
+        job = Job(
+            id=job_id,
+            key=idempotency_key("job", job_id),
+            need=order.need,
+            offer_id=offer.id,
+            attempt=number,
+        )
+        quote = await self._quote(offer, job)
+        content_hash(offer)  # an offer that has no canonical form could not stand in a receipt
+        attempt = Attempt(order.key, number, job.id, job.key, offer, quote, "quoted", self._clock.now())
+        await self.store.begin(
+            attempt,
+            user_id=order.user_id,
+            budget_id=order.budget_id,
+            need_hash=order.need_hash,
+            capability=offer.capability.name,
+        )
+        purse = JobPurse(self._terms(attempt, order.need, order.budget_id, order.task), self.cashier)
+        try:
+            await purse.reserve()
+        except NexusError:
+            await purse.close("nobody was asked")
+            await self.store.withdraw(attempt)
+            raise
+        return attempt
+
+    async def _quote(self, offer: Offer, job: Job) -> Quote:
+        market = self.shop.gatherer.market(offer.market)
+        try:
+            async with asyncio.timeout(QUOTE_SECONDS):
+                quote = await market.quote(offer, job)
+        except TimeoutError as error:
+            raise SellerFailed(
+                f"{offer.market} gave no quote within {QUOTE_SECONDS:g} s", next_step="choose another"
+            ) from error
+        limit = job.need.constraints.max_price
+        if limit is not None and quote.maximum.asset.caip19 == limit.asset.caip19 and quote.maximum > limit:
+            raise PaymentFailed(
+                f"the quote is {quote.maximum}, {limit} is the most allowed", next_step="raise the price limit"
+            )
+        if quote.maximum.asset.caip19 == offer.price.maximum.asset.caip19 and quote.maximum > offer.price.maximum * 2:
+            raise PaymentFailed(
+                f"offered for {offer.price.maximum}, quoted at {quote.maximum}", next_step="choose another seller"
+            )
+        if quote.offer_id != offer.id or quote.job_id != job.id:
+            raise SellerFailed("the quote is for another job", next_step="choose another seller")
+        return quote
+
+    def _terms(self, attempt: Attempt, need: Need, budget_id: str, task: str) -> Terms:
+        job = Job(
+            id=attempt.job_id,
+            key=attempt.job_key,
+            need=need,
+            offer_id=attempt.offer.id,
+            attempt=attempt.number,
+            state=JobState.RESERVED,
+        )
+        return Terms(attempt.hire_key, budget_id, job, attempt.offer, attempt.quote, task)
+
+    async def _attempt(
+        self, order: Order, attempt: Attempt, before: Sequence[Attempt]
+    ) -> Hired | tuple[Attempt, NexusError]:
+        terms = self._terms(attempt, order.need, order.budget_id, order.task)
+        work = Work(terms, attempt, order.deadline, order.on_update)
+        purse = JobPurse(terms, self.cashier)
+        seller, capability = attempt.offer.seller.key, attempt.offer.capability.name
+        started = self._clock.monotonic()
+        self.chooser.loads.started(seller, capability, started)
+        result: Delivered | NotDelivered | None = None
+        try:
+            result = await self._buy(work, purse)
+        finally:
+            self._note_load(attempt, result, started)
+        seconds = self._clock.monotonic() - started
+        self._checkpoint("attempt-ended")
+        if isinstance(result, Delivered):
+            return await self._finish(order, attempt, before, result, seconds)
+        outcome = self._outcome(order.user_id, attempt, result, seconds) if result.blames_seller else None
+        ending = await self._failed(attempt, order.need_hash, result, outcome)
+        await self.store.end(attempt, ending)
+        self._checkpoint("failure-written")
+        return replace(attempt, state=ending.state, receipt=ending.receipt), result.error
+
+    async def _buy(self, work: Work, purse: JobPurse) -> Delivered | NotDelivered:
+        """The reservation is made sure of (after a crash: again), then the market is asked, maybe again."""
+        try:
+            market = self.shop.gatherer.market(work.attempt.offer.market)
+            if work.attempt.output is None:
+                await purse.reserve()
+        except NexusError as error:
+            return await self._runner.give_up(purse, error)
+        return await self._runner.run(work, market, purse)
+
+    def _note_load(self, attempt: Attempt, result: Delivered | NotDelivered | None, started: float) -> None:
+        seller, capability = attempt.offer.seller.key, attempt.offer.capability.name
+        if result is None or (isinstance(result, NotDelivered) and not result.blames_seller):
+            self.chooser.loads.abandoned(seller, capability)
+            return
+        now = self._clock.monotonic()
+        succeeded = isinstance(result, Delivered)
+        self.chooser.loads.finished(seller, capability, now, seconds=now - started, succeeded=succeeded)
+
+    async def _finish(
+        self, order: Order, attempt: Attempt, before: Sequence[Attempt], result: Delivered, seconds: float
+    ) -> Hired:
+        receipt = await self._receipt(attempt, order.need_hash, ReceiptStatus.SETTLED, result.payments, result=result)
+        outcome = self._outcome(order.user_id, attempt, result, seconds)
+        ending = Ending(
+            "settled", receipt, receipt.finished_at, hire_state="done", output=result.canonical, outcome=outcome
+        )
+        await self.store.end(attempt, ending)
+        self._checkpoint("hire-written")
+        earlier = tuple(other.receipt for other in before if other.receipt is not None)
+        return Hired(receipt, result.output, (*earlier, receipt))
+
+    async def _failed(self, attempt: Attempt, need_hash: str, result: NotDelivered, outcome: Outcome | None) -> Ending:
+        status = ReceiptStatus.REFUNDED if result.refunded else ReceiptStatus.FAILED
+        receipt = await self._receipt(attempt, need_hash, status, result.payments, error=result.error)
+        return Ending(str(status), receipt, receipt.finished_at, error_text(result.error), outcome=outcome)
+
+    async def _receipt(
+        self,
+        attempt: Attempt,
+        need_hash: str,
+        status: ReceiptStatus,
+        payments: Sequence[HoldRow],
+        *,
+        result: Delivered | None = None,
+        error: NexusError | None = None,
+    ) -> Receipt:
+        records = tuple(
+            payment_record(row, self.cashier.wallet(row.request.rail).address) for row in payments if row.payment
+        )
+        receipt = Receipt(
+            id="rct_" + attempt.job_id.removeprefix("job_"),
+            job_id=attempt.job_id,
+            need_hash=need_hash,
+            offer=attempt.offer,
+            quote=attempt.quote,
+            status=status,
+            payments=records,
+            result_hash="" if result is None else result.hash,
+            attestation=attempt.offer.attestation,
+            started_at=attempt.started_at,
+            finished_at=max(self._clock.now(), attempt.started_at),
+            error=None if error is None else {"code": str(error.code), "message": error.message},
+        )
+        return await sign_receipt(receipt, self._signer)
+
+    def _outcome(self, user_id: str, attempt: Attempt, result: Delivered | NotDelivered, seconds: float) -> Outcome:
+        offer = attempt.offer
+        ours = {wallet.address.lower() for wallet in self.cashier.wallets.values()}
+        theirs = {value.lower() for value in offer.seller.ids.values()}
+        delivered = isinstance(result, Delivered)
+        return Outcome(
+            job_id=attempt.job_id,
+            seller=offer.seller.key,
+            market=offer.market,
+            capability=offer.capability.name,
+            buyer=user_id,
+            self_dealing=bool(ours & theirs) or user_id == offer.seller.key,
+            succeeded=delivered,
+            schema_valid=True if delivered else getattr(result, "schema_valid", None),
+            duration_seconds=max(0.0, seconds),
+            promised_seconds=None if offer.latency_ms is None else offer.latency_ms / 1000,
+            at=self._clock.now(),
+        )
+
+
+def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:
+    """Networks that can be paid on; `None` when some wallet does not say."""
+    if any(not wallet.networks for wallet in wallets.values()):
+        return None
+    return frozenset(network for wallet in wallets.values() for network in wallet.networks)
+
+
+async def _need_hash(need: Need) -> str:
+    large = any(isinstance(value, str) and len(value) > HASH_IN_THREAD_CHARACTERS for value in need.input.values())
+    return await asyncio.to_thread(need.hash) if large else need.hash()
+
+
+def _stored_answer(hire: HireRow | None, order: Order) -> Hired | None:
+    """The answer of a hire that has ended; raises its error when it failed, `Conflict` for another need."""
+    if hire is None:
+        return None
+    if (hire.need_hash, hire.user_id, hire.budget_id) != (order.need_hash, order.user_id, order.budget_id):
+        raise Conflict(
+            "this key was used for another hire",
+            next_step="use one key per hire, with the same need",
+            key=order.key,
+        )
+    if hire.state == "failed" and hire.error is not None:
+        raise error_from_text(hire.error)
+    if hire.state == "done" and hire.output is not None:
+        return Hired(hire.receipts[-1], json.loads(hire.output), hire.receipts, resumed=True)
+    return None
+
+
+def _untried(offers: Sequence[RankedOffer], attempts: Sequence[Attempt]) -> list[RankedOffer]:
+    """Offers not tried yet, and never the seller that has just failed."""
+    tried = {attempt.offer.id for attempt in attempts}
+    last = attempts[-1].offer.seller.key if attempts else None
+    return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.offer.seller.key != last]
+
+
+def _stored_error(attempts: Sequence[Attempt]) -> NexusError | None:
+    """The error of the last attempt, from its receipt: a crash came between writing it and trying the next."""
+    receipt = attempts[-1].receipt if attempts else None
+    if receipt is None or receipt.error is None:
+        return None
+    return error_from_text(json.dumps(receipt.error))
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, object]:
+    return {
+        "seller": attempt.offer.seller.name or attempt.offer.seller.key,
+        "market": attempt.offer.market,
+        "state": attempt.state,
+        "receipt": None if attempt.receipt is None else attempt.receipt.id,
+        "error": None if attempt.receipt is None else attempt.receipt.error,
+    }
