@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import signal
+import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -167,8 +168,9 @@ class DevelopmentChain:
         return str(await self.rpc.call("evm_snapshot"))
 
     async def revert(self, snapshot: str) -> None:
-        """Back to a snapshot, which is used up by that."""
+        """Back to a snapshot, which is used up by that; only the clock goes on from now."""
         await self.rpc.call("evm_revert", snapshot)
+        await self.rpc.call("evm_setTime", int(time.time()))
 
     async def mine(self, blocks: int = 1) -> None:
         await self.rpc.call("anvil_mine", hex(blocks))
