@@ -11,7 +11,7 @@ from agentnexus.core.errors import Conflict, NexusError
 from agentnexus.core.updates import Result
 from agentnexus.runtime.local.sandbox import LocalSandbox
 from agentnexus.runtime.port import RunRequest, Runtime
-from agentnexus.runtime.unsafe import UnsafeRuntime
+from agentnexus.runtime.unsafe import UnsafeLocal
 
 MANIFEST = """\
 name = "org.example.{name}"
@@ -108,7 +108,7 @@ async def _try(runtime: Runtime, request: RunRequest, folder: Path, title: str) 
 async def open_runtime(*, unsafe_local: bool) -> AsyncIterator[Runtime]:
     """The sandbox, or the runtime without isolation where that was asked for."""
     if unsafe_local:
-        async with UnsafeRuntime() as unsafe:
+        async with UnsafeLocal() as unsafe:
             yield unsafe
         return
     async with LocalSandbox() as sandbox:

@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def main(self, *args: object, **kwargs: object) -> object:
+    def main(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # click's is overloaded
         """Run and turn every expected failure into a message, advice and exit code."""
         try:
             result = super().main(*args, **kwargs)  # type: ignore[call-overload]  # same reason

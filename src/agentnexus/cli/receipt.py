@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from agentnexus.bootstrap.verify import Report
 
 
 @click.group()
@@ -40,7 +44,7 @@ def verify(file: Path, rpc: str | None, as_json: bool) -> int:
     return 0 if all(report["valid"] for report in reports) else 1
 
 
-def check_one(entry: object, rpc: str | None) -> dict[str, list[str] | str | bool]:
+def check_one(entry: object, rpc: str | None) -> Report:
     """``{id, valid, problems}`` of one receipt."""
     import asyncio
 

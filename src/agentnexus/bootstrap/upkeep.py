@@ -1,0 +1,95 @@
+"""What a worker does beside workflows: follow the chain, repair what a crash left open, expire, reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.core.errors import NexusError
+from agentnexus.core.money import Money
+from agentnexus.ledger.books import Books
+from agentnexus.ledger.reconcile import Reconciler
+from agentnexus.platform.database import Connection
+from agentnexus.platform.logs import log
+from agentnexus.rails.evm.token import Token
+from agentnexus.rails.evm.watch import TransferChange, TransferWatcher, WatchedTransfer
+
+WATCHER = "wallets"
+WATCH_SECONDS = 1.0
+EXPIRE_SECONDS = 5.0
+RECONCILE_SECONDS = 60.0
+
+
+def own_addresses(ground: Ground, chain: Chain) -> list[str]:
+    """The wallets whose money is in our books: the buyer's and our sellers'."""
+    buyer = chain.signer(ground.settings.buyer_key, "buyer_key")
+    sellers = chain.sellers(ground.settings.seller_keys) if ground.settings.seller_keys else []
+    return list(dict.fromkeys([buyer.public_id, *(seller.public_id for seller in sellers)]))
+
+
+def account_of(chain: Chain, address: str) -> str:
+    """The ledger account of a wallet."""
+    return f"wallet:{chain.sender.network.caip2}:{address}"
+
+
+async def book_deposits(ground: Ground, chain: Chain, books: Books) -> int:
+    """Book everything that arrived at our wallets and is final; how many changes that was."""
+
+    async def book(_connection: Connection, change: WatchedTransfer) -> None:
+        # Its own transaction, repeatable by key: a crash between the two books it again and finds it booked.
+        account = account_of(chain, change.payee)
+        key = f"{change.change}:{chain.sender.network.caip2}:{change.transaction}:{change.log_index}"
+        facts = {"correlation": change.transaction, "memo": f"from {change.payer}"}
+        if change.change is TransferChange.DEPOSITED:
+            await books.deposit(f"{key}:{change.block_number}", account, change.amount, **facts)
+        else:
+            await books.withdraw(f"{key}:{change.block_number}", account, change.amount, **facts)
+
+    watcher = TransferWatcher(
+        ground.database,
+        chain.sender.rpc,
+        chain.sender.network,
+        chain.usdc,
+        own_addresses(ground, chain),
+        name=WATCHER,
+        start_block=0,
+    )
+    return len(await watcher.poll(book))
+
+
+async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
+    """Run all upkeep for ever; a round that fails is logged and tried again."""
+    token = Token(chain.sender.rpc, chain.usdc.reference, chain.sender.network.chain_id)
+    reconciler = Reconciler(books, ground.clock, ground.ids)
+
+    async def deposits() -> None:
+        await book_deposits(ground, chain, books)
+
+    async def expire() -> None:
+        await books.expire(ground.clock.now())
+
+    async def reconcile() -> None:
+        addresses = own_addresses(ground, chain)
+        observed = {account_of(chain, each): Money(chain.usdc, await token.balance(each)) for each in addresses}
+        await reconciler.compare(observed)
+        await reconciler.find_stuck()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_repeat("deposits", deposits, WATCH_SECONDS))
+        group.create_task(_repeat("expire", expire, EXPIRE_SECONDS))
+        group.create_task(_repeat("reconcile", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS))
+
+
+async def _repeat(
+    name: str, work: Callable[[], Awaitable[None]], pause_seconds: float, *, first_after: float = 0.0
+) -> None:
+    await asyncio.sleep(first_after)
+    while True:
+        try:
+            await work()
+        except (NexusError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("upkeep.failed", work=name, error=str(error))
+        await asyncio.sleep(pause_seconds)

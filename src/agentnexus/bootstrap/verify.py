@@ -1,0 +1,62 @@
+"""Check receipts for the command line: offline, and against the chain when an address of a node is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.core.payments import PaymentRecord
+from agentnexus.hiring.receipts import Lookup, TransactionFact, verify_receipt, verify_transactions
+from agentnexus.rails.evm.networks import network_by_name
+from agentnexus.rails.evm.receipts import find_receipt
+from agentnexus.rails.evm.rpc import Rpc
+from agentnexus.rails.evm.token import transfers
+
+
+class Report(TypedDict):
+    """Outcome for one receipt; `problems` are sentences."""
+
+    id: str
+    valid: bool
+    problems: list[str]
+
+
+async def verify_with_chain(entry: object, rpc_url: str | None) -> Report:
+    """Check one receipt; raises `Unavailable` when the chain does not answer."""
+    if not isinstance(entry, Mapping):
+        return {"id": "?", "valid": False, "problems": ["not a receipt: it is no JSON object"]}
+    report = verify_receipt(dict(entry))
+    if rpc_url is not None:
+        async with Rpc(rpc_url) as rpc:
+            try:
+                report = await verify_transactions(report, chain_lookup(rpc))
+            except Unavailable as error:
+                raise Unavailable(error.message, next_step="check --rpc, or leave it out to verify offline") from error
+    problems = [f"{check.name}: {check.detail}" for check in report.failures]
+    return {"id": str(entry.get("id", "?")), "valid": report.valid, "problems": problems}
+
+
+def chain_lookup(rpc: Rpc) -> Lookup:
+    """Reads what an EVM chain says about a payment: the token transfer between its two parties."""
+
+    async def lookup(payment: PaymentRecord) -> TransactionFact | None:
+        try:
+            network = network_by_name(payment.network)
+        except InvalidInput:
+            return None
+        if network.chain_id != await rpc.chain_id():
+            return None
+        receipt = await find_receipt(rpc, [payment.transaction], confirmations=network.confirmations)
+        if receipt is None:
+            return None
+        token = payment.asset.rpartition(":")[2].lower()
+        moved = [
+            transfer
+            for transfer in transfers(receipt.logs, token)
+            if (transfer.payer, transfer.payee) == (payment.payer.lower(), payment.payee.lower())
+        ]
+        amount = sum(transfer.value for transfer in moved)
+        return TransactionFact(receipt.succeeded, payment.payer, payment.payee, amount)
+
+    return lookup
