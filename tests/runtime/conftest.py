@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from agentnexus.core.errors import IsolationUnavailable, NexusError
 from agentnexus.core.updates import Artifact, Log, Progress, Result, Update
+from agentnexus.runtime.base import BundleRuntime
 from agentnexus.runtime.bundle import Bundle
 from agentnexus.runtime.egress import EgressRecord
 from agentnexus.runtime.limits import Limits
@@ -86,7 +88,7 @@ def write_agent(folder: Path, code: str, *, name: str = "custom", top: str = "",
     return folder
 
 
-async def collect(sandbox: LocalSandbox, bundle: Bundle, value: object, **changes: object) -> Ended:
+async def collect(sandbox: BundleRuntime, bundle: Bundle, value: object, **changes: object) -> Ended:
     """Run to the end. `changes` are fields of `RunRequest`, or `limits`."""
     limits = changes.pop("limits", None)
     assert limits is None or isinstance(limits, Limits)
@@ -100,14 +102,34 @@ async def collect(sandbox: LocalSandbox, bundle: Bundle, value: object, **change
     return ended
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sandbox() -> AsyncIterator[LocalSandbox]:
+async def _all_here(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+@contextlib.asynccontextmanager
+async def _opened() -> AsyncIterator[LocalSandbox]:
     if any(not check.present for check in probe.checks()):
         with pytest.raises(IsolationUnavailable, match="cannot isolate") as refused:
             await LocalSandbox().__aenter__()
         assert refused.value.next_step
         pytest.skip("this host cannot isolate; its refusal was checked")
-    async with LocalSandbox(egress_audit=lambda run, row: audited.append((run, row)), egress_loopback=True) as opened:
+    async with LocalSandbox(
+        egress_audit=lambda run, row: audited.append((run, row)), egress_resolve=_all_here, egress_loopback=True
+    ) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sandbox() -> AsyncIterator[LocalSandbox]:
+    """One for all tests that run in the session's loop."""
+    async with _opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sandbox_once() -> AsyncIterator[LocalSandbox]:
+    """One in the test's own loop."""
+    async with _opened() as opened:
         yield opened
 
 

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentnexus.runtime.text import clean
@@ -54,7 +54,26 @@ class _Denied(Exception):
     def __init__(self, status: str, reason: str, host: str = "", port: int = 0) -> None:
         super().__init__(reason)
         self.status = status
-        self.record = EgressRecord(clean(host)[:253], port, "denied", reason)
+        self.reason = reason
+        self.host = clean(host)[:253]
+        self.port = port
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What is known so far: the record is written from it however the connection ends."""
+
+    host: str = ""
+    port: int = 0
+    address: str = ""
+    verdict: Literal["allowed", "denied", "failed"] = "failed"
+    reason: str = "the run ended first"
+    up: int = 0
+    down: int = 0
+
+    def record(self, duration_ms: int) -> EgressRecord:
+        counts = (self.up, self.down, duration_ms)
+        return EgressRecord(self.host, self.port, self.verdict, self.reason, self.address, *counts)
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
@@ -116,34 +135,40 @@ class EgressProxy:
             return
         self._open.add(task)
         started = time.monotonic()
+        connection = _Connection()
         try:
-            record = await self._serve(reader, writer)
+            await self._serve(reader, writer, connection)
         except _Denied as denied:
-            record = denied.record
-            await _answer(writer, denied.status, denied.record.reason)
+            connection.verdict, connection.reason = "denied", denied.reason
+            connection.host, connection.port = denied.host, denied.port
+            await _answer(writer, denied.status, denied.reason)
         except (OSError, TimeoutError) as error:
-            record = EgressRecord("", 0, "failed", clean(str(error) or type(error).__name__))
+            connection.reason = clean(str(error) or type(error).__name__)
+            await _answer(writer, "502 Bad Gateway", f"{connection.host} does not answer")
         finally:
             self._open.discard(task)
             writer.close()
-        if self._audit is not None:
-            self._audit(replace(record, duration_ms=int((time.monotonic() - started) * 1000)))
+            if self._audit is not None:
+                self._audit(connection.record(int((time.monotonic() - started) * 1000)))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> EgressRecord:
-        host, port = self._check(await self._header(reader))
-        address = await self._address(host, port)
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                far_reader, far_writer = await asyncio.open_connection(address, port)
-        except (OSError, TimeoutError) as error:
-            await _answer(writer, "502 Bad Gateway", f"{host} does not answer")
-            return EgressRecord(host, port, "failed", clean(str(error) or "timeout"), address)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
+        connection.host, connection.port = self._check(await self._header(reader))
+        connection.address = await self._address(connection.host, connection.port)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            far_reader, far_writer = await asyncio.open_connection(connection.address, connection.port)
+        connection.verdict, connection.reason = "allowed", ""
+
+        def count_up(count: int) -> None:
+            connection.up += count
+
+        def count_down(count: int) -> None:
+            connection.down += count
+
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            up, down = await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(_copy(reader, far_writer, count_up), _copy(far_reader, writer, count_down))
         finally:
             far_writer.close()
-        return EgressRecord(host, port, "allowed", "", address, up, down)
 
     async def _header(self, reader: asyncio.StreamReader) -> str:
         try:
@@ -186,9 +211,8 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host.lower().removesuffix("."), int(port or DEFAULT_PORT)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-    """Until one side ends or nothing moves for long; passes the end on. Returns the bytes."""
-    total = 0
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]) -> None:
+    """Until one side ends or nothing moves for long; passes the end on."""
     with contextlib.suppress(OSError, TimeoutError):
         while True:
             async with asyncio.timeout(IDLE_SECONDS):
@@ -196,11 +220,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> i
             if not chunk:
                 break
             writer.write(chunk)
-            total += len(chunk)
+            count(len(chunk))
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-    return total
 
 
 async def _answer(writer: asyncio.StreamWriter, status: str, reason: str) -> None:

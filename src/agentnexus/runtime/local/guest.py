@@ -10,21 +10,17 @@ import resource
 import signal
 import socket
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Never
 
+from agentnexus.runtime import agent_side
 from agentnexus.runtime.local import cgroups, jail, kernel, wire
-from agentnexus.sdk.context import Cancelled, Context
-from agentnexus.sdk.execute import ErrorBody, Outcome, execute_blocking, load_agent
 
 PROXY_PORT = 3128
 _NAMESPACES = (
     kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )
-_UNRAISABLE_EXIT = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +53,8 @@ def main(order: Order, group: cgroups.Group, seccomp: bytes, frames: socket.sock
         _send(frames, {"type": "broken", "message": f"the sandbox could not be closed: {error}"})
         os._exit(1)
     _reseed()
-    request = wire.read_blocking(frames)
-    channel = _Channel(frames)
-    if request.get("task") == "describe":
-        channel.final(_describe(order, channel))
-    else:
-        channel.final(_run(order, request, channel))
-    os._exit(0)
+    gc.enable()
+    agent_side.serve_one(frames, jail.AGENT_FOLDER, order.entry, order.timeout_seconds)
 
 
 def _close_doors(
@@ -141,71 +132,6 @@ def _reseed() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(int.from_bytes(os.urandom(4), "big"))
-
-
-class _Channel:
-    """The agent's only way out: one frame at a time, from any of its threads."""
-
-    def __init__(self, frames: socket.socket) -> None:
-        self._frames = frames
-        self._lock = threading.Lock()
-
-    def emit(self, event_type: str, data: dict[str, object]) -> None:
-        frame = wire.encode({**data, "type": event_type})
-        with self._lock:
-            self._frames.sendall(frame)
-
-    def final(self, outcome: Outcome) -> None:
-        """The last frame; printed text goes out before it."""
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        try:
-            self.emit("completed", outcome.to_json())
-        except (ValueError, TypeError, RecursionError) as error:
-            body = ErrorBody("agent_failed", f"The result cannot be written as JSON: {error}")
-            self.emit("completed", Outcome("failed", error=body).to_json())
-
-
-def _run(order: Order, request: dict[str, object], channel: _Channel) -> Outcome:
-    secrets, metadata = request.get("secrets"), request.get("metadata")
-    context = Context(
-        str(request.get("execution_id", "")),
-        emit=channel.emit,
-        secrets=secrets if isinstance(secrets, dict) else None,
-        user_id=str(request.get("user_id", "")),
-        metadata=metadata if isinstance(metadata, dict) else None,
-        timeout_seconds=order.timeout_seconds,
-    )
-    _cancel_on_sigterm()
-    try:
-        agent = load_agent(jail.AGENT_FOLDER, order.entry)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to an author's code
-        return _not_loadable(error)
-    return execute_blocking(agent, request.get("input"), context)
-
-
-def _describe(order: Order, channel: _Channel) -> Outcome:
-    del channel
-    try:
-        agent = load_agent(jail.AGENT_FOLDER, order.entry)
-        return Outcome("completed", {"input": agent.input_schema, "output": agent.output_schema})
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to an author's code
-        return _not_loadable(error)
-
-
-def _not_loadable(error: BaseException) -> Outcome:
-    message = f"The agent's code does not load: {type(error).__name__}: {error}"
-    return Outcome("failed", error=ErrorBody("agent_failed", message, "The author has to correct it."))
-
-
-def _cancel_on_sigterm() -> None:
-    def stop(number: int, frame: FrameType | None) -> Never:
-        del number, frame
-        raise Cancelled
-
-    signal.signal(signal.SIGTERM, stop)
-    gc.enable()
 
 
 def _send(frames: socket.socket, message: dict[str, object]) -> None:

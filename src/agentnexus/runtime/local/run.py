@@ -169,7 +169,7 @@ class LocalRun:
     async def _lifeline(self) -> None:
         """Until the warden reports the end, or is gone itself."""
         while True:
-            packet, descriptors = await _receive(self._ends.lifeline)
+            packet, descriptors = await receive(self._ends.lifeline)
             if descriptors:
                 self._serve_proxy(socket.socket(fileno=descriptors[0]))
             elif packet.startswith(warden.EXIT_PREFIX):
@@ -245,7 +245,7 @@ async def _send(writer: asyncio.StreamWriter, request: Mapping[str, object]) -> 
         await writer.drain()
 
 
-async def _receive(lifeline: socket.socket) -> tuple[bytes, list[int]]:
+async def receive(lifeline: socket.socket) -> tuple[bytes, list[int]]:
     """One packet; empty when the warden is gone. asyncio has no call that also takes descriptors."""
     loop = asyncio.get_running_loop()
     while True:

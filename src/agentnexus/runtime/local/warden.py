@@ -20,6 +20,7 @@ from agentnexus.runtime.local import cgroups, guest, kernel
 
 EXIT_PREFIX = b"exit "
 BROKEN_PREFIX = b"broken "
+STARTED = b"started"
 TERMINATE_PREFIX = b"terminate "
 
 
@@ -47,6 +48,7 @@ def main(order: guest.Order, host: cgroups.Host, seccomp: bytes, fds: list[int],
     if os.getppid() != zygote_pid:
         os._exit(1)
     frames, lifeline = socket.socket(fileno=fds[0]), socket.socket(fileno=fds[3])
+    lifeline.send(STARTED)
     group = None
     try:
         group = cgroups.Group(host, order.name)
