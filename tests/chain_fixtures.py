@@ -11,6 +11,11 @@ import pytest
 from agentnexus.devnet.chain import DevelopmentChain
 
 
+def pytest_configure() -> None:
+    """pytest-asyncio asks for the current loop, and Python 3.11 would make one that nobody closes."""
+    asyncio.set_event_loop(None)
+
+
 @pytest.fixture(scope="session")
 def session_chain_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of the session's anvil. Its own loop keeps it apart from the per-test loops."""
