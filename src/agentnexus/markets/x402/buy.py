@@ -160,10 +160,8 @@ class X402Client:
         )
         try:
             paid = await self._send(call, payment_header(hold))
-        except (asyncio.CancelledError, InvalidInput):
-            raise
-        except httpx.TransportError as error:
-            raise await self._no_answer(purse, hold, f"{type(error).__name__}") from error
+        except (httpx.TransportError, LimitExceeded) as error:
+            raise await self._no_answer(purse, hold, type(error).__name__) from error
         return await self._judge(call, purse, hold, paid)
 
     async def _first(self, call: Call) -> Answer:
