@@ -20,7 +20,7 @@ from agentnexus.core.errors import (
     PaymentUnknown,
     SellerFailed,
 )
-from agentnexus.core.payments import PayMode
+from agentnexus.core.payments import PaymentState, PayMode
 from agentnexus.core.ports import Clock, Market
 from agentnexus.core.updates import Result, Update
 from agentnexus.hiring.cashier import Cashier
@@ -64,17 +64,22 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class NotDelivered:
-    """Why there is no result. `blames_seller` is false when the input or the buyer's own wallet was at fault."""
+    """Why there is no result. `blames_seller` is false when the input or the buyer's own wallet was at fault.
+
+    `interrupted`: a crash of ours ended it, the money came back, and the same seller may be asked again.
+    """
 
     error: NexusError
     payments: tuple[HoldRow, ...]
     blames_seller: bool
     schema_valid: bool | None = None
+    interrupted: bool = False
 
     @property
     def refunded(self) -> bool:
         """Something was set aside for it, and nothing stayed with the seller."""
-        return any(row.payment is not None for row in self.payments) and not any(row.paid for row in self.payments)
+        back = any(row.state is PaymentState.REFUNDED and row.payment is not None for row in self.payments)
+        return back and not any(row.paid for row in self.payments)
 
 
 class _OwnFault(Exception):

@@ -242,7 +242,8 @@ class Hiring:
                 need = Need()  # the need itself is not kept; its hash is
                 terms = self._terms(attempt, need, hire.budget_id, hire.key)
                 failed = await self._runner.give_up(JobPurse(terms, self.cashier), error)
-                ending = await self._failed(attempt, hire.need_hash, failed, outcome=None)
+                interrupted = replace(failed, interrupted=True)
+                ending = await self._failed(attempt, hire.need_hash, interrupted, outcome=None)
                 await self.store.end(attempt, ending)
 
     async def _run(self, order: Order) -> Hired:
@@ -254,16 +255,16 @@ class Hiring:
         resumed = bool(attempts)
         last: NexusError | None = None
         if attempts and attempts[-1].open:
-            ended = await self._attempt(order, attempts[-1], attempts[:-1])
+            ended = await self._attempt(order, attempts[-1], attempts[:-1], resumed=True)
             if isinstance(ended, Hired):
-                return replace(ended, resumed=True)
+                return ended
             attempts[-1], last = ended
         while len(attempts) <= order.fallback and not self._late(order):
             attempt = await self._next(order, attempts, last)
             if attempt is None:
                 break
             self._checkpoint("attempt-written")
-            ended = await self._attempt(order, attempt, attempts)
+            ended = await self._attempt(order, attempt, attempts, resumed=False)
             if isinstance(ended, Hired):
                 return replace(ended, resumed=resumed)
             finished, last = ended
@@ -371,7 +372,7 @@ class Hiring:
         return Terms(attempt.hire_key, budget_id, job, attempt.offer, attempt.quote, task)
 
     async def _attempt(
-        self, order: Order, attempt: Attempt, before: Sequence[Attempt]
+        self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
     ) -> Hired | tuple[Attempt, NexusError]:
         terms = self._terms(attempt, order.need, order.budget_id, order.task)
         work = Work(terms, attempt, order.deadline, order.on_update)
@@ -387,7 +388,9 @@ class Hiring:
         seconds = self._clock.monotonic() - started
         self._checkpoint("attempt-ended")
         if isinstance(result, Delivered):
-            return await self._finish(order, attempt, before, result, seconds)
+            return replace(await self._finish(order, attempt, before, result, seconds), resumed=resumed)
+        if resumed and isinstance(result.error, PaymentFailed) and not any(row.paid for row in result.payments):
+            result = replace(result, interrupted=True)
         outcome = self._outcome(order.user_id, attempt, result, seconds) if result.blames_seller else None
         ending = await self._failed(attempt, order.need_hash, result, outcome)
         await self.store.end(attempt, ending)
@@ -429,7 +432,8 @@ class Hiring:
     async def _failed(self, attempt: Attempt, need_hash: str, result: NotDelivered, outcome: Outcome | None) -> Ending:
         status = ReceiptStatus.REFUNDED if result.refunded else ReceiptStatus.FAILED
         receipt = await self._receipt(attempt, need_hash, status, result.payments, error=result.error)
-        return Ending(str(status), receipt, receipt.finished_at, error_text(result.error), outcome=outcome)
+        state = "interrupted" if result.interrupted else str(status)
+        return Ending(state, receipt, receipt.finished_at, error_text(result.error), outcome=outcome)
 
     async def _receipt(
         self,
@@ -510,9 +514,10 @@ def _stored_answer(hire: HireRow | None, order: Order) -> Hired | None:
 
 
 def _untried(offers: Sequence[RankedOffer], attempts: Sequence[Attempt]) -> list[RankedOffer]:
-    """Offers not tried yet, and never the seller that has just failed."""
-    tried = {attempt.offer.id for attempt in attempts}
-    last = attempts[-1].offer.seller.key if attempts else None
+    """Offers not tried yet, and never the seller that has just failed; an attempt that we cut off ourselves is none."""
+    failed = [attempt for attempt in attempts if attempt.state != "interrupted"]
+    tried = {attempt.offer.id for attempt in failed}
+    last = failed[-1].offer.seller.key if failed else None
     return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.offer.seller.key != last]
 
 

@@ -202,9 +202,12 @@ class ScriptedMarket:
         yield Progress(0.0, "asked")
         if script.crashes:
             raise KeyError("a field the seller left out")
+        if offer.price.maximum.atomic == 0 and script.asks is None:
+            yield Result(await self.delivery.answer(job.key, lambda: script.output(job.need.input)))
+            return
         request = PaymentRequest(
             rail=self._rail.name,
-            amount=script.asks or offer.price.per_job,
+            amount=offer.price.per_job if script.asks is None else script.asks,
             payee=offer.seller.key,
             mode=script.mode,
             reference={"scheme": "scripted"},

@@ -29,14 +29,14 @@ create table hiring.attempt (
     offer text not null,
     quote text not null,
     state text not null default 'quoted'
-        check (state in ('quoted', 'delivered', 'settled', 'refunded', 'failed')),
+        check (state in ('quoted', 'delivered', 'settled', 'refunded', 'failed', 'interrupted')),
     output text,
     error text,
     receipt text,
     started_at timestamptz not null default now(),
     finished_at timestamptz,
     primary key (hire_key, number),
-    check ((state in ('settled', 'refunded', 'failed')) = (finished_at is not null)),
+    check ((state in ('settled', 'refunded', 'failed', 'interrupted')) = (finished_at is not null)),
     check (finished_at is null or receipt is not null)
 );
 -- At most one attempt of a hire is open: the money of the one before is settled or back.
