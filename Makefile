@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 UV_VERSION := 0.13.8
-UV := .tools/bin/uv
+UV := .venv/bin/uv
 BIN := .venv/bin
 CODE := src agents bench tests examples
 
@@ -20,12 +20,12 @@ test: setup ## run all checks and all tests
 
 setup: .venv/.ready node_modules/.ready .nexus/.system ## install what is needed into this folder
 
-.tools/bin/uv:
-	@echo "installing uv $(UV_VERSION)"
-	@python3 -m venv .tools
-	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+.venv/bin/uv:
+	@echo "installing uv $(UV_VERSION) into .venv"
+	@python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/.ready: .tools/bin/uv pyproject.toml uv.lock
+.venv/.ready: .venv/bin/uv pyproject.toml uv.lock
 	@echo "installing the Python packages of uv.lock"
 	@$(UV) sync --quiet --frozen --all-extras --all-groups
 	@touch $@
@@ -63,4 +63,4 @@ up: setup ## start the economy on this machine until Ctrl-C
 	@$(BIN)/nexus up
 
 clean: ## remove everything that setup and runs made
-	rm -rf .venv .tools .nexus node_modules contracts/out contracts/cache
+	rm -rf .venv .nexus node_modules contracts/out contracts/cache
