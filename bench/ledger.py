@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import uvloop
 
 from agentnexus.core.clock import TimeOrderedIds
 from agentnexus.core.money import Asset, Money
@@ -207,7 +208,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--url", help="a PostgreSQL server; without it an embedded one")
     arguments = parser.parse_args()
-    result = asyncio.run(run(arguments.url, arguments.callers, arguments.seconds))
+    result = uvloop.run(run(arguments.url, arguments.callers, arguments.seconds))
     json.dump(result, sys.stdout, indent=2)
     print()
 

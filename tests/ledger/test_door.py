@@ -309,6 +309,19 @@ async def test_operations_that_arrive_together_are_answered_one_by_one(spender: 
     assert [type(answer).__name__ for answer in answers] == ["Reservation"] * 5 + ["BudgetExceeded"] * 3 + ["NotFound"]
 
 
+async def test_a_reservation_may_be_captured_in_the_batch_that_makes_it(spender: Spender) -> None:
+    await spender.budget(total="40", per_hour="40")
+    for payee in ("seller:new", "seller:old"):
+        await spender.books.deposit(f"before-{payee}", payee, usdc("7"))
+    calls = []
+    for number in range(4):
+        payee = "seller:new" if number % 2 else "seller:old"
+        calls += [spender.reserve(f"k{number}", "2", payee_account=payee), spender.books.capture(f"k{number}")]
+    await asyncio.gather(*calls)
+    assert (await spender.books.balance("seller:new")).posted == usdc("11")
+    assert (await spender.books.balance("seller:old")).posted == usdc("11")
+
+
 async def test_a_cancelled_caller_leaves_its_neighbours_alone(spender: Spender) -> None:
     await spender.budget()
     calls = [asyncio.ensure_future(spender.reserve(f"k{n}")) for n in range(4)]

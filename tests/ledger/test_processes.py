@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from agentnexus.core.errors import Conflict
 from agentnexus.core.payments import Limits
 from agentnexus.ledger.books import Books
-from agentnexus.ledger.model import ReservationState
+from agentnexus.ledger.model import Reservation, ReservationState
 from agentnexus.platform.database import Database
 from tests.ledger.conftest import SELLER, USDC, usdc
 from tests.ledger.spend import ACCOUNTS
@@ -184,6 +185,30 @@ async def test_a_killed_process_started_again_finishes_its_payments_exactly_once
     assert Counter(answer["answer"] for answer in answers) == {"ok": 240}
     status = await books.budgets.status("agent")
     assert (status.spent, status.reserved) == (usdc("0.000120"), usdc("0.000120"))
+
+
+async def test_another_process_may_take_a_key_while_a_batch_waits_for_its_locks(
+    books: Books, database: Database
+) -> None:
+    """The batch chose its locks without knowing that reservation, so it must choose them again."""
+    await books.budgets.create("agent", owner="o", asset=USDC, limits=money({"total": "1", "per_hour": "1"}))
+    amount = usdc("0.000001")
+    mine = {"budget_id": "agent", "payer_account": ACCOUNTS[0], "payee_account": SELLER, "amount": amount}
+    theirs = mine | {"budget_id": None, "payer_account": ACCOUNTS[1], "payee_account": "seller:theirs"}
+    other = Books(database)
+    async with database.transaction() as connection:
+        await connection.execute("select 1 from ledger.budget where id = 'agent' for update")
+        batch = asyncio.gather(books.reserve("k", **mine), books.capture("k"), return_exceptions=True)  # type: ignore[arg-type]  # built above
+        async with asyncio.timeout(10):
+            while not await connection.fetchval("select exists (select 1 from pg_locks where not granted)"):
+                await asyncio.sleep(0.01)
+        await other.reserve("k", **theirs)  # type: ignore[arg-type]  # built above
+    reserved, captured = await batch
+    assert isinstance(reserved, Conflict)
+    assert isinstance(captured, Reservation)
+    assert captured.terms.payee == "seller:theirs"
+    assert (await books.balance("seller:theirs")).posted == amount
+    assert (await books.budgets.status("agent")).spent == usdc("0")
 
 
 async def test_a_database_that_drops_its_connections_costs_no_answer(books: Books, database: Database) -> None:

@@ -47,7 +47,11 @@ class Changes:
 
 @dataclass(slots=True)
 class Book:
-    """Accounts, reservations, transfers, budgets and counters by key."""
+    """Accounts, reservations, transfers, budgets and counters by key.
+
+    `whole`: nothing exists beside what is here, so an account not met before is new. A part of a larger ledger must not
+    open accounts: their money is elsewhere.
+    """
 
     accounts: dict[AccountKey, AccountState] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
@@ -55,6 +59,7 @@ class Book:
     budgets: dict[str, BudgetState] = field(default_factory=dict)
     usage: dict[UsageKey, dict[str, Counter]] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
+    whole: bool = True
 
     def apply(self, operation: Operation, now: datetime, new_id: NewId) -> Answer:
         """Do one operation at `now` (UTC). Repeating a key with the same terms gives the first answer again.
@@ -77,6 +82,8 @@ class Book:
         key = (name, asset.caip19)
         state = self.accounts.get(key)
         if state is None:
+            if not self.whole:
+                raise LookupError(f"account {name} was not locked for this batch")
             state = self.accounts[key] = AccountState(name, asset)
         return state
 

@@ -12,16 +12,21 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from agentnexus.core.errors import NexusError, Unavailable
+from agentnexus.core.errors import Unavailable
 from agentnexus.ledger.model import Answer, Operation
-from agentnexus.ledger.store import Store
+from agentnexus.ledger.store import StaleKnowledge, Store
 
 BATCH_MAX = 500
 ATTEMPTS_MAX = 8
 FIRST_PAUSE_SECONDS = 0.01
 
 # Lost races with another process: the same batch decides anew on what is there now.
-RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
+RACES = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.UniqueViolationError,
+    StaleKnowledge,
+)
 # The connection went away. Even if the COMMIT got through, asking again is safe: every operation is idempotent by key.
 OUTAGES = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 
@@ -75,13 +80,13 @@ class Flusher:
             return
         try:
             answers = await self._run([waiting.operation for waiting in batch])
-        except (asyncpg.PostgresError, NexusError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - the edge of a task: whatever it is belongs to a caller
             if len(batch) > 1:  # one operation that the database refuses must not fail its neighbours
                 for waiting in batch:
                     await self._flush([waiting])
                 return
             answers = [error]
-        except BaseException:
+        except asyncio.CancelledError:
             for waiting in batch:
                 waiting.answer.cancel()
             raise
