@@ -110,13 +110,13 @@ class NonceManager:
                     genesis=genesis,
                     known=str(stored),
                 )
-            # A development chain that was started anew: what was signed for the old one can never be mined.
+            # A development chain that was started anew: whatever was sent on the old one does not exist here.
             network = self._network.caip2
             await connection.execute("update evm.chain set genesis_hash = $2 where network = $1", network, genesis)
             await connection.execute("delete from evm.sender where network = $1", network)
             await connection.execute(
                 "update evm.outgoing set state = 'rejected', error = 'the development chain was started anew'"
-                " where network = $1 and state = 'signed'",
+                " where network = $1",
                 network,
             )
 
