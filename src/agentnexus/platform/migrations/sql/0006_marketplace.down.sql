@@ -1,2 +1,1 @@
--- down: marketplace
-select 1;
+drop schema marketplace cascade;

@@ -1,0 +1,1 @@
+"""Listings: the catalogue of this node's agents, made from their manifests."""

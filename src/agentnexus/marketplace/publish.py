@@ -1,0 +1,129 @@
+"""Announces the listed agents to an x402 registry (which is also a Bazaar) and keeps the entries fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from agentnexus.core.errors import SellerFailed, Unavailable
+from agentnexus.core.ports import Clock
+from agentnexus.marketplace.listings.model import Listing
+from agentnexus.marketplace.listings.service import Listings
+from agentnexus.markets.x402.registry.ownership import sign_request
+from agentnexus.platform.logs import log
+from agentnexus.rails.evm.signer import EvmSigner
+
+REFRESH_SECONDS = 15 * 60.0
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0)
+REQUEST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One entry at the registry. `verified`: the registry asked the service for its 402 and its payee was right."""
+
+    agent_id: str
+    service_id: str
+    verified: bool
+
+
+class Publisher:
+    """Signs each listing's entry with the key of the address it is paid to.
+
+    Args:
+        signers: by lower-case address; a listing without its signer is an error, not a silent gap.
+        api_url: the address buyers reach this node at.
+    """
+
+    def __init__(
+        self,
+        listings: Listings,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        *,
+        registry_url: str,
+        api_url: str,
+        signers: Mapping[str, EvmSigner],
+    ) -> None:
+        self._listings = listings
+        self._http = http
+        self._clock = clock
+        self._registry_url = registry_url.rstrip("/")
+        self._api_url = api_url.rstrip("/")
+        self._signers = signers
+
+    async def announce_all(self) -> list[Announced]:
+        """Announce every active listing. Raises `Unavailable` (no registry there) or `SellerFailed` (it said no)."""
+        return [await self.announce(listing) for listing in await self._listings.all_active()]
+
+    async def announce(self, listing: Listing) -> Announced:
+        """Register or refresh one entry, then have it verified; not being verified yet is no error."""
+        signer = self._signers.get(listing.seller)
+        if signer is None:
+            raise SellerFailed(
+                f"no key for {listing.seller}, which {listing.id} is paid to", next_step="add it to NEXUS_SELLER_KEYS"
+            )
+        body = json.dumps(registration(listing, self._api_url), separators=(",", ":")).encode()
+        path = "/services/register"
+        signature = await sign_request(signer, "POST", path, body, self._clock.now())
+        answer = await self._post(path, body, signature)
+        if answer.status_code not in (200, 201):
+            raise SellerFailed(
+                f"the registry refused {listing.id}: {answer.status_code} {answer.text[:300]}",
+                next_step="check the listing's address and key",
+            )
+        service_id = str(answer.json()["id"])
+        verified = (await self._post(f"/services/{service_id}/verify", b"", {})).status_code == 200
+        return Announced(listing.id, service_id, verified)
+
+    async def run(self) -> None:
+        """Announce now and again, for as long as the process lives; a registry that is down is tried again soon."""
+        failures = 0
+        while True:
+            try:
+                announced = await self.announce_all()
+                log.info("publish.announced", agents=[entry.agent_id for entry in announced])
+                failures = 0
+                await asyncio.sleep(REFRESH_SECONDS)
+            except (Unavailable, SellerFailed) as error:
+                wait_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                log.warning("publish.failed", reason=error.message, retry_seconds=wait_seconds)
+                failures += 1
+                await asyncio.sleep(wait_seconds)
+
+    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        try:
+            return await self._http.post(
+                self._registry_url + path,
+                content=body,
+                headers={"content-type": "application/json", **headers},
+                timeout=REQUEST_SECONDS,
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"the registry does not answer: {error or type(error).__name__}", next_step="start it: nexus registry"
+            ) from error
+
+
+def registration(listing: Listing, api_url: str) -> dict[str, object]:
+    """The body of ``POST /services/register``."""
+    manifest = listing.manifest
+    return {
+        "url": f"{api_url}{listing.path}",
+        "name": manifest.title,
+        "description": manifest.summary,
+        "category": manifest.categories[0],
+        "ownerWalletAddress": listing.seller,
+        "pricePerCall": f"{listing.price.decimal:f}",
+        "acceptedTokens": [listing.price.asset.symbol],
+        "accepts": list(listing.accepts),
+        "inputSchema": listing.input_schema,
+        "outputSchema": listing.output_schema,
+        "capabilities": [manifest.capability],
+        "tags": sorted({*manifest.tags, *manifest.categories}),
+        "extra": {"agent": listing.id, "version": manifest.version, "codeHash": listing.code_hash},
+    }
