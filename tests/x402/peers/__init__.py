@@ -1,0 +1,1 @@
+"""Other people's x402: the official Python and TypeScript packages."""
