@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Awaitable, Callable
 from typing import Generic, ParamSpec, TypeAlias, TypeVar, cast, get_type_hints
 
@@ -63,7 +64,9 @@ class Agent(Generic[P, R]):
         return function(request, context) if self._takes_context else function(request)
 
     def _to_json(self, answer: object) -> object:
-        return self._result.dump_python(self._result.validate_python(answer), mode="json", by_alias=True)
+        value = self._result.dump_python(self._result.validate_python(answer), mode="json", by_alias=True)
+        json.dumps(value, allow_nan=False)  # NaN and infinity are floats in Python, but nothing in JSON.
+        return value
 
 
 def agent(function: Callable[P, R]) -> Agent[P, R]:

@@ -53,8 +53,7 @@ def load_agent(folder: Path, entry: str) -> Agent[..., object]:
     """
     module_name, _, attribute = entry.partition(":")
     _forget_other_agents(folder)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
     importlib.invalidate_caches()
     found = getattr(importlib.import_module(module_name), attribute, None)
     if not isinstance(found, Agent):

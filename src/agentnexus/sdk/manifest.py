@@ -210,9 +210,13 @@ def _toml_value(value: object) -> str:
             inner = ", ".join(f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items() if v is not None)
             return "{" + inner + "}"
         case _:
-            # JSON's string escapes are all valid in a TOML basic string, except that DEL must be escaped too.
-            return json.dumps(str(value)).replace("\x7f", "\\u007f")
+            return _toml_string(str(value))
 
 
 def _toml_key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _toml_string(key)
+
+
+def _toml_string(text: str) -> str:
+    """JSON's short escapes are all valid in TOML, but not its surrogate pairs; DEL must be escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

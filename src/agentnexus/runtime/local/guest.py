@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import sys
@@ -40,10 +41,22 @@ class Order:
     egress: bool
 
 
-def main(order: Order, group: cgroups.Group, seccomp: bytes, frames: socket.socket, lifeline: socket.socket) -> Never:
-    """The first process of the run's pid namespace. Never returns; when it ends, the kernel ends all the others."""
+def main(
+    order: Order,
+    group: cgroups.Group,
+    seccomp: bytes,
+    frames: socket.socket,
+    lifeline: socket.socket,
+    *,
+    warden_ended: int,
+) -> Never:
+    """The first process of the run's pid namespace. Never returns; when it ends, the kernel ends all the others.
+
+    `warden_ended` is a pipe that reads as ended once the warden is gone.
+    """
     try:
-        listener = _close_doors(order, group, frames, lifeline)
+        listener = _close_doors(order, group, {frames.fileno(), lifeline.fileno(), warden_ended})
+        _leave_without(warden_ended)
         if listener is not None:
             socket.send_fds(lifeline, [b"proxy"], [listener.fileno()])
             listener.close()
@@ -57,10 +70,8 @@ def main(order: Order, group: cgroups.Group, seccomp: bytes, frames: socket.sock
     agent_side.serve_one(frames, jail.AGENT_FOLDER, order.entry, order.timeout_seconds)
 
 
-def _close_doors(
-    order: Order, group: cgroups.Group, frames: socket.socket, lifeline: socket.socket
-) -> socket.socket | None:
-    """From root on the host to nobody in a box; everything but the system call filter."""
+def _close_doors(order: Order, group: cgroups.Group, own: set[int]) -> socket.socket | None:
+    """From root on the host to nobody in a box; everything but the system call filter. `own` stays open."""
     kernel.last_capability()
     group.enter()
     kernel.unshare(_NAMESPACES)
@@ -71,14 +82,20 @@ def _close_doors(
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     jail.enter(order.root, order.folder, order.tmp_bytes)
     _limit(order)
-    keep = {1, 2, frames.fileno(), lifeline.fileno()} | ({listener.fileno()} if listener else set())
-    _close_others(keep)
+    _close_others({1, 2, *own} | ({listener.fileno()} if listener else set()))
     kernel.drop_privileges(jail.USER_ID, jail.GROUP_ID)
     kernel.die_with_parent()
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(_environment(egress=order.egress))
     return listener
+
+
+def _leave_without(warden_ended: int) -> None:
+    """Changing the user cleared the order to die with the warden: it may have died just before it was given again."""
+    if select.select([warden_ended], [], [], 0)[0]:
+        os._exit(1)
+    os.close(warden_ended)
 
 
 def _listen() -> socket.socket:

@@ -81,15 +81,17 @@ def _fork(
 ) -> int:
     """The child is process 1 of a new pid namespace, where nothing survives it."""
     kernel.unshare(kernel.CLONE_NEWPID)
+    warden_ended, warden_lives = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(warden_lives)
         os.setsid()
         kernel.die_with_parent()
         os.dup2(fds[1], 1)
         os.dup2(fds[2], 2)
-        guest.main(order, group, seccomp, *sockets)
-    os.close(fds[1])
-    os.close(fds[2])
+        guest.main(order, group, seccomp, *sockets, warden_ended=warden_ended)
+    for descriptor in (fds[1], fds[2], warden_ended):
+        os.close(descriptor)
     return pid
 
 
