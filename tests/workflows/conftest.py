@@ -19,7 +19,7 @@ from agentnexus.workflows.engine.port import NewRun, RunRecord, RunState
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import Worker, WorkerSettings
 
-QUICK = WorkerSettings(suspend_after_seconds=0.05, look_seconds=0.02, renew_seconds=0.05)
+QUICK = WorkerSettings(lease_seconds=1e7, suspend_after_seconds=0.05, look_seconds=0.02, renew_seconds=0.05)
 
 
 @dataclass

@@ -1,0 +1,238 @@
+"""The nouns of workflows: files, plans, estimates, and a workflow as its owner sees it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from agentnexus.core.canonical import Json
+from agentnexus.core.money import Money, total
+from agentnexus.core.offers import CAPABILITY_NAME, Noun, Offer
+from agentnexus.core.payments import Receipt
+from agentnexus.workflows.engine.port import Retry
+
+STEPS_MAX = 100
+PARALLEL_MAX = 16
+TEXT_MAX = 100_000
+
+
+class FileRef(Noun):
+    """An uploaded file; its bytes are the blob ``sha256:…``."""
+
+    name: str = Field(min_length=1, max_length=300)
+    media_type: str = Field(default="application/octet-stream", max_length=200)
+    size_bytes: int = Field(ge=0)
+    blob: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+
+
+class StepOffer(Noun):
+    """The offer a step is planned with. `price` is its maximum."""
+
+    id: str
+    market: str
+    seller: str
+    seller_name: str = ""
+    title: str = ""
+    price: Money
+
+    @classmethod
+    def of(cls, offer: Offer) -> StepOffer:
+        return cls(
+            id=offer.id, market=offer.market, seller=offer.seller.key, seller_name=offer.seller.name,
+            title=offer.title, price=offer.price.maximum,
+        )  # fmt: skip
+
+
+class StepRetry(Noun):
+    """How often a step is tried on retryable errors, with exponential backoff and jitter; then the next seller."""
+
+    attempts: int = Field(default=3, ge=1, le=10)
+    first_delay_seconds: float = Field(default=1.0, ge=0, le=600)
+    longest_delay_seconds: float = Field(default=30.0, ge=0, le=3600)
+
+    def policy(self) -> Retry:
+        return Retry(self.attempts, self.first_delay_seconds, 2.0, self.longest_delay_seconds)
+
+
+class Undo(Noun):
+    """How a completed step is taken back: another capability, with input that may refer to the step's own output."""
+
+    capability: str = Field(pattern=CAPABILITY_NAME, max_length=100)
+    input: dict[str, object] = Field(default_factory=dict)
+
+
+class PlanStep(Noun):
+    """One hire. `input` may hold ``{"$file": n}`` and ``{"$step": id, "path": "result.text"}`` (see `references`)."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    title: str = Field(max_length=300)
+    capability: str = Field(pattern=CAPABILITY_NAME, max_length=100)
+    input: dict[str, object] = Field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    offer: StepOffer | None = None
+    retry: StepRetry = StepRetry()
+    undo: Undo | None = None
+
+
+class Plan(Noun):
+    """A DAG of steps. `output` is a template of references that makes the workflow's result; `notes` are for people."""
+
+    planner: str
+    steps: tuple[PlanStep, ...]
+    output: object = None
+    notes: tuple[str, ...] = ()
+
+    def step(self, step_id: str) -> PlanStep:
+        return next(step for step in self.steps if step.id == step_id)
+
+
+class StepEstimate(Noun):
+    """Price of one step: with its planned offer, and at worst (dearest fallback, every attempt kept by the seller)."""
+
+    step: str
+    expected: Money
+    worst_case: Money
+    seconds: float | None = None
+    alternatives: tuple[StepOffer, ...] = ()
+
+
+class Estimate(Noun):
+    """What a plan will cost before it is approved; `fees` per network, `seconds` along the critical path if known."""
+
+    expected: Money
+    worst_case: Money
+    fees: dict[str, Money] = Field(default_factory=dict)
+    seconds: float | None = None
+    steps: tuple[StepEstimate, ...] = ()
+
+
+class WorkflowStatus(StrEnum):
+    PLANNING = "planning"
+    AWAITING_APPROVAL = "awaiting_approval"
+    EXECUTING = "executing"
+    ROLLING_BACK = "rolling_back"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED)
+
+
+class StepStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    COMPENSATED = "compensated"
+    REFUNDED = "refunded"
+    SKIPPED = "skipped"
+
+
+class StepState(Noun):
+    """A step as it stands: `progress` 0..1, `receipt` is the id of the final one, `receipts` all of them in order."""
+
+    id: str
+    title: str
+    capability: str
+    status: StepStatus = StepStatus.PENDING
+    attempts: int = 0
+    duration_ms: int | None = None
+    progress: float | None = None
+    message: str = ""
+    receipt: str | None = None
+    output: str = ""  # blob of the step's output, once completed
+    error: dict[str, object] | None = None
+
+
+class WorkflowRequest(Noun):
+    """What a workflow was created with; the durable input of its run."""
+
+    user_id: str = Field(min_length=1, max_length=200)
+    text: str = Field(max_length=TEXT_MAX)
+    files: tuple[FileRef, ...] = Field(default=(), max_length=STEPS_MAX)
+    max_cost: Money
+    max_seconds: float = Field(default=600, gt=0, le=7 * 86400)
+    auto_approve: bool = False
+    plan: Plan | None = None
+    parent_budget: str | None = None
+
+
+class Workflow(Noun):
+    """A workflow as its owner sees it."""
+
+    id: str
+    user_id: str
+    text: str
+    files: tuple[FileRef, ...] = ()
+    status: WorkflowStatus
+    planner: str = ""
+    plan: Plan | None = None
+    estimate: Estimate | None = None
+    max_cost: Money
+    cost: Money
+    steps: tuple[StepState, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    result: object = None
+    error: dict[str, object] | None = None
+    sequence: int = 0
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+
+    def to_task_json(self) -> dict[str, object]:
+        """What ``nexus task --json`` prints."""
+        return {
+            "workflow_id": self.id,
+            "status": self.status.value,
+            "planner": self.planner,
+            "plan": {"steps": [_planned(step) for step in self.plan.steps] if self.plan else []},
+            "estimate": None if self.estimate is None else self.estimate.model_dump(mode="json"),
+            "cost": self.cost.to_json(),
+            "result": self.result,
+            "steps": [
+                {
+                    "id": step.id,
+                    "status": step.status.value,
+                    "attempts": step.attempts,
+                    "duration_ms": step.duration_ms,
+                    "receipt": step.receipt,
+                }
+                for step in self.steps
+            ],
+            "receipts": [receipt.model_dump(mode="json") for receipt in self.receipts],
+            "error": self.error,
+        }
+
+
+def _planned(step: PlanStep) -> dict[str, object]:
+    offer = step.offer
+    return {
+        "id": step.id,
+        "capability": step.capability,
+        "seller": None if offer is None else offer.seller,
+        "market": None if offer is None else offer.market,
+        "depends_on": list(step.depends_on),
+        "price": None if offer is None else offer.price.to_json(),
+    }
+
+
+def spent(receipts: Sequence[Receipt], zero: Money) -> Money:
+    """What receipts say was really paid, in the asset of `zero` (other assets are left out)."""
+    paid = [
+        Money(zero.asset, int(payment.amount))
+        for receipt in receipts
+        for payment in receipt.payments
+        if payment.asset == zero.asset.caip19 and payment.state.value in ("confirmed", "released")
+    ]
+    return total(paid, zero.asset)
+
+
+def as_json(value: object) -> Json:
+    """A JSON value that came through `object`-typed fields, back in the type that says so."""
+    return value if value is None or isinstance(value, (bool, int, float, str, list, dict, tuple)) else str(value)

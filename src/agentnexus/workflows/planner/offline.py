@@ -1,0 +1,320 @@
+"""A planner without a language model: what is asked, by similarity with what is sold; how to get there, by schemas.
+
+Each clause of the task is matched with a capability; each file is brought into the shape that capability takes,
+directly or through another capability that turns it into text. What fits nothing is refused with what is on offer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agentnexus.core.errors import NoOffer
+from agentnexus.core.offers import Capability
+from agentnexus.hiring.text import stem
+from agentnexus.workflows.model import STEPS_MAX, FileRef, Plan, PlanStep
+from agentnexus.workflows.plan import Offered
+from agentnexus.workflows.planner import words
+from agentnexus.workflows.planner.fitting import Form, Kind, converts, form_of, kind_of, result_path, text_path
+from agentnexus.workflows.planner.matching import Matcher, mentioned
+from agentnexus.workflows.planner.port import Task, capabilities
+from agentnexus.workflows.planner.words import Clause
+from agentnexus.workflows.references import steps_used
+
+PASTED_MIN = 120
+ASKING = re.compile(
+    r"^(?:answer|find out|tell me|look up|search for|check)(?:\s+(?:the|this|my|following)\s+questions?)?\s*[:,]?\s*"
+    r"(?:from (?:it|them|these|those)[:,]?\s*)?",
+    re.IGNORECASE,
+)
+DOING = re.compile(
+    r"^(?:.*\b(?:and|then)\s+)?(?:analy[sz]e|plot|chart|graph|show|draw|visuali[sz]e|explore|calculate|compute)\s+"
+    r"(?:me\s+)?(?:(?:a|the|bar|line)\s+)*(?:(?:chart|graph|plot)\s+)?(?:of\s+)?(?:the\s+)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """One document to work on: a file, or text that stands in the task itself."""
+
+    label: str
+    index: int | None = None
+    file: FileRef | None = None
+    text: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.file) if self.file is not None else Kind.TEXT
+
+
+class OfflinePlanner:
+    """Implements `Planner`. The same task and offers always give the same plan."""
+
+    name = "offline"
+
+    async def plan(self, task: Task, offered: Offered) -> Plan:
+        return Drafting(task, offered).plan()
+
+
+@dataclass(slots=True)
+class Drafting:
+    """One plan in the making."""
+
+    task: Task
+    offered: Offered
+    steps: list[PlanStep] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    results: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    converted: dict[int, dict[str, object]] = field(default_factory=dict)
+    done: set[tuple[str, ...]] = field(default_factory=set)
+
+    def plan(self) -> Plan:
+        """Raises `NoOffer` when a clause fits nothing that is on offer."""
+        if not self.offered.offers:
+            raise NoOffer(
+                "nobody sells anything right now",
+                next_step="check that the registry is up and that agents are listed (`nexus agents list`)",
+            )
+        head, pasted = split_pasted(self.task.text, has_files=bool(self.task.files))
+        materials = [Material(file.name, index, file) for index, file in enumerate(self.task.files)]
+        if pasted:
+            materials.append(Material("text of the task", text=pasted))
+        matcher = Matcher(capabilities(self.offered))
+        before: Sequence[Material] = materials
+        for clause in words.clauses(head) or [words.clause_of(head)]:
+            chosen = mentioned(clause, materials, before)
+            self._serve(clause, chosen, matcher, explicit=chosen is not materials)
+            before = chosen
+        if not self.steps:
+            raise self._nothing(matcher, head)
+        self._too_many()
+        return Plan(planner="offline", steps=tuple(self.steps), output=self._output(), notes=tuple(self.notes))
+
+    def _too_many(self) -> None:
+        if len(self.steps) > STEPS_MAX:
+            raise NoOffer(
+                f"this task takes {len(self.steps)} steps, {STEPS_MAX} are the most",
+                next_step="split it into several tasks with fewer files",
+            )
+
+    def _nothing(self, matcher: Matcher, head: str) -> NoOffer:
+        return NoOffer(
+            f"no capability on offer fits: {head.strip()[:200]}",
+            next_step=f"on offer are: {matcher.listing()}; say the task in such words, or add the files it is about",
+        )
+
+    def _serve(self, clause: Clause, materials: Sequence[Material], matcher: Matcher, *, explicit: bool) -> None:
+        """Plan one clause. Documents of different kinds may need different capabilities."""
+        if not clause.actions and not clause.concepts and self.steps:
+            return  # a courtesy, a remark
+        served = 0
+        for capability, group in matcher.assign(clause, materials, thrifty=self.task.thrifty):
+            served += self._use(capability, clause, group)
+        if served == 0 and not materials:
+            served += self._without_material(clause, matcher)
+        if served == 0 and (clause.concepts or not self.steps):
+            raise self._unserved(clause, materials, matcher)
+
+    def _unserved(self, clause: Clause, materials: Sequence[Material], matcher: Matcher) -> NoOffer:
+        wanted = matcher.best(clause)
+        if wanted is not None and not materials:
+            return NoOffer(
+                f"{wanted.title or wanted.name} could do this, but there is nothing to work on",
+                next_step="add a file, or put the text into the task after a colon",
+            )
+        if wanted is not None:
+            labels = ", ".join(material.label for material in materials)
+            return NoOffer(
+                f"{wanted.title or wanted.name} cannot take {labels}, and nobody sells a conversion",
+                next_step="send the file as PDF, HTML, text, CSV or XLSX",
+            )
+        return self._nothing(matcher, clause.text)
+
+    def _without_material(self, clause: Clause, matcher: Matcher) -> int:
+        """A capability that needs nothing but words: a question, a URL."""
+        url = words.URL.search(self.task.text)
+        for capability in matcher.ranked(clause):
+            form = form_of(capability)
+            if url and form.url is not None and not form.required - {form.url.name}:
+                self._add(capability, {form.url.name: url.group().rstrip(".,)")}, clause, url.group())
+                return 1
+            slot = form.question
+            if slot is not None and not form.required - {slot.name} and form.sources is None and form.file is None:
+                self._add(capability, {slot.name: asked(clause)}, clause, "")
+                return 1
+        return 0
+
+    def _use(self, capability: Capability, clause: Clause, group: Sequence[Material]) -> int:
+        form = form_of(capability)
+        if form.sources is not None:
+            items = [item for material in group if (item := self._item(form.sources.item, material)) is not None]
+            base = {} if form.question is None else {form.question.name: asked(clause)}
+            if items:
+                names = ", ".join(material.label for material in group)
+                self._add(capability, {**base, form.sources.name: items}, clause, names)
+            return len(items)
+        served = 0
+        for material in group:
+            given = self._input(form, material, capability)
+            if given is None:
+                continue
+            if form.question is not None and (clause.question or wants_detail(clause)):
+                given[form.question.name] = asked(clause)
+            self._add(capability, given, clause, material.label)
+            served += 1
+        return served
+
+    def _input(self, form: Form, material: Material, capability: Capability) -> dict[str, object] | None:
+        """The fields that carry one document, or `None` when it cannot be brought into them."""
+        if material.file is None:
+            return {form.text.name: material.text} if form.text else None
+        here = {"$file": material.index}
+        if form.file is not None and form.file.takes(material.file):
+            return {form.file.name: here}
+        if material.kind is Kind.HTML and form.html is not None:
+            return {form.html.name: {**here, "as": "text"}}
+        if form.text is None:
+            return None
+        if material.kind is Kind.TEXT:
+            return {form.text.name: {**here, "as": "text"}}
+        text = self._converted(material, capability)
+        return None if text is None else {form.text.name: text}
+
+    def _item(self, form: Form, material: Material) -> dict[str, object] | None:
+        """One entry of a list of sources."""
+        named: dict[str, object] = {form.label.name: material.label} if form.label else {}
+        if material.file is None:
+            return {**named, form.text.name: material.text} if form.text else None
+        here = {"$file": material.index}
+        if form.text is not None and material.kind is Kind.TEXT:
+            return {**named, form.text.name: {**here, "as": "text"}}
+        if form.text is not None and material.kind is Kind.PDF and not self.task.thrifty:
+            text = self._converted(material, None)
+            if text is not None:
+                return {**named, form.text.name: text}
+        if form.file is not None and form.file.takes(material.file):
+            media = {form.media_type.name: material.file.media_type} if form.media_type else {}
+            return {**named, form.file.name: here, **media}
+        text = self._converted(material, None)
+        return None if text is None or form.text is None else {**named, form.text.name: text}
+
+    def _converted(self, material: Material, target: Capability | None) -> dict[str, object] | None:
+        """A reference to the text of a file, from a conversion step that all users of the file share."""
+        assert material.file is not None
+        assert material.index is not None
+        known = self.converted.get(material.index)
+        if known is not None:
+            return known
+        for capability in capabilities(self.offered):
+            path = converts(capability, material.file)
+            if path is None or (target is not None and capability.name == target.name):
+                continue
+            slot = form_of(capability).file
+            assert slot is not None
+            given: dict[str, object] = {slot.name: {"$file": material.index}}
+            step = self._step(capability, given, f"{capability.title or capability.name}: {material.label}")
+            self.converted[material.index] = {"$step": step.id, "path": path}
+            return self.converted[material.index]
+        return None
+
+    def _add(self, capability: Capability, given: dict[str, object], clause: Clause, label: str) -> None:
+        identity = (capability.name, label, asked(clause) if clause.question else "")
+        if identity in self.done:
+            return
+        self.done.add(identity)
+        reuse = self._reusable(capability, given)
+        if reuse is None:
+            given = {**given, **parameters(form_of(capability), clause)}
+            title = f"{capability.title or capability.name}: {label}".rstrip(": ")
+            reuse = self._step(capability, given, title[:300])
+        path = result_path(capability)
+        self.results.append((reuse.title, {"$step": reuse.id, "path": path} if path else {"$step": reuse.id}))
+
+    def _reusable(self, capability: Capability, given: dict[str, object]) -> PlanStep | None:
+        """A conversion that is asked for in its own right, too, is one step."""
+        return next((s for s in self.steps if s.capability == capability.name and s.input == given), None)
+
+    def _step(self, capability: Capability, given: dict[str, object], title: str) -> PlanStep:
+        step = PlanStep(
+            id=f"s{len(self.steps) + 1}", title=title[:300], capability=capability.name, input=given,
+            depends_on=steps_used(given),
+        )  # fmt: skip
+        self.steps.append(step)
+        self._remember(step, capability)
+        return step
+
+    def _remember(self, step: PlanStep, capability: Capability) -> None:
+        """A step that gives the whole text of one file serves everybody who needs that text."""
+        form, path = form_of(capability), text_path(capability)
+        if form.file is None or path is None or form.file.name not in step.input:
+            return
+        others = {name: value for name, value in step.input.items() if name != form.file.name}
+        leaf = path.rpartition(".")[2]
+        whole = all(
+            name in form.choices and isinstance(value, list) and leaf in value for name, value in others.items()
+        )
+        index = step.input[form.file.name]
+        if whole and isinstance(index, dict) and isinstance(number := index.get("$file"), int):
+            self.converted.setdefault(number, {"$step": step.id, "path": path})
+
+    def _output(self) -> object:
+        if len(self.results) == 1:
+            return self.results[0][1]
+        named: dict[str, object] = {}
+        for title, reference in self.results:
+            key, number = title, 2
+            while key in named:
+                key, number = f"{title} ({number})", number + 1
+            named[key] = reference
+        return named
+
+
+def split_pasted(text: str, *, has_files: bool) -> tuple[str, str]:
+    """(the task, a text pasted behind it after a colon or line break), if there is one that long."""
+    least = PASTED_MIN * 4 if has_files else PASTED_MIN
+    for joint in words.PASTED.finditer(text):
+        head, rest = text[: joint.start()], text[joint.end() :]
+        if len(rest) >= least and words.concepts_in(head[-2000:]) | ({words.QUESTION} if "?" in head else set()):
+            return head, rest
+    return text, ""
+
+
+def asked(clause: Clause) -> str:
+    """The question itself, without ``answer:`` and the like."""
+    bare = ASKING.sub("", clause.text).strip()
+    if not clause.question:
+        bare = DOING.sub("", bare).strip()
+    return bare if len(bare) >= 2 else clause.text
+
+
+def wants_detail(clause: Clause) -> bool:
+    """``chart revenue by month`` says what about; ``analyse this`` does not."""
+    said = {word for concept in words.CONCEPTS for way in concept.ways for word in words.stems(way)}
+    return len(clause.actions - said) >= 2
+
+
+NUMBERS = {
+    name: n
+    for n, name in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], start=1)
+}
+COUNTED = re.compile(r"\b(\d{1,3}|" + "|".join(NUMBERS) + r")[\s-]+(?:[a-z]+\s+)?([a-z]+)", re.IGNORECASE)
+
+
+def parameters(form: Form, clause: Clause) -> dict[str, object]:
+    """Settings that the words name: ``in three sentences`` → ``sentences: 3``, ``the tables`` → ``want: [tables]``."""
+    found: dict[str, object] = {}
+    for match in COUNTED.finditer(clause.text):
+        amount = NUMBERS.get(match.group(1).lower()) or int(match.group(1))
+        for name, schema in form.numbers.items():
+            least, most = schema.get("minimum", 1), schema.get("maximum", 1000)
+            fits = isinstance(least, int) and isinstance(most, int) and least <= amount <= most
+            if fits and stem(match.group(2).lower()) == stem(name):
+                found[name] = amount
+    said = set(words.stems(clause.text))
+    for name, values in form.choices.items():
+        chosen = [value for value in values if any(word.startswith(stem(value)) for word in said)]
+        if chosen and len(chosen) < len(values):
+            found[name] = chosen
+    return found

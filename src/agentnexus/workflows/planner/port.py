@@ -1,0 +1,47 @@
+"""What every planner gets and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agentnexus.core.canonical import content_hash
+from agentnexus.core.offers import Capability
+from agentnexus.workflows.model import FileRef, Plan
+from agentnexus.workflows.plan import Offered
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be planned. `heads` are the first characters of text files, for planners that read them (as data)."""
+
+    text: str
+    files: tuple[FileRef, ...] = ()
+    thrifty: bool = False  # the first plan was too dear: leave out what is not needed
+    reasons: tuple[str, ...] = field(default=())  # why the plan before could not run
+
+
+class Planner(Protocol):
+    """Makes a plan from a task and what is on offer."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def plan(self, task: Task, offered: Offered) -> Plan:
+        """Raises `NoOffer` when nothing on sale fits the task, `InvalidPlan` when no runnable plan was found."""
+
+
+def capabilities(offered: Offered) -> list[Capability]:
+    """One capability per name: that of its best offer."""
+    found = [offered.best(name) for name in sorted(offered.offers)]
+    return [offer.capability for offer in found if offer is not None]
+
+
+def fingerprint(offered: Offered) -> str:
+    """Changes when capabilities, their schemas, sellers or prices change."""
+    return content_hash(
+        [
+            [name, [[offer.id, str(offer.price.maximum), offer.capability.model_dump(mode="json")] for offer in found]]
+            for name, found in sorted(offered.offers.items())
+        ]
+    )

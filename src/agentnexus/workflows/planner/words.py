@@ -1,0 +1,194 @@
+"""Words of a task: clauses, stems, the concepts people name in many ways. English; pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from agentnexus.hiring.text import stem
+
+
+def word_set(text: str) -> frozenset[str]:
+    """A set written as one line of words."""
+    return frozenset(text.split())
+
+
+WORD = re.compile(r"[a-z][a-z0-9]*|[0-9]+")
+URL = re.compile(r"https?://[^\s<>\"']{4,2000}")
+PASTED = re.compile(r"(?::|\n)\s*(?=\S)")
+QUESTION_WORDS = (
+    "who", "what", "when", "where", "which", "why", "how", "whose", "does", "did", "is", "are", "was", "were",
+    "can", "could", "has", "have", "do", "should", "will",
+)  # fmt: skip
+POLITE = re.compile(
+    r"^(?:please|kindly|hi|hello|hey|ok|now|also|then|and|next|finally|first|after that|afterwards"
+    r"|i need you to|i want you to"
+    r"|i(?:'d| would) like you to|i(?:'d| would) like to know|i want to know|i need to know|i need|i want"
+    r"|can you tell me|could you tell me|can you|could you|would you|will you|let me know|help me(?: to)?)[,\s]+",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """An action: `ways` people name it (several words match as a phrase), `stems` by which catalogues name it."""
+
+    name: str
+    ways: tuple[str, ...]
+    stems: frozenset[str]
+
+
+CONCEPTS = (
+    Concept(
+        "summarize",
+        (
+            "summarize", "summarise", "summary", "summaries", "summarized", "summarised", "sum up", "tl;dr", "tldr",
+            "gist", "overview", "digest", "condense", "shorten", "boil down", "key points", "key takeaways",
+            "takeaways", "highlights", "main points", "main ideas", "recap", "synopsis", "abstract of", "brief me",
+            "briefing", "in short", "important points", "most important", "essence", "key sentences",
+        ),
+        frozenset({"summar", "digest", "abstract"}),
+    ),
+    Concept(
+        "extract",
+        (
+            "extract", "extracting", "extraction", "extracted", "pull out", "pull the", "text of", "get the text",
+            "convert to text", "to plain text", "read out", "all tables", "the tables", "metadata", "full text",
+            "raw text", "tables from", "text from",
+        ),
+        frozenset({"extract", "read"}),
+    ),
+    Concept(
+        "analyze",
+        (
+            "analyze", "analyse", "analysis", "analyzing", "analysing", "chart", "charts", "plot", "graph", "visualize",
+            "visualise", "statistics", "stats", "outliers", "outlier", "correlation", "correlations", "correlate",
+            "trend", "trends", "pivot", "distribution", "group by", "explore", "profile", "crunch", "describe the data",
+            "anomalies", "histogram", "breakdown", "break down", "missing values", "duplicates",
+        ),
+        frozenset({"analyz", "analys", "analysi", "statist", "chart"}),
+    ),
+    Concept(
+        "question",
+        (
+            "answer", "find out", "tell me", "look up", "according to", "check whether", "check if", "search for",
+            "find where", "cite", "citations", "quote the passage", "i wonder",
+        ),
+        frozenset({"answ", "quest", "ask", "qa"}),
+    ),
+)  # fmt: skip
+QUESTION = next(concept for concept in CONCEPTS if concept.name == "question")
+SUMMARIZE = next(concept for concept in CONCEPTS if concept.name == "summarize")
+# Words that ask for arithmetic over rows: they point at tables when there are any.
+TABULAR = word_set(
+    "most least highest lowest average mean median total totals sum count per max min maximum minimum largest "
+    "smallest biggest percentage growth grew monthly yearly quarterly"
+)
+# What a task works on says nothing about what to do with it.
+OBJECTS = frozenset(
+    stem(word)
+    for word in word_set(
+        "look looking process handle review inspect examine open go through have take attached here thing things "
+        "what which who when where why how tell know about "
+        "pdf pdfs csv xlsx xls excel html page pages web webpage website site file files document documents "
+        "doc docs report reports spreadsheet spreadsheets sheet table data dataset text article articles "
+        "paper papers attached attachment attachments upload uploaded content contents following below above "
+        "one each every all both two three four five these those this that it them its their our my your "
+        "material materials input inputs sentence sentences word words point points paragraph with without "
+        "using use from into the of"
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One thing asked for. `concepts` it names; `actions`: the stems of its words that are not mere objects."""
+
+    text: str
+    concepts: frozenset[Concept]
+    actions: frozenset[str]
+    question: bool
+
+
+def stems(text: str) -> list[str]:
+    return [stem(word) for word in WORD.findall(text.lower())]
+
+
+def strip_politeness(text: str) -> str:
+    """Without leading courtesies: ``Please, could you summarise …`` → ``summarise …``."""
+    before = None
+    text = text.strip()
+    while before != text:
+        before = text
+        text = POLITE.sub("", text).strip(" ,")
+    return text
+
+
+def is_question(text: str) -> bool:
+    """By its mark or its first word."""
+    first = WORD.match(strip_politeness(text).lower())
+    return text.rstrip().endswith("?") or (first is not None and first.group() in QUESTION_WORDS)
+
+
+def concepts_in(text: str) -> frozenset[Concept]:
+    """The actions that the text names, in whatever words."""
+    padded = " " + " ".join(re.findall(r"[a-z0-9;]+", text.lower())) + " "
+    return frozenset(concept for concept in CONCEPTS if any(f" {way} " in padded for way in concept.ways))
+
+
+def clause_of(text: str) -> Clause:
+    question = is_question(text)
+    named = concepts_in(text)
+    if question and not named:
+        named = frozenset({QUESTION})
+    words = frozenset(word for word in stems(text) if word not in OBJECTS and len(word) > 2)
+    if not words and named <= {QUESTION}:
+        named = frozenset({SUMMARIZE})  # "what is this?", "look at the attached file"
+    return Clause(strip_politeness(text).rstrip(" .;,"), named, words, question)
+
+
+IMPERATIVES = word_set(
+    "give make write create produce draw show get list find prepare translate send compare tell read convert"
+)
+REMARK = re.compile(
+    r"^(?:cite|quote|give citations|with citations|include (?:page|cit)|thank|be (?:brief|short|precise))", re.I
+)
+SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
+JOINT = re.compile(r"\s*(?:,?\s+and then|,?\s+then|;|,?\s+and also|,?\s+plus|,\s+and|\s+and|,)\s+", re.IGNORECASE)
+
+
+def clauses(text: str) -> list[Clause]:
+    """The things a task asks for, in order: sentences, cut where a joint is followed by another action."""
+    found: list[Clause] = []
+    for sentence in SENTENCE.split(text):
+        found.extend(clause_of(part) for part in _cut(sentence) if WORD.search(part.lower()))
+    wishes = [clause for clause in found if not REMARK.match(clause.text)]
+    return wishes or found
+
+
+def _cut(sentence: str) -> list[str]:
+    """``summarise X and answer Y`` is two things; ``summarise X and Y`` and ``who did X and what is Y`` are one."""
+    parts: list[str] = []
+    start = 0
+    for joint in JOINT.finditer(sentence):
+        left, right = sentence[start : joint.start()], sentence[joint.end() :]
+        if starts_action(right) and _meaning(left) and _meaning(left) != _meaning(right):
+            parts.append(left)
+            start = joint.end()
+    parts.append(sentence[start:])
+    return [part for part in parts if part.strip()]
+
+
+def _meaning(text: str) -> frozenset[Concept]:
+    opening = JOINT.split(text)[0]
+    return clause_of(opening).concepts
+
+
+def starts_action(text: str) -> bool:
+    """Whether a text begins with an action or a question of its own."""
+    words = re.findall(r"[a-z0-9;]+", strip_politeness(text).lower())
+    if not words:
+        return False
+    opening = " ".join(words[:4]) + " "
+    named = any(opening.startswith(way + " ") for concept in CONCEPTS for way in concept.ways)
+    return named or words[0] in QUESTION_WORDS or words[0] in IMPERATIVES

@@ -1,0 +1,126 @@
+"""From a request to a checked, priced plan: ask the markets, plan, check, price; too dear → thriftier, else stop."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agentnexus.core.errors import BudgetExceeded, InvalidPlan, NexusError, NoOffer
+from agentnexus.core.money import Money
+from agentnexus.core.offers import Constraints, Need, Offer
+from agentnexus.platform.logs import log
+from agentnexus.workflows.estimate import Fee, check_cost, estimate, no_fee
+from agentnexus.workflows.model import Estimate, Plan, WorkflowRequest
+from agentnexus.workflows.plan import Offered, check_plan, with_offers
+from agentnexus.workflows.planner.cache import PlanCache
+from agentnexus.workflows.planner.port import Planner, Task
+from agentnexus.workflows.ports import Hirer
+
+OFFERS_MAX = 500
+ROUNDS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that can run within the allowed cost."""
+
+    plan: Plan
+    estimate: Estimate
+
+
+def offered_from(offers: Sequence[Offer]) -> Offered:
+    """Offers by capability, in the order given (best first)."""
+    by_capability: dict[str, list[Offer]] = defaultdict(list)
+    for offer in {offer.id: offer for offer in offers}.values():
+        by_capability[offer.capability.name].append(offer)
+    return Offered(dict(by_capability))
+
+
+class Planning:
+    """Planners are asked in order; one that fails to answer (not one that says no) gives way to the next."""
+
+    def __init__(
+        self, hirer: Hirer, planners: Sequence[Planner], *, cache: PlanCache | None = None, fee: Fee = no_fee
+    ) -> None:
+        if not planners:
+            raise ValueError("at least one planner is needed")
+        self._hirer = hirer
+        self._planners = tuple(planners)
+        self._cache = cache or PlanCache()
+        self._fee = fee
+
+    async def plan(self, request: WorkflowRequest) -> Planned:
+        """Raises `NoOffer`, `InvalidPlan` (with reasons) or `BudgetExceeded`; no money has moved."""
+        offered = await self.offered(request)
+        if request.plan is not None:
+            check_plan(request.plan, request.files, offered)
+            found = request.plan if all(s.offer for s in request.plan.steps) else with_offers(request.plan, offered)
+            return self._priced(found, offered, request.max_cost)
+        task = Task(request.text, request.files)
+        try:
+            return self._priced(await self._planned(task, offered), offered, request.max_cost)
+        except BudgetExceeded as too_dear:
+            return await self._thriftier(task, offered, request.max_cost, too_dear)
+
+    async def offered(self, request: WorkflowRequest) -> Offered:
+        """What is on sale within the allowed price: for the task's words first, then everything."""
+        constraints = Constraints(max_price=request.max_cost)
+        steps = request.plan.steps if request.plan else ()
+        named = {step.capability for step in steps} | {step.undo.capability for step in steps if step.undo}
+        needs = [Need(capability=name, constraints=constraints) for name in sorted(named)]
+        if not named:
+            needs = [Need(text=request.text[:5000], constraints=constraints), Need(constraints=constraints)]
+        found: list[Offer] = []
+        for need in needs:
+            ranked = await self._hirer.offers(need, user_id=request.user_id, limit=OFFERS_MAX)
+            found.extend(entry.offer for entry in ranked)
+        return offered_from(found)
+
+    async def _planned(self, task: Task, offered: Offered) -> Plan:
+        last: NexusError | None = None
+        for planner in self._planners:
+            cached = self._cache.get(planner.name, task, offered)
+            if cached is not None:
+                return cached
+            try:
+                plan = await self._rounds(planner, task, offered)
+            except NexusError as error:
+                if planner is self._planners[-1]:
+                    raise
+                last = error
+                log.warning("planner gave way", planner=planner.name, error=error.message)
+                continue
+            self._cache.put(planner.name, task, offered, plan)
+            return plan
+        raise last or NoOffer("no planner answered")
+
+    async def _rounds(self, planner: Planner, task: Task, offered: Offered) -> Plan:
+        """An invalid plan goes back with its reasons, a few times."""
+        for _ in range(ROUNDS_MAX):
+            plan = with_offers(await planner.plan(task, offered), offered)
+            try:
+                check_plan(plan, task.files, offered)
+            except InvalidPlan as error:
+                said = error.details.get("reasons")
+                reasons = tuple(str(reason) for reason in said) if isinstance(said, list) else (error.message,)
+                if reasons == task.reasons:
+                    raise  # it will not learn
+                task, last = replace(task, reasons=reasons), error
+            else:
+                return plan
+        raise last
+
+    async def _thriftier(self, task: Task, offered: Offered, allowed: Money, too_dear: BudgetExceeded) -> Planned:
+        try:
+            plan = await self._planned(replace(task, thrifty=True), offered)
+            cheaper = with_offers(plan, offered, cheapest=True)
+            check_plan(cheaper, task.files, offered)
+            return self._priced(cheaper, offered, allowed)
+        except (InvalidPlan, NoOffer) as error:
+            raise too_dear from error
+
+    def _priced(self, plan: Plan, offered: Offered, allowed: Money) -> Planned:
+        found = estimate(plan, offered, Money(allowed.asset, 0), self._fee)
+        check_cost(found, allowed)
+        return Planned(plan, found)

@@ -1,0 +1,61 @@
+"""What workflows need from the rooms below, as small protocols: `hiring.Hiring` and `ledger.Budgets` fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from agentnexus.core.money import Asset
+from agentnexus.core.offers import Need
+from agentnexus.core.payments import Limits, Receipt
+from agentnexus.core.updates import Update
+from agentnexus.hiring.model import Hired, RankedOffer
+
+OnUpdate = Callable[[Update], Awaitable[None] | None]
+RootBudget = Callable[[str], Awaitable[str | None]]
+
+
+class Hirer(Protocol):
+    """Finds offers and hires. Every hire is idempotent by its key."""
+
+    async def offers(
+        self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20
+    ) -> Sequence[RankedOffer]: ...
+
+    async def hire(
+        self,
+        need: Need,
+        *,
+        budget_id: str,
+        key: str,
+        user_id: str,
+        prefer: Sequence[str] = (),
+        fallback: int = 3,
+        on_update: OnUpdate | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Hired:
+        """Again with the same key: a finished hire answers again, a cut-off one goes on with the same payment."""
+
+    async def cancel(self, key: str, reason: str = "") -> Sequence[Receipt]:
+        """Make sure that nothing is held for this hire; returns the receipts of all its attempts."""
+
+    async def receipts(self, key: str) -> Sequence[Receipt]:
+        """Receipts of every attempt so far, oldest first; none for an unknown key."""
+
+
+class Budgets(Protocol):
+    """Makes the budget node of a workflow; the same call again gives the same node."""
+
+    async def create(
+        self,
+        budget_id: str,
+        *,
+        parent: str | None = None,
+        owner: str = "",
+        asset: Asset | None = None,
+        limits: Limits | None = None,
+        expires_at: datetime | None = None,
+    ) -> object: ...
+
+    async def revoke(self, budget_id: str) -> object: ...

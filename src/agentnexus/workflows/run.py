@@ -1,0 +1,336 @@
+"""The durable body of a workflow: plan, wait for approval, hire the steps of the DAG, undo when it cannot be finished.
+
+Everything here may be repeated on another worker at any point: effects are steps, hires carry keys made of the
+workflow, the step and the attempt, and whether a step is over is asked of the journal, never of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from agentnexus.core.canonical import Json, canonical_json
+from agentnexus.core.errors import AgentTimeout, NexusError
+from agentnexus.core.events import EventName
+from agentnexus.core.offers import Constraints, Need
+from agentnexus.core.payments import Limits, Receipt
+from agentnexus.core.ports import Blobs, Clock
+from agentnexus.workflows.engine.port import Draft, Phase, Retry, Run, RunCancelled, RunState, StepContext
+from agentnexus.workflows.model import (
+    PARALLEL_MAX,
+    Plan,
+    PlanStep,
+    StepStatus,
+    Undo,
+    WorkflowRequest,
+    WorkflowStatus,
+    as_json,
+)
+from agentnexus.workflows.planning import Planning
+from agentnexus.workflows.ports import Budgets, Hirer, RootBudget
+from agentnexus.workflows.references import fill
+from agentnexus.workflows.telling import Reporter, Teller, known_outcome, money_of, step_attribute
+
+BODY = "workflow"
+APPROVAL_SECONDS = 24 * 3600.0
+INLINE_BYTES = 64 * 1024
+PLANNING = Retry(attempts=4, first_delay_seconds=0.5, longest_delay_seconds=5)
+CLEANING = Retry(attempts=20, first_delay_seconds=0.5, longest_delay_seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the body works with."""
+
+    hirer: Hirer
+    planning: Planning
+    budgets: Budgets
+    blobs: Blobs
+    clock: Clock
+    root_budget: RootBudget
+
+
+def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
+    """The body to register with the engine under `BODY`."""
+
+    async def body(run: Run, given: Json) -> Json:
+        request = WorkflowRequest.model_validate(given)
+        plan = await _plan(run, means, request)
+        await _approval(run, request)
+        await run.mark("executing", _status(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING))
+        deadline = await run.step("deadline", _deadline(means, request))
+        conductor = Conductor(run, means, request, plan, datetime.fromisoformat(str(deadline)))
+        return await conductor.conduct()
+
+    return body
+
+
+def narrate_end(state: RunState, output: Json, error: NexusError | None) -> Sequence[Draft]:
+    """The event that ends a workflow."""
+    ends = {
+        RunState.COMPLETED: (EventName.WORKFLOW_COMPLETED, WorkflowStatus.COMPLETED),
+        RunState.FAILED: (EventName.WORKFLOW_FAILED, WorkflowStatus.FAILED),
+        RunState.CANCELLED: (EventName.WORKFLOW_CANCELLED, WorkflowStatus.CANCELLED),
+    }
+    name, status = ends[state]
+    data: dict[str, object] = {} if error is None else {"error": error.to_json()}
+    return [_status(name, status, **data)]
+
+
+def hire_key(run_id: str, step: str, attempt: int) -> str:
+    """The idempotency key of one attempt; receipts are found by it."""
+    return f"{run_id}:{step}:{attempt}"
+
+
+def budget_id(run_id: str) -> str:
+    return f"workflow:{run_id}"
+
+
+def step_key(step: PlanStep) -> str:
+    return f"step:{step.id}"
+
+
+def _status(name: EventName, status: WorkflowStatus, **data: object) -> Draft:
+    return Draft(name, data, {"status": status.value, **({"error": data["error"]} if "error" in data else {})})
+
+
+def _deadline(means: Means, request: WorkflowRequest) -> Callable[[StepContext], Awaitable[Json]]:
+    async def function(_context: StepContext) -> Json:
+        return (means.clock.now() + timedelta(seconds=request.max_seconds)).isoformat()
+
+    return function
+
+
+async def _plan(run: Run, means: Means, request: WorkflowRequest) -> Plan:
+    async def function(_context: StepContext) -> Json:
+        planned = await means.planning.plan(request)
+        return {"plan": planned.plan.model_dump(mode="json"), "estimate": planned.estimate.model_dump(mode="json")}
+
+    found = await run.step("plan", function, retry=PLANNING)
+    assert isinstance(found, Mapping)
+    plan = Plan.model_validate(found["plan"])
+    steps = {f"step:{step.id}": step_attribute(StepStatus.PENDING) for step in plan.steps}
+    attributes: dict[str, object] = {
+        "planner": plan.planner, "plan": found["plan"], "estimate": found["estimate"], **steps,
+    }  # fmt: skip
+    data: dict[str, object] = {
+        "planner": plan.planner,
+        "steps": [{"id": s.id, "title": s.title, "depends_on": list(s.depends_on)} for s in plan.steps],
+    }
+    await run.mark("plan-ready", Draft(EventName.WORKFLOW_PLAN_READY, data, attributes))
+    return plan
+
+
+async def _approval(run: Run, request: WorkflowRequest) -> None:
+    if request.auto_approve:
+        return
+    await run.mark("ask", _status(EventName.WORKFLOW_AWAITING_APPROVAL, WorkflowStatus.AWAITING_APPROVAL))
+    if await run.receive("approval", "approve", timeout_seconds=APPROVAL_SECONDS) is None:
+        raise RunCancelled("nobody approved the plan within a day")
+
+
+@dataclass(slots=True)
+class Conductor:
+    """Runs one approved plan to its end. `results` are what the journal holds of completed steps."""
+
+    run: Run
+    means: Means
+    request: WorkflowRequest
+    plan: Plan
+    deadline: datetime
+    results: dict[str, Mapping[str, object]] = field(default_factory=dict)
+
+    async def conduct(self) -> Json:
+        """The workflow's result; raises the first step's error after undoing what can be undone."""
+        try:
+            await self.run.step("budget", self._make_budget, retry=CLEANING)
+            await self._steps()
+            return await self.run.step("result", self._result)
+        except (NexusError, RunCancelled) as error:
+            await self._roll_back(error)
+            raise
+
+    async def _make_budget(self, _context: StepContext) -> Json:
+        limits = Limits(total=self.request.max_cost)
+        parent = self.request.parent_budget or await self.means.root_budget(self.request.user_id)
+        await self.means.budgets.create(
+            budget_id(self.run.id),
+            parent=parent,
+            owner=self.request.user_id,
+            asset=self.request.max_cost.asset,
+            limits=limits,
+            expires_at=self.deadline,
+        )
+        return None
+
+    async def _steps(self) -> None:
+        """Start each step once what it waits for is there; the first failure stops the others."""
+        waiting = {step.id: step for step in self.plan.steps}
+        for step in self.plan.steps:
+            self._recall(step)
+            waiting.pop(step.id, None) if step.id in self.results else None
+        tasks: dict[asyncio.Task[None], str] = {}
+        try:
+            while waiting or tasks:
+                for step in list(waiting.values()):
+                    if len(tasks) < PARALLEL_MAX and all(d in self.results for d in step.depends_on):
+                        tasks[asyncio.create_task(self._one(step), name=f"hire-{step.id}")] = step.id
+                        del waiting[step.id]
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    del tasks[task]
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _recall(self, step: PlanStep) -> None:
+        """What is over before this worker began; a failure recorded there ends the workflow before anything starts."""
+        known = self.run.recorded(step_key(step))
+        if known is None:
+            return
+        if known.phase is Phase.FAILED and known.error is not None:
+            raise known.error
+        if known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
+            self.results[step.id] = known.output
+
+    async def _one(self, step: PlanStep) -> None:
+        teller = Teller(step)
+        found = await self.run.step(
+            step_key(step),
+            lambda context: self._hire(step, context),
+            retry=step.retry.policy(),
+            narrate=teller.narrate,
+        )
+        assert isinstance(found, Mapping)
+        self.results[step.id] = found
+
+    async def _hire(self, step: PlanStep, context: StepContext) -> Json:
+        given = await self._filled(step.input)
+        need = Need(
+            capability=step.capability,
+            input=given,
+            constraints=Constraints(max_price=self.request.max_cost, sellers_allowed=self._pinned(step)),
+        )
+        prefer = (step.offer.seller,) if step.offer is not None and context.attempt == 1 else ()
+        key = hire_key(self.run.id, step.id, context.attempt)
+        reporter = Reporter(step, context, self.means.clock, self.request.max_cost)
+        try:
+            hired = await known_outcome(
+                lambda: self.means.hirer.hire(
+                    need,
+                    budget_id=budget_id(self.run.id),
+                    key=key,
+                    user_id=self.request.user_id,
+                    prefer=prefer,
+                    on_update=reporter.tell,
+                    deadline_seconds=self._seconds_left(),
+                )
+            )
+        except NexusError:
+            reporter.money(await self.means.hirer.receipts(key))
+            raise
+        receipts = hired.receipts or (hired.receipt,)
+        return as_json({**money_of(receipts, self.request.max_cost), **await self._kept(hired.output)})
+
+    def _pinned(self, step: PlanStep) -> tuple[str, ...]:
+        pinned = self.plan.planner == "single" and step.offer is not None
+        return (step.offer.seller,) if pinned and step.offer is not None else ()
+
+    def _seconds_left(self) -> float:
+        left = (self.deadline - self.means.clock.now()).total_seconds()
+        if left <= 0:
+            raise AgentTimeout(
+                f"the workflow did not finish within {self.request.max_seconds:g} seconds",
+                next_step="allow more time, or split the task",
+            )
+        return left
+
+    async def _filled(self, template: Mapping[str, object]) -> dict[str, object]:
+        outputs = {step_id: await self._output(result) for step_id, result in self.results.items()}
+        filled = await fill(template, files=self.request.files, outputs=outputs, read=self.means.blobs.get)
+        assert isinstance(filled, dict)
+        return filled
+
+    async def _kept(self, output: object) -> dict[str, object]:
+        """Small outputs stay in the journal, large ones become blobs."""
+        data = canonical_json(output)  # type: ignore[arg-type]  # hiring has checked that it is JSON
+        if len(data) <= INLINE_BYTES:
+            return {"output": output}
+        return {"blob": await self.means.blobs.put(data, "application/json")}
+
+    async def _output(self, result: Mapping[str, object]) -> object:
+        blob = result.get("blob")
+        if not isinstance(blob, str):
+            return result.get("output")
+        data = await self.means.blobs.get(blob)
+        value: object = await asyncio.to_thread(json.loads, data)
+        return value
+
+    async def _result(self, _context: StepContext) -> Json:
+        return as_json(await self._filled({"result": self.plan.output}))
+
+    # ---- when it cannot be finished ----
+
+    async def _roll_back(self, error: NexusError | RunCancelled) -> None:
+        """In reverse order of completion: give back what is held, undo what declares how, say what stays."""
+        for step in self.plan.steps:
+            known = self.run.recorded(step_key(step))
+            if known is not None and known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
+                self.results.setdefault(step.id, known.output)
+        done = [step for step in reversed(self.plan.steps) if step.id in self.results]
+        unfinished = [
+            s for s in self.plan.steps if s.id not in self.results and self.run.recorded(step_key(s)) is not None
+        ]
+        if done or unfinished:
+            kept = [step.id for step in done if step.undo is None]
+            data: dict[str, object] = {"reason": str(error), "not_undone": kept}
+            told = _status(EventName.WORKFLOW_ROLLING_BACK, WorkflowStatus.ROLLING_BACK, **data)
+            await self.run.mark("rolling-back", told)
+        for step in unfinished:
+            await self._give_back(step, str(error))
+        for step in done:
+            if step.undo is not None:
+                await self._undo(step, step.undo)
+
+    async def _give_back(self, step: PlanStep, reason: str) -> None:
+        known = self.run.recorded(step_key(step))
+        attempts = 0 if known is None else known.attempt
+        failed = known is not None and known.phase is Phase.FAILED
+
+        async def function(_context: StepContext) -> Json:
+            receipts: list[Receipt] = []
+            for attempt in range(1, attempts + 1):
+                key = hire_key(self.run.id, step.id, attempt)
+                receipts.extend(await known_outcome(partial(self.means.hirer.cancel, key, reason[:300])))
+            return money_of(receipts, self.request.max_cost)
+
+        status = StepStatus.FAILED if failed else StepStatus.REFUNDED
+        teller = Teller(step, ended=status, attempts=attempts)
+        await self.run.step(f"refund-{step.id}", function, retry=CLEANING, narrate=teller.give_back, shielded=True)
+
+    async def _undo(self, step: PlanStep, undo: Undo) -> None:
+        async def function(context: StepContext) -> Json:
+            given = await self._filled(undo.input)
+            hired = await known_outcome(
+                lambda: self.means.hirer.hire(
+                    Need(capability=undo.capability, input=given),
+                    budget_id=budget_id(self.run.id),
+                    key=hire_key(self.run.id, f"undo-{step.id}", context.attempt),
+                    user_id=self.request.user_id,
+                )
+            )
+            return money_of(hired.receipts or (hired.receipt,), self.request.max_cost)
+
+        try:
+            await self.run.step(
+                f"undo-{step.id}", function, retry=step.retry.policy(), narrate=Teller(step).undone, shielded=True
+            )
+        except NexusError as error:
+            data: dict[str, object] = {"step": step.id, "not_undone": True, "error": error.to_json()}
+            await self.run.mark(f"not-undone-{step.id}", Draft(EventName.STEP_PROGRESS, data))

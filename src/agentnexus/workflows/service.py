@@ -1,0 +1,281 @@
+"""`Workflows`: what people and programs do with tasks. Any number of processes may have one on the same engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agentnexus.core.canonical import idempotency_key
+from agentnexus.core.clock import TimeOrderedIds
+from agentnexus.core.errors import Conflict, InvalidInput, NoOffer, NotFound
+from agentnexus.core.events import Event, EventName
+from agentnexus.core.money import Money
+from agentnexus.core.offers import Need, Offer
+from agentnexus.core.payments import Receipt
+from agentnexus.core.ports import Blobs, Ids
+from agentnexus.workflows.engine.port import Draft, Engine, NewRun, RunRecord, RunState
+from agentnexus.workflows.model import (
+    Estimate,
+    FileRef,
+    Plan,
+    PlanStep,
+    StepOffer,
+    StepState,
+    StepStatus,
+    Workflow,
+    WorkflowRequest,
+    WorkflowStatus,
+)
+from agentnexus.workflows.ports import Hirer
+from agentnexus.workflows.run import BODY, hire_key
+
+TASK_MIN, TASK_MAX = 3, 100_000
+PAGE_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPage:
+    """Newest first; `next_cursor` is empty on the last page."""
+
+    workflows: tuple[Workflow, ...]
+    next_cursor: str = ""
+
+
+class Workflows:
+    """The door of this room.
+
+    Owner checks: every call names the user; what belongs to somebody else is `NotFound`. An operator passes ``None``.
+    """
+
+    def __init__(self, engine: Engine, hirer: Hirer, blobs: Blobs, ids: Ids | None = None) -> None:
+        self._engine = engine
+        self._hirer = hirer
+        self._blobs = blobs
+        self._ids = ids or TimeOrderedIds()
+
+    async def add_file(self, name: str, data: bytes, media_type: str = "") -> FileRef:
+        """Keep an uploaded file; equal bytes are kept once."""
+        base = name.replace("\\", "/").rpartition("/")[2].strip() or "file"
+        kind = media_type or "application/octet-stream"
+        return FileRef(
+            name=base[:300], media_type=kind[:200], size_bytes=len(data), blob=await self._blobs.put(data, kind)
+        )
+
+    async def create(
+        self,
+        user_id: str,
+        text: str,
+        files: Sequence[FileRef] = (),
+        *,
+        max_cost: Money,
+        max_seconds: float = 600.0,
+        auto_approve: bool = False,
+        parent_budget: str | None = None,
+        key: str = "",
+    ) -> Workflow:
+        """Take a task; planning starts at once. Raises `InvalidInput`.
+
+        Args:
+            max_cost: the most that may be spent; becomes the total of the workflow's own budget.
+            key: makes creation repeatable: the same key of the same user gives the same workflow.
+        """
+        task = text.strip()
+        if not TASK_MIN <= len(task) <= TASK_MAX:
+            raise InvalidInput(
+                f"a task has {TASK_MIN} to {TASK_MAX} characters, this has {len(task)}",
+                field="input",
+                next_step="say in a sentence what you want done",
+            )
+        request = WorkflowRequest(
+            user_id=user_id, text=task, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
+            auto_approve=auto_approve, parent_budget=parent_budget,
+        )  # fmt: skip
+        return await self._start(request, key)
+
+    async def create_single(
+        self,
+        user_id: str,
+        agent_id: str,
+        capability: str,
+        input: Mapping[str, object],
+        *,
+        max_cost: Money,
+        files: Sequence[FileRef] = (),
+        max_seconds: float = 600.0,
+        parent_budget: str | None = None,
+        key: str = "",
+    ) -> Workflow:
+        """One step at one seller, already approved: what a Run button does. Raises `NoOffer`, `InvalidInput`.
+
+        Args:
+            agent_id: the listing's id, the seller's key, or the offer's id.
+            input: may refer to `files` as ``{"$file": 0}``.
+        """
+        offer = await self._offer_of(user_id, agent_id, capability)
+        step = PlanStep(id="s1", title=offer.title, capability=capability, input=dict(input), offer=StepOffer.of(offer))
+        plan = Plan(planner="single", steps=(step,), output={"$step": "s1"})
+        request = WorkflowRequest(
+            user_id=user_id, text=offer.title, files=tuple(files), max_cost=_positive(max_cost), auto_approve=True,
+            max_seconds=max_seconds, plan=plan, parent_budget=parent_budget,
+        )  # fmt: skip
+        return await self._start(request, key)
+
+    async def _offer_of(self, user_id: str, agent_id: str, capability: str) -> Offer:
+        ranked = await self._hirer.offers(Need(capability=capability), user_id=user_id, limit=200)
+        for entry in ranked:
+            offer = entry.offer
+            names = {offer.id, offer.seller.key, offer.seller.name, offer.endpoint.rstrip("/").rpartition("/")[2]}
+            if agent_id in names or str(offer.evidence.get("agent_id", "")) == agent_id:
+                return offer
+        raise NoOffer(
+            f"{agent_id} does not sell {capability} now",
+            next_step="look at the agent's page, or let the planner find another seller",
+        )
+
+    async def _start(self, request: WorkflowRequest, key: str) -> Workflow:
+        run_id = self._ids.new("wf") if not key else _id_from(request.user_id, key)
+        planning = Draft(EventName.WORKFLOW_PLANNING, {"text": request.text[:500]}, {"status": "planning"})
+        run = NewRun(run_id, BODY, request.model_dump(mode="json"), tenant=request.user_id, drafts=(planning,))
+        if not await self._engine.start(run):
+            existing = await self._engine.get(run_id)
+            if WorkflowRequest.model_validate(existing.input) != request:
+                raise Conflict("this key was used for another task", next_step="use one key per task", key=key)
+        return await self.get(run_id, request.user_id)
+
+    async def get(self, workflow_id: str, user_id: str | None) -> Workflow:
+        """The whole state with receipts. Raises `NotFound`."""
+        record = await self._record(workflow_id, user_id)
+        view = view_of(record)
+        keys = [hire_key(view.id, step.id, attempt) for step in view.steps for attempt in range(1, step.attempts + 1)]
+        found = await asyncio.gather(*(self._hirer.receipts(key) for key in keys))
+        receipts: tuple[Receipt, ...] = tuple(receipt for some in found for receipt in some)
+        return view.model_copy(update={"receipts": receipts})
+
+    async def approve(self, workflow_id: str, user_id: str | None) -> Workflow:
+        """Let it run. Approving again changes nothing. Raises `NotFound`, `Conflict` when it does not wait for that."""
+        view = view_of(await self._record(workflow_id, user_id))
+        if view.status is WorkflowStatus.PLANNING:
+            raise Conflict("the plan is not ready yet", next_step="wait for workflow.awaiting_approval, then approve")
+        if view.status is WorkflowStatus.AWAITING_APPROVAL:
+            await self._engine.signal(workflow_id, "approve", {"by": user_id or "operator"}, key="approve")
+        elif view.status.final:
+            raise Conflict(f"the workflow is {view.status.value} already", next_step="create a new one")
+        return await self.get(workflow_id, user_id)
+
+    async def cancel(self, workflow_id: str, user_id: str | None, reason: str = "cancelled by its owner") -> Workflow:
+        """Stop it: running steps end, what is held comes back. Raises `NotFound`, `Conflict` when it has ended."""
+        view = view_of(await self._record(workflow_id, user_id))
+        if not await self._engine.cancel(workflow_id, reason[:500]):
+            raise Conflict(f"the workflow is {view.status.value} already", next_step="nothing is left to cancel")
+        return await self.get(workflow_id, user_id)
+
+    async def result(self, workflow_id: str, user_id: str | None) -> Workflow:
+        """Wait until it has ended."""
+        await self._record(workflow_id, user_id)
+        await self._engine.result(workflow_id)
+        return await self.get(workflow_id, user_id)
+
+    async def settle_at(self, workflow_id: str, user_id: str | None) -> Workflow:
+        """Wait until it asks for approval or has ended."""
+        async for event in self.events(workflow_id, user_id):
+            if event.name is EventName.WORKFLOW_AWAITING_APPROVAL:
+                break
+        return await self.get(workflow_id, user_id)
+
+    async def list(self, user_id: str, limit: int = 50, cursor: str = "") -> WorkflowPage:
+        """A user's workflows, newest first, without receipts."""
+        wanted = max(1, min(limit, PAGE_MAX))
+        records = await self._engine.list_runs(user_id, wanted + 1, _read_cursor(cursor))
+        page = [record for record in records[:wanted] if record.body == BODY]
+        more = len(records) > wanted
+        return WorkflowPage(tuple(map(view_of, page)), _write_cursor(records[wanted - 1]) if more else "")
+
+    async def events(self, workflow_id: str, user_id: str | None, after: int = 0) -> AsyncIterator[Event]:
+        """Events with sequence > `after`: those that happened, then live ones; ends after the last."""
+        await self._record(workflow_id, user_id)
+        async for event in self._engine.events(workflow_id, after):
+            yield event
+
+    async def health(self) -> dict[str, object]:
+        """Counts of runs by state and the success rate of those that ended."""
+        counts = await self._engine.counts()
+        ended = sum(count for state, count in counts.items() if state.final)
+        return {
+            "active": counts.get(RunState.RUNNING, 0),
+            "queued": counts.get(RunState.QUEUED, 0),
+            "waiting": counts.get(RunState.WAITING, 0),
+            "completed": counts.get(RunState.COMPLETED, 0),
+            "failed": counts.get(RunState.FAILED, 0),
+            "cancelled": counts.get(RunState.CANCELLED, 0),
+            "success_rate": counts.get(RunState.COMPLETED, 0) / ended if ended else None,
+        }
+
+    async def _record(self, workflow_id: str, user_id: str | None) -> RunRecord:
+        record = await self._engine.get(workflow_id)
+        if record.body != BODY or (user_id is not None and record.tenant != user_id):
+            raise NotFound(f"there is no workflow {workflow_id}", next_step="check the id and whose token you use")
+        return record
+
+
+def view_of(record: RunRecord) -> Workflow:
+    """A workflow from its run; receipts are added by `Workflows.get`."""
+    request = WorkflowRequest.model_validate(record.input)
+    attributes = record.attributes
+    plan = Plan.model_validate(attributes["plan"]) if "plan" in attributes else None
+    output = record.output
+    paid = sum(int(str(value)) for name, value in attributes.items() if name.startswith("paid:"))
+    return Workflow(
+        id=record.id,
+        user_id=record.tenant,
+        text=request.text,
+        files=request.files,
+        status=WorkflowStatus(str(attributes.get("status", "planning"))),
+        planner=str(attributes.get("planner", "")),
+        plan=plan,
+        estimate=Estimate.model_validate(attributes["estimate"]) if "estimate" in attributes else None,
+        max_cost=request.max_cost,
+        cost=Money(request.max_cost.asset, paid),
+        steps=tuple(_step_state(step, attributes, record.state) for step in plan.steps) if plan else (),
+        result=output.get("result") if isinstance(output, Mapping) else None,
+        error=record.error,
+        sequence=record.sequence,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        finished_at=record.finished_at,
+    )
+
+
+def _step_state(step: PlanStep, attributes: Mapping[str, object], run: RunState) -> StepState:
+    known = attributes.get(f"step:{step.id}")
+    values = dict(known) if isinstance(known, Mapping) else {}
+    if run.final and values.get("status", "pending") == "pending":
+        values["status"] = StepStatus.SKIPPED
+    return StepState.model_validate({"id": step.id, "title": step.title, "capability": step.capability, **values})
+
+
+def _positive(amount: Money) -> Money:
+    if amount.atomic <= 0:
+        raise InvalidInput(
+            "the most to spend must be above zero", field="maxCost", next_step="say how much may be spent"
+        )
+    return amount
+
+
+def _id_from(user_id: str, key: str) -> str:
+    return "wf_" + idempotency_key("workflow", user_id, key)[:32]
+
+
+def _write_cursor(record: RunRecord) -> str:
+    return f"{record.created_at.isoformat()}~{record.id}"
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str] | None:
+    if not cursor:
+        return None
+    at, _, run_id = cursor.partition("~")
+    try:
+        return datetime.fromisoformat(at), run_id
+    except ValueError as error:
+        raise InvalidInput("not a cursor of ours", field="cursor", next_step="take next_cursor as it is") from error

@@ -1,0 +1,189 @@
+"""How a step's life becomes events and the attributes that views are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agentnexus.core.canonical import JsonObject
+from agentnexus.core.errors import PaymentUnknown
+from agentnexus.core.events import EventName
+from agentnexus.core.money import Money
+from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt
+from agentnexus.core.ports import Clock
+from agentnexus.core.updates import Log, Progress, Update
+from agentnexus.workflows.engine.port import Draft, Phase, StepContext, Transition
+from agentnexus.workflows.model import PlanStep, StepStatus, spent
+
+PROGRESS_SECONDS = 0.25
+UNKNOWN_TRIES = 12
+UNKNOWN_PAUSE_SECONDS = 0.5
+UNKNOWN_PAUSE_MAX_SECONDS = 15.0
+PAID = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
+RETURNED = frozenset({PaymentState.REFUNDED, PaymentState.FAILED})
+
+Answer = TypeVar("Answer")
+
+
+async def known_outcome(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Repeat a call while a payment's outcome is unknown: asking again looks it up, it never pays again.
+
+    Raises `PaymentUnknown` when nobody knows after about two minutes.
+    """
+    pause = UNKNOWN_PAUSE_SECONDS
+    for _ in range(UNKNOWN_TRIES):
+        try:
+            return await call()
+        except PaymentUnknown:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, UNKNOWN_PAUSE_MAX_SECONDS)
+    return await call()
+
+
+def step_attribute(status: StepStatus, **values: object) -> dict[str, object]:
+    """The attribute ``step:<id>`` of a run: what `StepState` adds to the plan."""
+    return {"status": status.value, **{key: value for key, value in values.items() if value is not None}}
+
+
+def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
+    """``{receipts: [{id, status, seller, market, payments}], paid: atomic}`` of some attempts."""
+    return {
+        "receipts": [
+            {
+                "id": receipt.id,
+                "status": receipt.status.value,
+                "seller": receipt.offer.seller.key,
+                "seller_name": receipt.offer.seller.name,
+                "market": receipt.offer.market,
+                "payments": [payment.model_dump(mode="json") for payment in receipt.payments],
+            }
+            for receipt in receipts
+        ],
+        "paid": str(spent(receipts, asset_of).atomic),
+    }
+
+
+def payment_drafts(step: PlanStep, found: object) -> list[Draft]:
+    """Every payment of `money_of`: reserved, then how it ended."""
+    drafts: list[Draft] = []
+    receipts = found.get("receipts") if isinstance(found, dict) else None
+    for receipt in receipts if isinstance(receipts, list) else []:
+        for raw in receipt["payments"]:
+            payment = PaymentRecord.model_validate(raw)
+            data: dict[str, object] = {"step": step.id, "receipt": receipt["id"], **raw}
+            drafts.append(Draft(EventName.PAYMENT_RESERVED, {k: v for k, v in data.items() if k != "state"}))
+            if payment.state in PAID:
+                drafts.append(Draft(EventName.PAYMENT_SETTLED, data))
+            elif payment.state in RETURNED:
+                drafts.append(Draft(EventName.PAYMENT_REFUNDED, data))
+    return drafts
+
+
+class Reporter:
+    """Passes what a running hire says on as events, not more often than people can read."""
+
+    def __init__(self, step: PlanStep, context: StepContext, clock: Clock, asset_of: Money) -> None:
+        self._step = step
+        self._context = context
+        self._clock = clock
+        self._asset_of = asset_of
+        self._last = float("-inf")
+        self._told: set[str] = set()
+
+    def tell(self, update: Update) -> None:
+        now = self._clock.monotonic()
+        match update:
+            case Progress(fraction=fraction, message=message) if now - self._last >= PROGRESS_SECONDS:
+                self._last = now
+                self._emit(fraction, message)
+            case Log(message=message):
+                self._emit(None, message)
+            case _:
+                return
+
+    def _emit(self, fraction: float | None, message: str) -> None:
+        data: dict[str, object] = {"step": self._step.id, "message": message[:500]}
+        if fraction is not None:
+            data["progress"] = round(fraction, 3)
+        running = step_attribute(
+            StepStatus.RUNNING, attempts=self._context.attempt, progress=data.get("progress"), message=message[:500]
+        )
+        attributes: dict[str, object] = {f"step:{self._step.id}": running} if fraction is not None else {}
+        self._context.emit(Draft(EventName.STEP_PROGRESS, data, attributes))
+
+    def money(self, receipts: Sequence[Receipt]) -> None:
+        """Payments of an attempt that failed; what stayed with a seller counts as spent."""
+        found = money_of(receipts, self._asset_of)
+        for draft in payment_drafts(self._step, found):
+            self._context.emit(draft)
+        if found["paid"] != "0":
+            spent_here = {f"paid:{self._step.id}:{self._context.attempt}": found["paid"]}
+            self._context.emit(Draft(EventName.STEP_PROGRESS, {"step": self._step.id}, dict(spent_here)))
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Words the transitions of one plan step. `ended` and `attempts` are for giving back what a step holds."""
+
+    step: PlanStep
+    ended: StepStatus = StepStatus.FAILED
+    attempts: int = 0
+
+    def narrate(self, transition: Transition) -> list[Draft]:
+        """A hire started, is tried again, completed or failed."""
+        step, attempt = self.step, transition.attempt
+        data: dict[str, object] = {"step": step.id, "attempt": attempt}
+        error = None if transition.error is None else transition.error.to_json()
+        if transition.phase is Phase.STARTED:
+            seller = None if step.offer is None else step.offer.seller_name or step.offer.seller
+            data |= {"title": step.title, "capability": step.capability, "seller": seller}
+            return [Draft(EventName.STEP_STARTED, data, self._is(StepStatus.RUNNING, attempts=attempt))]
+        if transition.phase is Phase.RETRYING:
+            data |= {"error": error, "retry_in_seconds": round(transition.retry_in_seconds, 3)}
+            state = self._is(StepStatus.RETRYING, attempts=attempt, error=error)
+            return [Draft(EventName.STEP_RETRYING, data, state)]
+        data["duration_ms"] = transition.duration_ms
+        if transition.phase is Phase.FAILED:
+            state = self._is(StepStatus.FAILED, attempts=attempt, error=error, duration_ms=transition.duration_ms)
+            return [Draft(EventName.STEP_FAILED, {**data, "error": error}, state)]
+        return self._completed(transition, data)
+
+    def _completed(self, transition: Transition, data: dict[str, object]) -> list[Draft]:
+        found = transition.output
+        assert isinstance(found, dict)
+        receipts = found["receipts"]
+        last = receipts[-1] if isinstance(receipts, list) and receipts else {}
+        data |= {"receipt": last.get("id"), "seller": last.get("seller"), "paid": found["paid"]}
+        state = self._is(
+            StepStatus.COMPLETED,
+            attempts=transition.attempt,
+            duration_ms=transition.duration_ms,
+            receipt=last.get("id"),
+            output=found.get("blob"),
+            progress=1.0,
+        )
+        paid = {f"paid:{self.step.id}:{transition.attempt}": found["paid"]}
+        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPLETED, data, {**state, **paid})]
+
+    def give_back(self, transition: Transition) -> list[Draft]:
+        """What an unfinished step held was given back."""
+        if transition.phase is not Phase.COMPLETED:
+            return []
+        if self.ended is StepStatus.FAILED:
+            return []  # its refunds were told when its attempt failed
+        state = self._is(self.ended, attempts=self.attempts)
+        drafts = payment_drafts(self.step, transition.output)
+        return [*drafts, Draft(EventName.STEP_COMPENSATED, {"step": self.step.id, "how": "refunded"}, state)]
+
+    def undone(self, transition: Transition) -> list[Draft]:
+        """A completed step was taken back by its undo."""
+        if transition.phase is not Phase.COMPLETED:
+            return []
+        data: dict[str, object] = {"step": self.step.id, "how": "undone"}
+        drafts = payment_drafts(self.step, transition.output)
+        return [*drafts, Draft(EventName.STEP_COMPENSATED, data, self._is(StepStatus.COMPENSATED))]
+
+    def _is(self, status: StepStatus, **values: object) -> dict[str, object]:
+        return {f"step:{self.step.id}": step_attribute(status, **values)}

@@ -1,0 +1,121 @@
+"""A hirer and budgets that follow a script: what `hiring.Hiring` promises, without markets or money."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from agentnexus.core.canonical import content_hash
+from agentnexus.core.errors import NoOffer
+from agentnexus.core.offers import Need, Offer
+from agentnexus.core.payments import Limits, PaymentRecord, PaymentState, Receipt, ReceiptStatus
+from agentnexus.core.updates import Progress
+from agentnexus.hiring.model import Hired, RankedOffer
+from agentnexus.workflows.ports import OnUpdate
+
+from .catalogue import USDC
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+Act = Callable[[Need, str], Awaitable[object]]
+
+
+def receipt_of(offer: Offer, key: str, status: ReceiptStatus, state: PaymentState) -> Receipt:
+    payment = PaymentRecord(
+        rail="evm", network="eip155:31337", asset=USDC.caip19, amount=str(offer.price.maximum.atomic),
+        payer="0xbuyer", payee="0xseller", state=state,
+        transaction="0x" + content_hash(key)[7:] if state is PaymentState.CONFIRMED else "",
+    )  # fmt: skip
+    return Receipt(
+        id="rct_" + content_hash(key)[7:19], job_id="job", need_hash="", offer=offer, quote=None, status=status,
+        payments=(payment,), result_hash="", started_at=AT, finished_at=AT,
+    )  # fmt: skip
+
+
+class ScriptedHirer:
+    """`acts[capability]` makes the output or raises; every hire is remembered by key, like the real one's."""
+
+    def __init__(self, offers: Sequence[Offer]) -> None:
+        self.catalogue = list(offers)
+        self.acts: dict[str, Act] = {}
+        self.calls: Counter[str] = Counter()
+        self.needs: dict[str, Need] = {}
+        self.budgets: dict[str, str] = {}
+        self.prefers: dict[str, Sequence[str]] = {}
+        self.cancelled: dict[str, str] = {}
+        self.answers: dict[str, Hired] = {}
+        self.written: dict[str, list[Receipt]] = defaultdict(list)
+
+    async def offers(
+        self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20
+    ) -> list[RankedOffer]:
+        del refresh, user_id
+        wanted = [o for o in self.catalogue if need.capability in (None, o.capability.name)]
+        limit_price = need.constraints.max_price
+        fitting = [o for o in wanted if limit_price is None or o.price.maximum <= limit_price]
+        return [RankedOffer(o, Decimal(0), 0, 0, 0, 0, 0, 0, new=True) for o in fitting[:limit]]
+
+    async def hire(
+        self,
+        need: Need,
+        *,
+        budget_id: str,
+        key: str,
+        user_id: str,
+        prefer: Sequence[str] = (),
+        fallback: int = 3,
+        on_update: OnUpdate | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Hired:
+        del user_id, fallback, deadline_seconds
+        self.calls[key] += 1
+        self.needs[key], self.budgets[key], self.prefers[key] = need, budget_id, prefer
+        if key in self.answers:
+            return self.answers[key]
+        offer = next((o for o in self.catalogue if o.capability.name == need.capability), None)
+        if offer is None:
+            raise NoOffer(f"nobody sells {need.capability}")
+        if on_update is not None:
+            told = on_update(Progress(0.5, "half way"))
+            if told is not None:
+                await told
+        try:
+            output = await self.acts.get(need.capability or "", self._default)(need, key)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self.written[key].append(receipt_of(offer, key, ReceiptStatus.REFUNDED, PaymentState.REFUNDED))
+            raise
+        receipt = receipt_of(offer, key, ReceiptStatus.SETTLED, PaymentState.CONFIRMED)
+        self.written[key].append(receipt)
+        self.answers[key] = Hired(receipt, output, (receipt,))
+        return self.answers[key]
+
+    async def _default(self, need: Need, _key: str) -> object:
+        return {"result": {"text": f"{need.capability} done", "answer": "yes"}}
+
+    async def cancel(self, key: str, reason: str = "") -> list[Receipt]:
+        if key in self.calls and key not in self.answers and not self.written[key]:
+            offer = next(o for o in self.catalogue if o.capability.name == self.needs[key].capability)
+            self.written[key].append(receipt_of(offer, key, ReceiptStatus.REFUNDED, PaymentState.REFUNDED))
+        self.cancelled[key] = reason
+        return list(self.written[key])
+
+    async def receipts(self, key: str) -> list[Receipt]:
+        return list(self.written.get(key, []))
+
+
+class ScriptedBudgets:
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, object]] = {}
+
+    async def create(self, budget_id: str, **terms: object) -> object:
+        limits = terms["limits"]
+        assert isinstance(limits, Limits)
+        assert self.made.setdefault(budget_id, terms) == terms  # the same call again, or none
+        return terms
+
+    async def revoke(self, budget_id: str) -> object:
+        return self.made.pop(budget_id)
