@@ -76,9 +76,7 @@ def offer_of(entry: Entry, clock: Clock, assets: Mapping[str, Asset]) -> Offer:
     return Offer(
         id=f"catalogue:{hashlib.sha256(endpoint.encode()).hexdigest()[:24]}",
         market=MARKET,
-        seller=Party(
-            ids={"evm": str(rails[0]["payTo"]).lower(), "url": endpoint}, name=str(developer.get("name", ""))[:100]
-        ),
+        seller=Party(ids={"evm": payee, "url": endpoint}, name=str(developer.get("name", ""))[:100]),
         capability=Capability(
             name=str(entry["capability"]),
             title=str(entry.get("name", ""))[:200],
