@@ -129,12 +129,17 @@ def money(limits: dict[str, str]) -> Limits:
     return Limits(**{name: usdc(amount) for name, amount in limits.items()})
 
 
-async def test_crossing_payments_of_4_processes_never_lock_each_other_out(books: Books, database_url: str) -> None:
+async def test_crossing_payments_of_4_processes_never_lock_each_other_out(
+    books: Books, database_url: str, database: Database
+) -> None:
     await crossing_budgets(books)
     async with spending(database_url, "crossing", ["a", "b", "c", "d"], 20, 15) as processes:
         answers = Counter(str(answer["answer"]) for answer in await answers_of(processes))
     assert sum(answers.values()) == 1200
     assert set(answers) == {"ok", "budget_exceeded"}, answers
+    async with database.connection() as connection:
+        found = await connection.fetchval("select deadlocks from pg_stat_database where datname = current_database()")
+    assert found == 0
 
 
 async def crossing_budgets(books: Books) -> None:
