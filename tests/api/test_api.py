@@ -58,7 +58,6 @@ async def world(database: Database, clock: ManualClock) -> AsyncIterator[World]:
         app = create_api(
             routers=[("/api/v1", router)],
             pages=[Route("/{path:path}", page)],
-            services=None,
             callers=Callers(tokens),
             limiter=Limiter(clock, per_minute=60, burst=5),
             checks={"database": database_check, "chain": world.on_chain},

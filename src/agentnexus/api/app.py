@@ -32,19 +32,14 @@ def create_api(
     *,
     routers: Sequence[tuple[str, APIRouter]],
     pages: Sequence[BaseRoute],
-    services: object,
     callers: Callers,
     limiter: Limiter,
     checks: Mapping[str, Check],
     clock: Clock,
     version: str,
 ) -> FastAPI:
-    """Compose the app. `routers` are (prefix, router); `pages` come last, so that no page hides an API route.
-
-    `services` is put on ``app.state`` for the pages.
-    """
+    """Compose the app. `routers` are (prefix, router); `pages` come last, so that no page hides an API route."""
     app = FastAPI(title="AgentNexus", version=version, description=DESCRIPTION, docs_url="/api/docs", redoc_url=None)
-    app.state.services = services
     app.state.callers = callers
     app.state.limiter = limiter
     install_error_handlers(app)

@@ -40,7 +40,7 @@ def running_settings() -> Settings:
         return settings
     facts = json.loads(Path(description).read_text(encoding="utf-8"))
     accounts = facts["accounts"]
-    sellers = ",".join(account["private_key"] for name, account in accounts.items() if name.startswith("seller"))
+    sellers = ",".join(accounts[name]["private_key"] for name in facts["sellers"])
     return Settings.model_validate(
         settings.model_dump()
         | {

@@ -12,10 +12,15 @@ from agentnexus.platform.process import die_with_parent
 GRACE_SECONDS = 5
 
 
-async def serve_app(app: ASGIApp, host: str, port: int) -> None:
-    """SIGTERM and SIGINT drain open requests for some seconds; the end of a supervising parent does the same."""
+def end_with_parent() -> None:
+    """In the local economy a role must not outlive its supervisor, however that one ends."""
     if os.environ.get("NEXUS_ENVIRONMENT") == "local":
         die_with_parent()
+
+
+async def serve_app(app: ASGIApp, host: str, port: int) -> None:
+    """SIGTERM and SIGINT drain open requests for some seconds."""
+    end_with_parent()
     config = uvicorn.Config(
         app,
         host=host,

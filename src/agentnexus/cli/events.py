@@ -33,5 +33,5 @@ async def _parse(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, object]]:
         elif not line and data:
             event = json.loads("\n".join(data))
             data.clear()
-            if isinstance(event, dict):
+            if isinstance(event, dict) and "type" in event:
                 yield event

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 TEXT_SHOWN_MAX = 1800
-ROWS_SHOWN_MAX = 12
 LISTED_MAX = 6
+ENTRY_SHOWN_MAX = 240
+PREFERRED = ("answer", "title", "summary", "findings", "passages", "sources")
 Json = dict[str, object]
 
 
@@ -69,10 +70,10 @@ class TaskView:
             self._progress.update(self._rows[step], completed=done, note=escape(note))
         elif name in ("step.completed", "step.failed", "step.retrying") and step in self._rows:
             note = {"step.completed": "[green]done", "step.failed": "[red]failed"}.get(name, "[yellow]trying again")
-            reason = str(data.get("message") or data.get("error") or "") if name != "step.completed" else ""
+            reason = "" if name == "step.completed" else _reason(data)
             self._progress.update(self._rows[step], completed=1.0, note=f"{note} {escape(reason[:80])}")
         elif name == "payment.refunded":
-            self.console.print(f"  [yellow]money back[/]  {escape(str(data.get('reason') or ''))[:100]}")
+            self.console.print(f"  [yellow]money back[/] of step {escape(step)}")
 
     def plan(self, state: Json) -> None:
         """The plan as a table with its price."""
@@ -82,7 +83,7 @@ class TaskView:
         plan = cast("Json", state.get("plan") or {})
         for step in _list(plan.get("steps")):
             after = ", ".join(str(name) for name in cast("list[object]", step.get("depends_on") or []))
-            cells = (step.get("id"), step.get("capability"), step.get("seller"), step.get("market"), after)
+            cells = (step.get("id"), step.get("capability"), _party(step.get("seller")), step.get("market"), after)
             table.add_row(*(escape(str(cell or "")) for cell in cells), money(step.get("price")))
         self.console.print(table)
         estimate = cast("Json", state.get("estimate") or {})
@@ -112,22 +113,18 @@ class TaskView:
         self.console.print(f"paid in all: [bold]{money(state.get('cost'))}")
 
     def receipts(self, receipts: list[Json]) -> None:
-        """One row per payment, with the transaction a stranger can look up."""
-        table = Table(title="receipts", title_justify="left")
-        for column in ("receipt", "seller", "outcome", "paid", "transaction"):
-            table.add_column(column, overflow="fold")
+        """Two lines per payment: what it was for, and the transaction a stranger can look up."""
+        self.console.print("[bold]receipts")
         for receipt in receipts:
             offer = cast("Json", receipt.get("offer") or {})
+            colour = "green" if receipt.get("status") == "settled" else "yellow"
+            title = escape(str(offer.get("title", "")))
             for payment in _list(receipt.get("payments")):
-                moved = payment.get("transaction") or payment.get("refund_transaction") or "nothing moved"
-                table.add_row(
-                    str(receipt.get("id")),
-                    escape(str(offer.get("title", ""))),
-                    f"{receipt.get('status')} / {payment.get('state')}",
-                    _amount(payment),
-                    str(moved),
-                )
-        self.console.print(table)
+                paid, place = _amount(payment), escape(str(payment.get("network")))
+                self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}")
+                self.console.print(f"    [dim]{place}  {_moved(payment)}", soft_wrap=True)
+            if not receipt.get("payments"):
+                self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  nothing was asked or paid")
 
     def _row(self, step: str, title: str) -> None:
         if step in self._rows:
@@ -136,42 +133,67 @@ class TaskView:
         self._rows[step] = self._progress.add_task(escape(title[:44]), total=1.0, note="")
 
 
+def _reason(data: Json) -> str:
+    error = data.get("error")
+    return str(error.get("message", "")) if isinstance(error, dict) else str(data.get("message") or "")
+
+
+def _party(key: object) -> str:
+    """A seller's key short enough for a table: ``evm:0x9965…a4dc``."""
+    text = str(key or "")
+    return text if len(text) <= 20 else f"{text[:10]}…{text[-4:]}"
+
+
+def _moved(payment: Json) -> str:
+    if payment.get("refund_transaction"):
+        return f"cancelled in {payment['refund_transaction']}"
+    return f"transaction {payment['transaction']}" if payment.get("transaction") else "nothing moved"
+
+
 def _amount(payment: Json) -> str:
     if payment.get("state") not in ("confirmed", "released"):
-        return "0"
-    return f"{int(str(payment['amount'])) / 1_000_000:.6f}".rstrip("0") + " USDC"
+        return "paid nothing"
+    return f"paid {int(str(payment['amount'])) / 1_000_000:.6f}".rstrip("0") + " USDC"
 
 
 def summary(result: object) -> str:
-    """A readable extract of a result: the parts people look for first, then JSON."""
-    if isinstance(result, dict) and len(result) == 1 and isinstance(next(iter(result.values())), dict):
-        result = next(iter(result.values()))
+    """A readable extract of a result: the parts people look for first, else its first fields."""
     if not isinstance(result, dict):
         return _short(result)
+    inner = result.get("result", result)
+    if isinstance(inner, dict) and _preferred(inner):
+        return "\n".join(_lines(inner))[:TEXT_SHOWN_MAX]
     lines: list[str] = []
     for name, value in result.items():
-        inner = value.get("result", value) if isinstance(value, dict) else value
         lines.append(f"{name}:")
-        lines += [f"  {line}" for line in _lines(inner)]
+        lines += [f"  {line}" for line in summary(value).splitlines()]
     return "\n".join(lines)[:TEXT_SHOWN_MAX] or "(empty)"
 
 
-def _lines(value: object) -> list[str]:
-    if isinstance(value, dict):
-        preferred = [
-            key for key in ("answer", "title", "summary", "key_points", "findings", "tables") if value.get(key)
-        ]
-        shown = preferred or list(value)[:ROWS_SHOWN_MAX]
-        return [line for key in shown for line in _field(key, value[key])]
-    return _short(value).splitlines()
+def _preferred(value: Json) -> list[str]:
+    return [name for name in PREFERRED if value.get(name)]
+
+
+def _lines(value: Json) -> list[str]:
+    return [line for name in _preferred(value) for line in _field(name, value[name])]
 
 
 def _field(name: str, value: object) -> list[str]:
     if isinstance(value, list):
-        return [f"{name}:", *(f"  - {_short(item)[:300]}" for item in value[:LISTED_MAX])]
+        return [f"{name}:", *(f"  - {_entry(item)}" for item in value[:LISTED_MAX])]
     return [f"{name}: {_short(value)}"]
 
 
+def _entry(item: object) -> str:
+    """One element of a list on one line; a passage or finding by its text."""
+    if isinstance(item, dict):
+        text = item.get("text") or item.get("message") or item.get("title")
+        place = " · ".join(str(item[key]) for key in ("source", "page") if item.get(key))
+        if isinstance(text, str):
+            return f"{text[:ENTRY_SHOWN_MAX]}{f'  ({place})' if place else ''}"
+    return _short(item)[:ENTRY_SHOWN_MAX]
+
+
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=None)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= TEXT_SHOWN_MAX else text[:TEXT_SHOWN_MAX] + " …"

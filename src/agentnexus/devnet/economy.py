@@ -135,6 +135,7 @@ class Economy:
             "web_url": self.urls["api"],
             "database_url": self.database_url,
             "accounts": chain["accounts"],
+            "sellers": list(SELLERS),
             "user": LOCAL_USER,
             "token": self.token,
             "home": str(self.home),

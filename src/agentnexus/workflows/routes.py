@@ -153,6 +153,12 @@ async def get(workflow_id: str, workflows: Service, who: Who) -> dict[str, objec
     return shown(await workflows.get(workflow_id, owner(who)))
 
 
+@router.get("/workflows/{workflow_id}/task")
+async def task_view(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
+    """The short form that ``nexus task --json`` prints."""
+    return (await workflows.get(workflow_id, owner(who))).to_task_json()
+
+
 @router.post("/workflows/{workflow_id}/approve")
 async def approve(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
     """Let the plan run."""

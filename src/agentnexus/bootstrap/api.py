@@ -1,0 +1,88 @@
+"""The application of the API process: every router, the pages, and the paid routes behind their prices."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from starlette.types import ASGIApp
+
+from agentnexus.api.app import create_api, guarded
+from agentnexus.api.hiring_routes import hiring_routes
+from agentnexus.api.money_routes import WalletView, money_routes
+from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.selling import Selling
+from agentnexus.core.money import Money
+from agentnexus.identity.caller import Callers
+from agentnexus.identity.limits import Limiter
+from agentnexus.identity.tokens import Tokens
+from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.marketplace.executions.routes import execution_routes
+from agentnexus.marketplace.listings.routes import listing_routes
+from agentnexus.marketplace.sell import REQUEST_BYTES_MAX, seller_app, sold
+from agentnexus.platform.http import Check
+from agentnexus.platform.settings import Environment
+from agentnexus.workflows.routes import router as workflow_router
+from agentnexus.workflows.worker import WorkflowRoom
+
+API = "/api/v1"
+
+
+def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> ASGIApp:
+    """The whole application of the API process, its paid routes behind their prices."""
+    settings = ground.settings
+    budgets = PersonalBudgets(buying.books, chain.usdc)
+    api_url = settings.api_url or ""
+    local_user = settings.local_user if settings.environment is Environment.LOCAL else None
+    callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
+    app = create_api(
+        routers=[
+            ("", workflow_router),
+            (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
+            (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
+            (API, listing_routes(selling.listings, ground.clock, api_url)),
+            (API, execution_routes(selling.executions, ground.clock)),
+        ],
+        pages=seller_app(selling.executions).routes,
+        callers=callers,
+        limiter=Limiter(ground.clock, per_minute=settings.requests_per_minute),
+        checks=_checks(ground, chain),
+        clock=ground.clock,
+        version=version("agentnexus"),
+    )
+    app.state.workflows = room.workflows
+    app.state.asset = chain.usdc
+    paid = sold(
+        app,
+        selling.listed,
+        facilitator=selling.facilitator,
+        reservations=selling.reservations,
+        public_url=api_url,
+        clock=ground.clock,
+        ids=ground.ids,
+    )
+    return guarded(paid, max(REQUEST_BYTES_MAX, settings.max_upload_bytes))
+
+
+def _wallet(chain: Chain, buying: Buying) -> WalletView:
+    async def on_chain() -> Money:
+        return await buying.rail.balance(chain.usdc)
+
+    return WalletView(
+        network=chain.sender.network.caip2,
+        address=buying.wallet.address,
+        account=buying.wallet.account(chain.usdc),
+        asset=chain.usdc,
+        on_chain=on_chain,
+    )
+
+
+def _checks(ground: Ground, chain: Chain) -> dict[str, Check]:
+    async def database() -> None:
+        async with ground.database.connection() as connection:
+            await connection.execute("select 1")
+
+    async def evm() -> None:
+        await chain.sender.rpc.chain_id()
+
+    return {"database": database, "chain": evm}

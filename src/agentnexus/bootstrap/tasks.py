@@ -1,0 +1,35 @@
+"""Workflows wired to hiring, books and the engine; the same in the API process and in the workers."""
+
+from __future__ import annotations
+
+from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.core.ports import Blobs
+from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.planner.offline import OfflinePlanner
+from agentnexus.workflows.planner.port import Planner
+from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
+
+
+def open_workflows(ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, wakeups: Wakeups) -> WorkflowRoom:
+    """Each workflow's budget is a child of its owner's own."""
+    personal = PersonalBudgets(buying.books, chain.usdc)
+
+    async def root_budget(user_id: str) -> str:
+        return (await personal.current(user_id)).id
+
+    return open_room(
+        postgres_engine(ground.database, wakeups, slots=ground.settings.workflow_slots),
+        hirer=buying.hiring,
+        budgets=buying.books.budgets,
+        blobs=blobs,
+        clock=ground.clock,
+        planners=planners(ground),
+        root_budget=root_budget,
+    )
+
+
+def planners(ground: Ground) -> list[Planner]:
+    """A language model plans where one is configured; the offline planner answers when it does not."""
+    return [OfflinePlanner()]
