@@ -91,6 +91,39 @@ async def test_a_key_that_cannot_be_kept_is_refused(economy: Economy, key: str) 
         await economy.hire(key=key)
 
 
+@pytest.mark.parametrize("value", ["\ud800", 2**60, math.inf, object()])
+async def test_an_input_that_json_cannot_carry_is_refused_before_anybody_is_asked(
+    economy: Economy, value: object
+) -> None:
+    with pytest.raises(InvalidInput):
+        await economy.hire(Need(capability="text.echo", input={"text": value}))
+    assert economy.market.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ('{"error": {"code": "agent_refused", "message": "a scan", "next_step": "use OCR"}}', AgentRefused, "a scan"),
+        ('{"error": {"code": "invalid_input", "message": "no file", "next_step": "add it"}}', InvalidInput, "no file"),
+        ('{"detail": "some other dialect"}', AgentRefused, "answered 422"),
+        ("<html>", AgentRefused, "answered 422"),
+        ('{"error": {"code": "payment_failed", "message": "x"}}', SellerFailed, "answered 422"),
+        ('{"error": {"code": ["list"], "message": "x"}}', AgentRefused, "answered 422"),
+    ],
+)
+async def test_a_sellers_own_words_about_the_input_reach_the_buyer(
+    database: Database, answer: str, error: type[Exception], words: str
+) -> None:
+    def answered(given: object) -> object:
+        raise SellerFailed("seller answered 422", status=422, answer=answer)
+
+    economy = await Economy.build(database, scripts={seller_key(1): Script(output=answered)})
+    with pytest.raises(error, match=words):
+        await economy.hire()
+    await economy.assert_sound()
+    await economy.close()
+
+
 async def test_progress_and_logs_reach_the_caller_as_they_come(economy: Economy) -> None:
     seen: list[Update] = []
     await economy.hire(on_update=seen.append)

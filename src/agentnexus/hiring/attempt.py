@@ -24,6 +24,7 @@ from agentnexus.core.payments import PaymentState, PayMode
 from agentnexus.core.ports import Clock, Market
 from agentnexus.core.updates import Result, Update
 from agentnexus.hiring.cashier import Cashier
+from agentnexus.hiring.failures import as_the_seller_said
 from agentnexus.hiring.holds import HoldRow
 from agentnexus.hiring.jobs import Attempt, HireStore
 from agentnexus.hiring.purse import JobPurse, Terms
@@ -111,7 +112,7 @@ class AttemptRunner:
             except _OwnFault as fault:
                 raise fault.error from fault
             except NexusError as error:
-                return await self.give_up(purse, error)
+                return await self.give_up(purse, as_the_seller_said(error))
         return await self._take_delivery(work, purse, output, canonical)
 
     async def _buy(self, work: Work, market: Market, purse: JobPurse) -> object:
@@ -226,7 +227,7 @@ class AttemptRunner:
 
 def blames_seller(error: NexusError) -> bool:
     """Whether a failure counts against the seller: not for a refused input, and not for the buyer's own wallet."""
-    if isinstance(error, AgentRefused):
+    if isinstance(error, AgentRefused | InvalidInput):
         return False
     return isinstance(error, SellerFailed | AgentTimeout | PaymentUnknown) or error.retryable
 

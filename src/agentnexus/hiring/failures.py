@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from agentnexus.core.errors import NexusError, SellerFailed
+from agentnexus.core.errors import AgentFailed, AgentRefused, InvalidInput, LimitExceeded, NexusError, SellerFailed
+
+# Answers that say the request is at fault, not the seller.
+REQUEST_FAULTS = frozenset({400, 413, 415, 422})
 
 
 def error_text(error: NexusError) -> str:
@@ -21,6 +24,25 @@ def error_from_text(text: str | bytes) -> NexusError:
     error = kind(body["message"], next_step=body.get("next_step", ""))
     error.details = details
     return error
+
+
+def as_the_seller_said(error: NexusError) -> NexusError:
+    """A failed HTTP answer whose body is an error of this house, as that error; anything else unchanged.
+
+    So that "the file is encrypted" reaches the buyer in the seller's own words, and counts against nobody.
+    """
+    status, answer = error.details.get("status"), error.details.get("answer")
+    if not isinstance(error, SellerFailed) or status not in REQUEST_FAULTS:
+        return error
+    try:
+        said = json.loads(str(answer))["error"]
+        kind = _CLASSES[said["code"]]
+        message, next_step = str(said["message"]), str(said.get("next_step", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return AgentRefused(error.message, next_step=error.next_step or "check the input", status=status, answer=answer)
+    if not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
+        return error
+    return kind(message, next_step=next_step, status=status)
 
 
 def _family(root: type[NexusError]) -> Iterator[type[NexusError]]:

@@ -20,6 +20,7 @@ from agentnexus.platform.logs import log
 ANSWER_SECONDS = 2.0
 LOAD_SECONDS = 20.0
 OFFERS_PER_MARKET_MAX = 20_000
+SELLER_KEY_CHARACTERS = 200
 
 OnEvent = Callable[[EventName, dict[str, object]], None]
 Sink = Callable[[Sequence[Offer]], None]
@@ -209,7 +210,7 @@ class Gatherer:
             if len(offers) >= OFFERS_PER_MARKET_MAX:
                 log.warning("hiring.market_too_large", market=market.name, kept=len(offers))
                 break
-            if offer.market != market.name or offer.price.maximum.atomic < 0:
+            if not _sane(offer, market.name):
                 dropped += 1
                 continue
             offers.append(offer)
@@ -259,6 +260,18 @@ class Gatherer:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _sane(offer: Offer, market: str) -> bool:
+    """Whether an offer can be kept and paid at all: its own market, no negative price, a seller the books can name."""
+    seller = offer.seller.key
+    return (
+        offer.market == market
+        and offer.price.per_job.atomic >= 0
+        and offer.price.maximum.atomic >= 0
+        and seller.isprintable()
+        and len(seller) <= SELLER_KEY_CHARACTERS
+    )
 
 
 def _question_key(question: Need) -> str:

@@ -493,7 +493,12 @@ def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:
 
 async def _need_hash(need: Need) -> str:
     large = any(isinstance(value, str) and len(value) > HASH_IN_THREAD_CHARACTERS for value in need.input.values())
-    return await asyncio.to_thread(need.hash) if large else need.hash()
+    try:
+        return await asyncio.to_thread(need.hash) if large else need.hash()
+    except (UnicodeError, TypeError, RecursionError) as error:
+        raise InvalidInput(
+            f"the input is not JSON: {error}"[:300], field="input", next_step="send JSON values only"
+        ) from error
 
 
 def _stored_answer(hire: HireRow | None, order: Order) -> Hired | None:

@@ -14,6 +14,7 @@ EJECT_AFTER_ERRORS = 3
 EJECTED_SHARE_MAX = 0.5
 EJECTION_BASE_SECONDS = 30.0
 EJECTION_MAX_SECONDS = 300.0
+ENTRIES_MAX = 50_000
 
 
 @dataclass(slots=True)
@@ -66,7 +67,13 @@ class LoadTable:
     entries: dict[tuple[str, str], SellerLoad] = field(default_factory=dict)
 
     def of(self, seller: str, capability: str) -> SellerLoad:
-        return self.entries.setdefault((seller, capability), SellerLoad())
+        """The entry, made when new; of too many, those that were never tried are dropped first."""
+        known = self.entries.get((seller, capability))
+        if known is None:
+            if len(self.entries) >= ENTRIES_MAX:
+                self.entries = {key: entry for key, entry in self.entries.items() if entry.in_flight or entry.tried}
+            known = self.entries[(seller, capability)] = SellerLoad()
+        return known
 
     def started(self, seller: str, capability: str, now: float) -> None:
         """A job goes out. The first one to a seller whose ejection is over is its probe."""
