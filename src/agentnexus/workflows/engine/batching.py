@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from agentnexus.workflows.engine.journal import Refused
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -44,27 +46,33 @@ class GroupCommit(Generic[Item, Answer]):
             batch, self._pending = self._pending[: self._limit], self._pending[self._limit :]
             try:
                 answers = await self._write([item for item, _ in batch])
-            except Exception as error:  # noqa: BLE001 - handed to every caller of this batch
+            except Refused as error:
                 await self._one_by_one(batch, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - handed to every caller; may be written, so never repeated here
+                for _, future in batch:
+                    _fail(future, error)
                 continue
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
 
-    async def _one_by_one(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]], error: Exception) -> None:
-        """A batch failed as a whole: find who is to blame, so that one bad item does not fail its neighbours."""
+    async def _one_by_one(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]], error: Refused) -> None:
+        """A batch was refused as a whole: find who is to blame, so that one bad item does not fail its neighbours."""
+        if len(batch) == 1:
+            _fail(batch[0][1], error)
+            return
         for item, future in batch:
-            failure: Exception = error
-            answer: list[Answer] = []
-            if len(batch) > 1:
-                try:
-                    answer = await self._write([item])
-                except Exception as own:  # noqa: BLE001 - handed to the caller
-                    failure = own
-            if future.done():
-                continue
-            if answer:
-                future.set_result(answer[0])
+            try:
+                answers = await self._write([item])
+            except Exception as own:  # noqa: BLE001 - handed to the caller of this item
+                _fail(future, own)
             else:
-                future.set_exception(failure)
-                future.exception()  # marks it as seen: `put` callers may not look
+                if not future.done():
+                    future.set_result(answers[0])
+
+
+def _fail(future: asyncio.Future[Answer], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marks it as seen: those who `put` and do not wait have nobody to tell

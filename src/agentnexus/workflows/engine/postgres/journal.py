@@ -18,12 +18,19 @@ from agentnexus.core.events import Event, EventName
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.wakeups import Wakeups
-from agentnexus.workflows.engine.journal import Claim, Letter, News, StepRow, Write, encode
+from agentnexus.workflows.engine.journal import Claim, Letter, News, Refused, StepRow, Write, encode
 from agentnexus.workflows.engine.port import NewRun, Phase, RunRecord, RunState
 from agentnexus.workflows.engine.postgres import sql
 from agentnexus.workflows.engine.postgres.writes import columns, fold, newest_only
 
 WORK_TOPIC = "workflow-work"
+# After these the statement was certainly rolled back; after anything else it may have been committed.
+REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.DeadlockDetectedError,
+)
 RECORD_COLUMNS = [field.name for field in fields(RunRecord) if field.name != "state"]
 
 
@@ -76,8 +83,10 @@ class PostgresJournal:
                 yield connection
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
             raise Unavailable(f"the database does not answer: {error}", next_step="check the database") from error
+        except REFUSALS as error:
+            raise Refused(f"the database refused: {error}", next_step="see the database log") from error
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"the database refused: {error}", next_step="see the database log") from error
+            raise Unavailable(f"the database failed: {error}", next_step="see the database log") from error
 
     async def enqueue(self, runs: Sequence[NewRun]) -> list[bool]:
         unique = {run.id: run for run in reversed(runs)}
