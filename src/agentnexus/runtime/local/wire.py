@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import struct
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ async def read(reader: asyncio.StreamReader, max_bytes: int) -> dict[str, object
 def parse(body: bytes) -> dict[str, object]:
     """A JSON object. Raises `BadFrame`."""
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError as error:
         raise BadFrame("a message is nested too deeply") from error
     except ValueError as error:
@@ -62,6 +63,13 @@ def parse(body: bytes) -> dict[str, object]:
 
 def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
