@@ -41,7 +41,7 @@ class PreviewRuns:
         self.created.append(task)
         return "wf_planning"
 
-    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object]) -> str:
+    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object], key: str) -> str:
         if self.refuse:
             raise self.refuse
         self.ran.append((agent.id, value))

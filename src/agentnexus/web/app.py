@@ -27,6 +27,12 @@ def pages_app(doors: Doors) -> Starlette:
     return app
 
 
+def shared_pages(doors: Doors) -> list[BaseRoute]:
+    """Routes to put *before* the API's: pages whose address the API has too. They match only who asks for HTML."""
+    app = PageSecurity(pages_app(doors))
+    return [workflows.BrowserRoute(route.path, app) for route in workflows.shared_routes]
+
+
 def create_pages(doors: Doors) -> list[BaseRoute]:
     """Routes to append after all others of the API process: they answer every address that nothing else took."""
     # Around the whole, so that the page for a bug is as protected as the others.

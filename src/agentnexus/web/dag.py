@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-NODE_WIDTH: Final = 208
-NODE_HEIGHT: Final = 84
+NODE_WIDTH: Final = 216
+NODE_HEIGHT: Final = 100
 GAP_ALONG: Final = 64  # between layers
 GAP_ACROSS: Final = 20  # between steps of one layer
 MARGIN: Final = 8

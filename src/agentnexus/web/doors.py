@@ -17,12 +17,13 @@ from agentnexus.web.views.runs import RunSummary, RunView
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task as posted: words, files, the most it may cost."""
+    """A task as posted: words, files, the most it may cost. `key` is the form's own: sent twice, it is one task."""
 
     text: str
     files: Sequence[Upload]
     max_cost: Money
     max_seconds: float = 900.0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Runs(Protocol):
     async def create(self, user_id: str, task: NewTask) -> str:
         """The new workflow's id; planning has begun."""
 
-    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object]) -> str:
+    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object], key: str) -> str:
         """One run of one agent, already approved; the new workflow's id."""
 
     async def view(self, user_id: str, run_id: str) -> RunView: ...

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from agentnexus.web.newest import newest
 from agentnexus.web.rendering import fragment
 from agentnexus.web.views.runs import RunView
 
@@ -32,45 +32,17 @@ def out_of_band(html: str) -> str:
 
 
 async def live(views: AsyncIterator[RunView]) -> AsyncIterator[bytes]:
-    """Events for one visitor: the first brings every panel, later ones only what changed, the last is ``end``.
-
-    Changes that come faster than people read are merged; nothing is queued, so a slow reader costs no memory.
-    """
-    newest: list[RunView] = []
-    changed = asyncio.Event()
-    reader = asyncio.create_task(_keep_newest(views, newest, changed))
+    """Events for one visitor: the first brings every panel, later ones only what changed, the last is ``end``."""
     sent: dict[str, str] = {}
     identifier = 0
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    await changed.wait()
-            except TimeoutError:
-                yield b": still here\n\n"
-                continue
-            changed.clear()
-            if newest:
-                drawn = panels(newest[-1])
-                fresh = [out_of_band(html) for name, html in drawn.items() if sent.get(name) != html]
-                sent = drawn
-                if fresh:
-                    identifier += 1
-                    yield message("\n".join(fresh), identifier)
-            if reader.done() and not changed.is_set():
-                break
-            await asyncio.sleep(COALESCE_SECONDS)
-        await reader
-        yield b"event: end\ndata: done\n\n"
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-
-async def _keep_newest(views: AsyncIterator[RunView], newest: list[RunView], changed: asyncio.Event) -> None:
-    try:
-        async for view in views:
-            newest[:] = [view]
-            changed.set()
-    finally:
-        changed.set()
+    async for view in newest(views, pause_seconds=COALESCE_SECONDS, idle_seconds=HEARTBEAT_SECONDS):
+        if view is None:
+            yield b": still here\n\n"
+            continue
+        drawn = panels(view)
+        fresh = [out_of_band(html) for name, html in drawn.items() if sent.get(name) != html]
+        sent = drawn
+        if fresh:
+            identifier += 1
+            yield message("\n".join(fresh), identifier)
+    yield b"event: end\ndata: done\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -36,9 +37,10 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static_url=static_url, sigil=text.sigil, now=lambda: datetime.now(UTC))
+    made.globals.update(static_url=static_url, sigil=text.sigil, form_key=lambda: secrets.token_urlsafe(16))
     made.filters.update(
         duration=text.duration, percent=text.percent, size=text.size, short=text.short, plural=text.plural,
+        wrapped=text.wrapped,
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",
         iso=lambda moment: moment.astimezone(UTC).isoformat(timespec="seconds"),

@@ -33,7 +33,7 @@ NOTES: Final = {
 }
 
 
-def run_view(workflow: Workflow, log: RunLog | None = None, output_schema: Schema | None = None) -> RunView:
+def run_view(workflow: Workflow, log: RunLog | None = None) -> RunView:
     """Everything the page shows, from the workflow's state and what its events said."""
     planned = {step.id: step for step in workflow.plan.steps} if workflow.plan else {}
     steps = tuple(_step(at, state, planned.get(state.id)) for at, state in enumerate(_states(workflow), start=1))
@@ -47,10 +47,11 @@ def run_view(workflow: Workflow, log: RunLog | None = None, output_schema: Schem
         steps=steps,
         money=_money(workflow),
         receipts=tuple(_receipt(receipt, workflow) for receipt in workflow.receipts),
-        blocks=blocks_of(result, output_schema) if result is not None else (),
+        blocks=blocks_of(result, _output_schema(workflow)) if result is not None else (),
         problem=problem_of(workflow.error),
         log=tuple(log.lines) if log else (),
         duration=_took(workflow.created_at, workflow.finished_at),
+        agent_id=_agent_id(workflow),
         files=tuple((file.name, size(file.size_bytes)) for file in workflow.files),
     )
 
@@ -161,6 +162,21 @@ def _payment(payment: PaymentRecord, asset: Asset) -> PaymentView:
         transaction=payment.transaction,
         refund_transaction=payment.refund_transaction,
     )
+
+
+def _output_schema(workflow: Workflow) -> Schema | None:
+    """Of a single run: what its seller promised. A plan's result is made of several."""
+    if workflow.planner != "single" or not workflow.receipts:
+        return None
+    return workflow.receipts[-1].offer.capability.output_schema
+
+
+def _agent_id(workflow: Workflow) -> str:
+    """Of a single run on this node: the agent whose page runs it again."""
+    if workflow.planner != "single" or not workflow.receipts:
+        return ""
+    before, mark, agent_id = workflow.receipts[-1].offer.endpoint.rpartition("/x402/agents/")
+    return agent_id if mark and before else ""
 
 
 def _took(start: datetime, end: datetime | None) -> str:

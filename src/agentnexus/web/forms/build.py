@@ -66,7 +66,7 @@ class _Builder:
         base = Field(
             pointer=pointer, kind=kind, label=label, description=as_text(flat.get("description"))[:600],
             unit=as_text(hints(flat).get("unit"))[:40], section=as_text(hints(flat).get("section"))[:80],
-            required=required and kind not in (Kind.BOOLEAN, Kind.LIST, Kind.CHECKS),
+            required=required and kind not in (Kind.BOOLEAN, Kind.CHECKS),
             error=self.errors.pop(VARIANT.sub("", pointer), ""),
         )  # fmt: skip
         return self._filled(base, flat, value, depth)

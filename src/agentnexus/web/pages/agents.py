@@ -15,7 +15,7 @@ from agentnexus.core.money import Money
 from agentnexus.web.doors import AgentQuery
 from agentnexus.web.forms import Form, Parsed, Upload, build_form, check, parse_form
 from agentnexus.web.pages import doors_of
-from agentnexus.web.pages.uploads import posted
+from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import fragment, is_fragment, page
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
@@ -103,10 +103,12 @@ async def run(request: Request) -> Response:
         form = build_form(schema, parsed.value, errors or {"": "The input must be a JSON object."})
         return _agent_page(request, found, form, parsed.value, status=422)
     try:
-        run_id = await doors.runs.run_agent(await doors.user(request), found, parsed.value)
+        run_id = await doors.runs.run_agent(
+            await doors.user(request), found, parsed.value, text_of(data, "_key", limit=64)
+        )
     except NexusError as error:
         return _agent_page(request, found, build_form(schema, parsed.value), parsed.value, error=error)
-    return RedirectResponse(f"/workflows/{run_id}", 303)
+    return RedirectResponse(f"/tasks/{run_id}", 303)
 
 
 def _raw_json(data: dict[str, list[str | Upload]]) -> Parsed:

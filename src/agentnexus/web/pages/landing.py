@@ -48,10 +48,11 @@ async def new_task(request: Request) -> Response:
         limit = doors.asset.parse(cost)
         if limit.atomic <= 0:
             raise InvalidInput("the limit must be more than zero", next_step="enter an amount such as 0.50")
-        run_id = await doors.runs.create(await doors.user(request), NewTask(text, files_of(data, "files"), limit))
+        task = NewTask(text, files_of(data, "files"), limit, key=text_of(data, "_key", limit=64))
+        run_id = await doors.runs.create(await doors.user(request), task)
     except NexusError as error:
         return await _landing(request, task=text, max_cost=cost, error=error)
-    return RedirectResponse(f"/workflows/{run_id}", 303)
+    return RedirectResponse(f"/tasks/{run_id}", 303)
 
 
 async def choose_theme(request: Request) -> Response:

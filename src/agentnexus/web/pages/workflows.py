@@ -6,9 +6,11 @@ import json
 import re
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from agentnexus.web.live import live
 from agentnexus.web.pages import doors_of
@@ -27,14 +29,14 @@ async def index(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """GET /workflows/{run_id}"""
+    """GET /tasks/{run_id}"""
     doors = doors_of(request)
     run = await doors.runs.view(await doors.user(request), request.path_params["run_id"])
     return page(request, "pages/workflow.html", run=run)
 
 
 async def stream(request: Request) -> Response:
-    """GET /workflows/{run_id}/live: server-sent events that keep the page's panels current."""
+    """GET /tasks/{run_id}/live: server-sent events that keep the page's panels current."""
     doors = doors_of(request)
     user, run_id = await doors.user(request), request.path_params["run_id"]
     await doors.runs.view(user, run_id)  # a stranger's id is a 404 here, not a broken stream
@@ -43,28 +45,28 @@ async def stream(request: Request) -> Response:
 
 
 async def approve(request: Request) -> Response:
-    """POST /workflows/{run_id}/approve"""
+    """POST /tasks/{run_id}/approve"""
     doors = doors_of(request)
     await doors.runs.approve(await doors.user(request), request.path_params["run_id"])
-    return RedirectResponse(f"/workflows/{request.path_params['run_id']}", 303)
+    return RedirectResponse(f"/tasks/{request.path_params['run_id']}", 303)
 
 
 async def cancel(request: Request) -> Response:
-    """POST /workflows/{run_id}/cancel"""
+    """POST /tasks/{run_id}/cancel"""
     doors = doors_of(request)
     await doors.runs.cancel(await doors.user(request), request.path_params["run_id"])
-    return RedirectResponse(f"/workflows/{request.path_params['run_id']}", 303)
+    return RedirectResponse(f"/tasks/{request.path_params['run_id']}", 303)
 
 
 async def result(request: Request) -> Response:
-    """GET /workflows/{run_id}/result.json"""
+    """GET /tasks/{run_id}/result.json"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
     return _download(json.dumps(value, indent=2, ensure_ascii=False).encode(), "application/json", "result.json")
 
 
 async def file(request: Request) -> Response:
-    """GET /workflows/{run_id}/file?at=<JSON pointer into the result>"""
+    """GET /tasks/{run_id}/file?at=<JSON pointer into the result>"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
     found = find_file(value, request.query_params.get("at", "")[:2000])
@@ -72,7 +74,7 @@ async def file(request: Request) -> Response:
 
 
 async def receipt(request: Request) -> Response:
-    """GET /workflows/{run_id}/receipts/{receipt_id}.json, exactly as it was signed."""
+    """GET /tasks/{run_id}/receipts/{receipt_id}.json, exactly as it was signed."""
     doors = doors_of(request)
     receipt_id = request.path_params["receipt_id"]
     body = await doors.runs.receipt(await doors.user(request), request.path_params["run_id"], receipt_id)
@@ -88,13 +90,33 @@ def _download(data: bytes, media_type: str, name: str) -> Response:
     return Response(data, media_type=media_type, headers=headers)
 
 
+class BrowserRoute(Route):
+    """Answers only those who ask for HTML, so that one address can serve people here and programs elsewhere."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """No match unless the request prefers HTML."""
+        if scope["type"] == "http" and prefers_html(Headers(scope=scope).get("accept", "")):
+            return super().matches(scope)
+        return Match.NONE, {}
+
+
+def prefers_html(accept: str) -> bool:
+    """Browsers name HTML first; programs ask for JSON or for anything."""
+    html, json_ = accept.find("text/html"), accept.find("application/json")
+    return html >= 0 and (json_ < 0 or html < json_)
+
+
+# The API answers the same address with JSON: the composed application puts this one before it.
+shared_routes = [BrowserRoute("/workflows/{run_id}", show)]
+
 routes = [
+    *shared_routes,
     Route("/workflows", index),
-    Route("/workflows/{run_id}", show),
-    Route("/workflows/{run_id}/live", stream),
-    Route("/workflows/{run_id}/approve", approve, methods=["POST"]),
-    Route("/workflows/{run_id}/cancel", cancel, methods=["POST"]),
-    Route("/workflows/{run_id}/result.json", result),
-    Route("/workflows/{run_id}/file", file),
-    Route("/workflows/{run_id}/receipts/{receipt_id}.json", receipt),
+    Route("/tasks/{run_id}", show),
+    Route("/tasks/{run_id}/live", stream),
+    Route("/tasks/{run_id}/approve", approve, methods=["POST"]),
+    Route("/tasks/{run_id}/cancel", cancel, methods=["POST"]),
+    Route("/tasks/{run_id}/result.json", result),
+    Route("/tasks/{run_id}/file", file),
+    Route("/tasks/{run_id}/receipts/{receipt_id}.json", receipt),
 ]

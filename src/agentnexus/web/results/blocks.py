@@ -52,15 +52,15 @@ def blocks_of(value: object, schema: Schema | None = None) -> tuple[Block, ...]:
 
 
 def _gathered(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Neighbouring short answers as one list of facts; a single one stays as it is."""
+    """Neighbouring short answers as one list of facts."""
     found: list[Block] = []
     for block in blocks:
-        if block.kind in SMALL and found and found[-1].kind == "facts":
-            found[-1] = replace(found[-1], children=(*found[-1].children, block))
-        elif block.kind in SMALL and found and found[-1].kind in SMALL and found[-1].label:
-            found[-1] = Block("facts", children=(found[-1], block))
-        else:
+        if block.kind not in SMALL or not block.label:
             found.append(block)
+        elif found and found[-1].kind == "facts":
+            found[-1] = replace(found[-1], children=(*found[-1].children, block))
+        else:
+            found.append(Block("facts", children=(block,)))
     return tuple(found)
 
 
@@ -101,7 +101,7 @@ class _Drawer:
         if isinstance(value, str):
             return _text_block(value, pointer, label)
         if isinstance(value, Mapping):
-            children = tuple(self._members(value, pointer, schema, depth + 1))
+            children = _gathered(self._members(value, pointer, schema, depth + 1))
             return Block("group" if children else "empty", label, pointer, children=children)
         if isinstance(value, list | tuple):
             return self._sequence(value, pointer, label, schema, depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentnexus.core.money import Money
 from agentnexus.web.forms.schema import Schema
 
 
@@ -21,6 +22,7 @@ class AgentView:
     name: str
     summary: str
     price: str
+    amount: Money | None = None
     category: str = ""
     description: str = ""
     price_note: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -72,6 +73,11 @@ def network_name(caip2: str) -> str:
     if caip2 in NETWORKS:
         return NETWORKS[caip2]
     return f"local chain ({caip2})" if caip2 in ("eip155:31337", "eip155:1337") else caip2
+
+
+def wrapped(text: str, columns: int, lines: int = 2) -> list[str]:
+    """`text` broken at words into at most `lines` lines of `columns` characters; what does not fit ends in ``…``."""
+    return textwrap.wrap(text[:1000], max(columns, 4), max_lines=lines, placeholder="…")
 
 
 def plural(count: int, word: str) -> str:

@@ -1,0 +1,32 @@
+"""All doors over the real services: what the composed application hands to `create_pages`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from agentnexus.core.money import Asset
+from agentnexus.hiring.hire import Hiring
+from agentnexus.identity.caller import Callers
+from agentnexus.marketplace.listings.service import Listings
+from agentnexus.web.adapters.catalogue import ListingCatalogue
+from agentnexus.web.adapters.economy import HouseEconomy
+from agentnexus.web.adapters.runs import WorkflowRuns
+from agentnexus.web.doors import Doors
+from agentnexus.workflows.service import Workflows
+
+
+def house_doors(
+    *, workflows: Workflows, listings: Listings, hiring: Hiring, callers: Callers, asset: Asset, api_url: str
+) -> Doors:
+    """`asset` is what amounts typed into pages are in; `api_url` the public address shown to programs."""
+
+    async def user(request: Request) -> str:
+        return (await callers.identify(request)).user_id
+
+    return Doors(
+        runs=WorkflowRuns(workflows),
+        catalogue=ListingCatalogue(listings, api_url),
+        economy=HouseEconomy(hiring, listings, workflows),
+        user=user,
+        asset=asset,
+    )
