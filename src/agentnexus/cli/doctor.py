@@ -12,7 +12,7 @@ import click
 @click.option("--json", "as_json", is_flag=True)
 def doctor(as_json: bool) -> int:
     """Check every part the economy stands on."""
-    from agentnexus.bootstrap.doctor import examine
+    from agentnexus.devnet.doctor import examine
 
     findings = asyncio.run(examine())
     if as_json:
