@@ -24,7 +24,7 @@ TABLES = """
 create table effects (key text primary key, run text not null);
 create table executions (run text not null, step text not null, key text not null);
 """
-STEP_SECONDS = 0.02
+STEP_SECONDS = 0.08
 
 
 def narrate(transition: Transition) -> list[Draft]:
@@ -73,7 +73,7 @@ def effectful(engine: DurableEngine, database: Database) -> None:
 
 async def main(url: str, lease_seconds: float, renew_seconds: float) -> None:
     settings = WorkerSettings(
-        lease_seconds=lease_seconds, renew_seconds=renew_seconds, look_seconds=0.1, runs_max=32, claim_max=8,
+        lease_seconds=lease_seconds, renew_seconds=renew_seconds, look_seconds=0.1, runs_max=6, claim_max=3,
         recoveries_max=50,
     )  # fmt: skip
     database = await Database.open(url, max_size=8)
