@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import httpx
 
@@ -67,7 +68,7 @@ class Publisher:
             raise SellerFailed(
                 f"no key for {listing.seller}, which {listing.id} is paid to", next_step="add it to NEXUS_SELLER_KEYS"
             )
-        body = json.dumps(registration(listing, self._api_url), separators=(",", ":")).encode()
+        body = json.dumps(registration(listing, self._api_url, self._clock.now()), separators=(",", ":")).encode()
         path = "/services/register"
         signature = await sign_request(signer, "POST", path, body, self._clock.now())
         answer = await self._post(path, body, signature)
@@ -109,8 +110,8 @@ class Publisher:
             ) from error
 
 
-def registration(listing: Listing, api_url: str) -> dict[str, object]:
-    """The body of ``POST /services/register``."""
+def registration(listing: Listing, api_url: str, now: datetime) -> dict[str, object]:
+    """The body of ``POST /services/register``; its time makes two announcements in one second two requests."""
     manifest = listing.manifest
     return {
         "url": f"{api_url}{listing.path}",
@@ -125,5 +126,10 @@ def registration(listing: Listing, api_url: str) -> dict[str, object]:
         "outputSchema": listing.output_schema,
         "capabilities": [manifest.capability],
         "tags": sorted({*manifest.tags, *manifest.categories}),
-        "extra": {"agent": listing.id, "version": manifest.version, "codeHash": listing.code_hash},
+        "extra": {
+            "agent": listing.id,
+            "version": manifest.version,
+            "codeHash": listing.code_hash,
+            "announcedAt": now.isoformat(),
+        },
     }
