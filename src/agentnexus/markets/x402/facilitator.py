@@ -67,7 +67,8 @@ class Facilitator:
     ) -> None:
         self._settlers = {settler.network.caip2: settler for settler in settlers}
         self._histories = {history.network.caip2: history for history in histories}
-        self._assets = {asset.caip19.lower(): asset for asset in assets}
+        # The rail compares lower-case addresses with the chain's events.
+        self._assets = {a.caip19.lower(): Asset(a.symbol, a.decimals, a.caip19.lower()) for a in assets}
         self._clock = clock or SystemClock()
         self._maximum_gas = maximum_gas
         self._timeout = settle_timeout_seconds

@@ -16,6 +16,7 @@ from x402.schemas.v1 import PaymentRequiredV1
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Money
 from agentnexus.markets.x402.wire import PAYMENT_IDENTIFIER, Resource, encode_header, to_json, to_v1
+from agentnexus.rails.evm.encoding import address, checksum_address
 
 MIB = 1024 * 1024
 PARAMETER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)(:path)?\}|(\*)")
@@ -58,15 +59,18 @@ Price: TypeAlias = Accepts | PriceFunction
 def exact(
     price: Money, pay_to: str, *, domain_name: str, domain_version: str, timeout_seconds: int = 60
 ) -> PaymentRequirements:
-    """An `exact` requirement by EIP-3009. The domain is the asset contract's EIP-712 name and version."""
+    """An `exact` requirement by EIP-3009. The domain is the asset contract's EIP-712 name and version.
+
+    Addresses get their checksums: official clients copy them, and official facilitators refuse any other form.
+    """
     if price.atomic <= 0:
         raise InvalidInput(f"a price must be more than nothing, not {price}", field="price")
     return PaymentRequirements(
         scheme="exact",
         network=price.asset.network,
-        asset=price.asset.reference,
+        asset=checksum_address(address(price.asset.reference, field="asset")),
         amount=str(price.atomic),
-        pay_to=pay_to,
+        pay_to=checksum_address(address(pay_to, field="pay_to")),
         max_timeout_seconds=timeout_seconds,
         extra={"name": domain_name, "version": domain_version},
     )
