@@ -108,9 +108,9 @@ async def test_workers_killed_at_random_points_lose_nothing_and_repeat_nothing(
     engine: DurableEngine, database: Database, database_url: str
 ) -> None:
     chance = random.Random(7)
-    ids = await start(engine, 150)
+    ids = await start(engine, 250)
     kills = 0
-    async with crowd(database_url, 3) as workers:
+    async with crowd(database_url, 3) as workers, asyncio.TaskGroup() as spawning:
         while (before := (await engine.counts()).get(RunState.COMPLETED, 0)) < len(ids) - 40:
             target = before + chance.randrange(1, 30)
 
@@ -120,7 +120,9 @@ async def test_workers_killed_at_random_points_lose_nothing_and_repeat_nothing(
             await until(reached, f"{target} runs are done")
             await workers.kill(chance.choice(workers.processes))
             kills += 1
-            await workers.spawn()
+            replacement = spawning.create_task(workers.spawn())
+            if not workers.processes:
+                await replacement
         async with asyncio.timeout(60):
             for run_id in ids:
                 await engine.result(run_id)
