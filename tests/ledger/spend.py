@@ -8,6 +8,7 @@ import random
 import sys
 
 from agentnexus.core.errors import NexusError
+from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
 from agentnexus.platform.database import Database
 from tests.ledger.conftest import SELLER, USDC, usdc
@@ -61,7 +62,7 @@ async def crossing(books: Books, name: str, spenders: int, attempts: int) -> Non
                     budget_id=budget,
                     payer_account=payer,
                     payee_account=payee,
-                    amount=USDC.zero().__class__(USDC, amount),
+                    amount=Money(USDC, amount),
                     task=f"task-{dice.randint(0, 3)}",
                     seller=payee,
                 )
@@ -69,7 +70,7 @@ async def crossing(books: Books, name: str, spenders: int, attempts: int) -> Non
                     case 0:
                         await books.void(key)
                     case 1:
-                        await books.capture(key, USDC.zero().__class__(USDC, dice.randint(1, amount)))
+                        await books.capture(key, Money(USDC, dice.randint(1, amount)))
                     case 2:
                         await books.capture(key)
                 say(key=key, answer="ok")

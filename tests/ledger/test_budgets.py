@@ -10,6 +10,8 @@ from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import BudgetExceeded, Conflict, InvalidInput, NotFound
 from agentnexus.core.money import Money
 from agentnexus.core.payments import Limits
+from agentnexus.ledger.books import Books
+from agentnexus.platform.database import Database
 from tests.ledger.conftest import SATS, USDC, WALLET, Spender, usdc
 
 
@@ -250,6 +252,55 @@ async def test_trees_have_a_deepest_level(spender: Spender) -> None:
         await spender.budget("too-deep", parent=parent)
     await spender.reserve("a", budget_id=parent)
     assert (await spender.books.budgets.status("level-0")).reserved == usdc("1")
+
+
+async def test_changed_limits_go_on_counting_what_was_used(spender: Spender, clock: ManualClock) -> None:
+    await spender.budget("org", total="100")
+    await spender.budget(parent="org", total="3", per_payment="2")
+    await spender.reserve("spent", "2", task="t")
+    await spender.books.capture("spent")
+    await spender.reserve("open", "1", task="t")
+    clock.advance(60)
+    limits = Limits(total=usdc("10"), per_payment=usdc("1"), per_task=usdc("4"), per_day=usdc("5"))
+    status = await spender.books.budgets.change("budget", limits)
+    assert (status.spent, status.reserved, status.left) == (
+        usdc("2"),
+        usdc("1"),
+        {"total": usdc("7"), "per_day": usdc("2")},
+    )
+    await refused(spender, "a", "2", "per_payment", "1", task="u")
+    await spender.reserve("b", "1", task="t")
+    await refused(spender, "c", "1", "per_task", "0", task="t")
+    await spender.books.void("open")
+    await spender.reserve("c", "1", task="t")
+    assert (await spender.books.budgets.status("budget")).limits == limits
+
+
+async def test_limits_cannot_fall_below_what_is_used(spender: Spender) -> None:
+    await spender.budget(total="3")
+    await spender.reserve("a", "2")
+    with pytest.raises(InvalidInput, match="used more"):
+        await spender.books.budgets.change("budget", Limits(total=usdc("1.999999")))
+    with pytest.raises(InvalidInput):
+        await spender.books.budgets.change("budget", Limits(total=SATS.parse("9")))
+    with pytest.raises(NotFound):
+        await spender.books.budgets.change("nobody", Limits())
+    await spender.books.budgets.change("budget", Limits(total=usdc("2")))
+    await refused(spender, "b", "0.000001", "total", "0")
+
+
+async def test_another_process_obeys_changed_limits_at_once(database: Database, clock: ManualClock) -> None:
+    async with Books(database, clock) as one, Books(database, clock) as two:
+        first, second = Spender(one), Spender(two)
+        await one.deposit("funding", WALLET, usdc("100"))
+        await first.budget("org")
+        await first.budget(parent="org")
+        await second.reserve("a", "5")
+        await one.budgets.change("org", Limits(per_hour=usdc("6")))
+        await refused(second, "b", "1.000001", "per_hour", "1")
+        await second.reserve("b", "1")
+        await refused(first, "c", "0.000001", "per_hour", "0")
+        assert (await one.check()).clean
 
 
 async def test_budgets_are_listed_by_owner_and_parent(spender: Spender) -> None:

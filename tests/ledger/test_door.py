@@ -9,7 +9,7 @@ import pytest
 
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput, NotFound
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Money
 from agentnexus.ledger.model import ReservationState, TransferKind
 from tests.ledger.conftest import SATS, SELLER, USDC, WALLET, AnyBooks, Spender, usdc
 
@@ -233,7 +233,7 @@ async def test_an_asset_with_wrong_decimals_is_refused(spender: Spender) -> None
 
 
 async def test_the_whole_range_of_amounts_fits(spender: Spender) -> None:
-    huge = USDC.zero().__class__(USDC, 10**60)
+    huge = Money(USDC, 10**60)
     await spender.books.deposit("huge", "wallet:huge", huge)
     assert (await spender.books.balance("wallet:huge")).posted == huge
     with pytest.raises(InvalidInput):

@@ -173,6 +173,8 @@ async def test_a_revoked_session_spends_nothing_and_a_replay_does_not_reopen_it(
     assert not (await grants.approve(document, signed(document), USDC)).open
     with pytest.raises(BudgetExceeded):
         await spender.reserve("a", "1")
+    with pytest.raises(NotAllowed, match="signed"):
+        await spender.books.budgets.change("session-1", Limits(total=usdc("50")))
     with pytest.raises(NotFound):
         await grants.revoke("no such session")
 

@@ -219,6 +219,19 @@ class Book:
                 counter.spent += spent
                 self.changes.usage[node.id, scope, label] = None
 
+    def recount(self, node: BudgetState) -> None:
+        """Count the node's counters anew from the reservations: its ceilings, which say what counts, were replaced."""
+        for scope in Scope:
+            self.usage.pop((node.id, scope), None)
+        for reservation in self.reservations.values():
+            if node not in self.path(reservation.terms.budget_id):
+                continue
+            pending = reservation.state is ReservationState.PENDING
+            for scope, label in counted_in(node.ceilings, reservation.terms, reservation.created_at):
+                counter = self._counter(node.id, scope, label)
+                counter.reserved += reservation.terms.amount.atomic if pending else 0
+                counter.spent += reservation.captured
+
     def _counter(self, budget_id: str, scope: Scope, label: str) -> Counter:
         labels = self.usage.setdefault((budget_id, scope), {})
         return labels.setdefault(label, Counter())

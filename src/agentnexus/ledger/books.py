@@ -17,8 +17,8 @@ from agentnexus.core.clock import SystemClock, TimeOrderedIds
 from agentnexus.core.errors import NotFound
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock, Ids
-from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, no_budget, status_of
-from agentnexus.ledger.check import check_ledger
+from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, check_total, no_budget, status_of
+from agentnexus.ledger.check import RECOUNT, check_ledger
 from agentnexus.ledger.door import Door, Line
 from agentnexus.ledger.flusher import Flusher
 from agentnexus.ledger.limits import Counter, Scope, UsageKey, first_minute_counted
@@ -26,13 +26,14 @@ from agentnexus.ledger.model import (
     Answer,
     Balance,
     BudgetState,
+    Ceilings,
     CheckReport,
     Operation,
     Reservation,
     TransferKind,
     to_utc,
 )
-from agentnexus.ledger.rows import Assets, account_of, budget_of, limits_json, reservation_of
+from agentnexus.ledger.rows import CHANGED_AT, Assets, account_of, budget_of, limits_json, reservation_of
 from agentnexus.ledger.store import Store
 from agentnexus.platform.database import Connection, Database
 
@@ -218,6 +219,19 @@ class Budgets(BudgetsDoor):
                 node.grant_id,
             )
             return await self._read(connection, node.id)
+
+    async def _set_ceilings(self, budget_id: str, fresh: Ceilings) -> None:
+        limits = limits_json(fresh) | {CHANGED_AT: to_utc(self._clock.now()).isoformat()}
+        async with self._db.transaction() as connection:
+            used = await connection.fetchval(
+                "select reserved + spent from ledger.budget where id = $1 for no key update", budget_id
+            )
+            check_total(budget_id, fresh, int(used))
+            await connection.execute(
+                "update ledger.budget set limits = $2, spendable = $3 where id = $1", budget_id, limits, fresh.spendable
+            )
+            await connection.execute("delete from ledger.budget_use where budget_id = $1", budget_id)
+            await connection.execute(RECOUNT, budget_id)
 
     async def _settled_asset(self, asset: Asset) -> Asset:
         return await self._assets.settle(self._db, asset)

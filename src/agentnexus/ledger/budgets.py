@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from agentnexus.core.errors import Conflict, InvalidInput, NotFound
+from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.payments import Limits
 from agentnexus.core.ports import Clock
@@ -22,6 +22,7 @@ from agentnexus.ledger.model import (
     LIMIT_NAMES,
     PATH_MAX_NODES,
     BudgetState,
+    Ceilings,
     ceilings,
     check_text,
     to_utc,
@@ -121,7 +122,7 @@ def same_budget(node: BudgetState, other: BudgetState) -> bool:
 
 
 class BudgetsDoor(ABC):
-    """Budgets of one ledger. Limits never change after creation: revoke and create a new one instead."""
+    """Budgets of one ledger."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -166,9 +167,23 @@ class BudgetsDoor(ABC):
         if not same_budget(stored, node):
             raise Conflict(
                 f"budget {budget_id} exists with other contents",
-                next_step="choose another id; limits change by revoking a budget and creating a new one",
+                next_step="choose another id, or change its limits",
                 budget=budget_id,
             )
+        return await self.status(budget_id)
+
+    async def change(self, budget_id: str, limits: Limits) -> BudgetStatus:
+        """Give a budget other limits, from now on. What it spent and reserved goes on counting against them.
+
+        Raises `NotFound`, `NotAllowed` for a signed approval, `InvalidInput` for a total below what is already used.
+        """
+        node = await self._node(budget_id)
+        if node.grant_id is not None:
+            raise NotAllowed(
+                f"the limits of {budget_id} are signed", next_step="revoke it and sign a new approval", budget=budget_id
+            )
+        fresh = ceilings(limits, node.asset, node.ceilings.sellers, node.ceilings.capabilities)
+        await self._set_ceilings(budget_id, fresh)
         return await self.status(budget_id)
 
     async def _asset(self, above: BudgetState | None, asset: Asset | None) -> Asset:
@@ -206,8 +221,22 @@ class BudgetsDoor(ABC):
         """Store a new node, or return the one already there."""
 
     @abstractmethod
+    async def _set_ceilings(self, budget_id: str, fresh: Ceilings) -> None:
+        """Replace the ceilings and count every counter anew; `check_total` first."""
+
+    @abstractmethod
     async def _settled_asset(self, asset: Asset) -> Asset:
         """The ledger's form of the asset."""
+
+
+def check_total(budget_id: str, fresh: Ceilings, used: int) -> None:
+    """Raises `InvalidInput` when the new total is below the atomic units already reserved and spent."""
+    if fresh.spendable is not None and fresh.spendable < used:
+        raise InvalidInput(
+            f"budget {budget_id} has used more than that total",
+            field="total",
+            next_step="give a total of at least what is used, or revoke the budget",
+        )
 
 
 def no_budget(budget_id: str) -> NotFound:

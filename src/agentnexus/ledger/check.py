@@ -17,6 +17,19 @@ MOVED = """
     join ledger.budget n on n.id = node_id
 """
 
+COUNTED = f"""
+    select x.budget_id, s.scope, s.label, sum(x.reserved) as reserved, sum(x.spent) as spent
+    from ({MOVED}) x
+    cross join lateral (values
+        ('task', 'per_task', x.task), ('tick', 'per_tick', x.tick), ('seller', 'per_seller', x.seller),
+        ('capability', 'per_capability', x.capability),
+        ('minute', 'per_hour', to_char(x.at, 'YYYY-MM-DD"T"HH24:MI')),
+        ('day', 'per_day', to_char(x.at, 'YYYY-MM-DD'))) s (scope, limit_name, label)
+    where x.limits ? s.limit_name group by x.budget_id, s.scope, s.label
+"""  # noqa: S608 - constant SQL
+RECOUNT = f"""insert into ledger.budget_use (budget_id, scope, label, reserved, spent)
+select * from ({COUNTED}) counted where budget_id = $1"""  # noqa: S608 - constant SQL
+
 # Each rule gives rows (subject, expected, found) for what breaks it.
 RULES: dict[str, str] = {
     "entries of an asset sum to zero": """
@@ -73,14 +86,7 @@ RULES: dict[str, str] = {
                coalesce(m.reserved + m.spent, 0) as expected, coalesce(u.reserved + u.spent, 0) as found
         from ledger.budget_use u
         full join (
-            select x.budget_id, s.scope, s.label, sum(x.reserved) as reserved, sum(x.spent) as spent
-            from ({MOVED}) x
-            cross join lateral (values
-                ('task', 'per_task', x.task), ('tick', 'per_tick', x.tick), ('seller', 'per_seller', x.seller),
-                ('capability', 'per_capability', x.capability),
-                ('minute', 'per_hour', to_char(x.at, 'YYYY-MM-DD"T"HH24:MI')),
-                ('day', 'per_day', to_char(x.at, 'YYYY-MM-DD'))) s (scope, limit_name, label)
-            where x.limits ? s.limit_name group by x.budget_id, s.scope, s.label) m
+            {COUNTED}) m
           on m.budget_id = u.budget_id and m.scope = u.scope and m.label = u.label
         where coalesce(u.reserved, 0) <> coalesce(m.reserved, 0)
            or coalesce(u.spent, 0) <> coalesce(m.spent, 0)""",  # noqa: S608 - constant SQL
@@ -91,7 +97,8 @@ RULES: dict[str, str] = {
         select u.budget_id || ' ' || u.scope || ' ' || u.label as subject,
                (b.limits ->> ('per_' || u.scope))::numeric as expected, u.reserved + u.spent as found
         from ledger.budget_use u join ledger.budget b on b.id = u.budget_id
-        where u.scope <> 'minute' and u.reserved + u.spent > (b.limits ->> ('per_' || u.scope))::numeric""",
+        where u.scope <> 'minute' and not b.limits ? 'changed_at'
+          and u.reserved + u.spent > (b.limits ->> ('per_' || u.scope))::numeric""",
     "no 60 minutes pass their limit": """
         select h.budget_id || ' until ' || h.label as subject, (b.limits ->> 'per_hour')::numeric as expected,
                h.used as found
@@ -100,12 +107,13 @@ RULES: dict[str, str] = {
                   range between interval '60 minutes' preceding and current row) as used
               from ledger.budget_use where scope = 'minute') h
         join ledger.budget b on b.id = h.budget_id
-        where h.used > (b.limits ->> 'per_hour')::numeric""",
+        where h.used > (b.limits ->> 'per_hour')::numeric and not b.limits ? 'changed_at'""",
     "a single payment is within its limit": """
         select r.key as subject, (n.limits ->> 'per_payment')::numeric as expected, r.amount as found
         from ledger.reservation r join ledger.budget leaf on leaf.id = r.budget_id
         cross join unnest(leaf.path) as node_id join ledger.budget n on n.id = node_id
-        where r.amount > (n.limits ->> 'per_payment')::numeric""",
+        where r.amount > (n.limits ->> 'per_payment')::numeric
+          and r.created_at >= coalesce((n.limits ->> 'changed_at')::timestamptz, r.created_at)""",
 }
 
 COUNTS = """

@@ -14,13 +14,14 @@ from agentnexus.core.errors import Conflict, NotFound
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.book import Book, may_expire
-from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, no_budget, status_of
+from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, check_total, no_budget, status_of
 from agentnexus.ledger.door import Door, Line
 from agentnexus.ledger.limits import Scope, counted_in
 from agentnexus.ledger.model import (
     Answer,
     Balance,
     BudgetState,
+    Ceilings,
     CheckReport,
     Finding,
     Operation,
@@ -152,6 +153,12 @@ class MemoryBudgets(BudgetsDoor):
 
     async def _insert(self, node: BudgetState) -> BudgetState:
         return self._books.book.budgets.setdefault(node.id, node)
+
+    async def _set_ceilings(self, budget_id: str, fresh: Ceilings) -> None:
+        node = await self._node(budget_id)
+        check_total(budget_id, fresh, node.reserved + node.spent)
+        node.ceilings = fresh
+        self._books.book.recount(node)
 
     async def _settled_asset(self, asset: Asset) -> Asset:
         return self._books.settle(asset)

@@ -20,6 +20,8 @@ from agentnexus.ledger.model import (
 )
 from agentnexus.platform.database import Connection, Database
 
+CHANGED_AT = "changed_at"  # stored beside the limits once they were replaced: older payments obeyed other ones
+
 
 class Assets:
     """Assets known to the database by CAIP-19 id: an id has one symbol and one number of decimals."""
@@ -125,7 +127,7 @@ def limits_json(limits: Ceilings) -> dict[str, object]:
 
 
 def limits_of(stored: Mapping[str, str | list[str]]) -> Ceilings:
-    amounts = {name: int(value) for name, value in stored.items() if isinstance(value, str)}
+    amounts = {name: int(value) for name, value in stored.items() if isinstance(value, str) and name != CHANGED_AT}
     names = {name: frozenset(value) for name, value in stored.items() if isinstance(value, list)}
     return Ceilings(
         **amounts,

@@ -47,10 +47,11 @@ set local enable_seqscan = off; set local enable_hashjoin = off; set local enabl
 
 # Budgets first, then accounts: an Append runs its parts in order, and each part locks in its own sort order.
 LOCK = """
-select * from (select id, null::text as asset, reserved, spent as posted, revoked_at
+select * from (select id, null::text as asset, reserved, spent as posted, revoked_at,
+                      hashtextextended(limits::text, 0) as limits
                from ledger.budget where id = any($1) order by id for no key update) budgets
 union all
-select * from (select a.name, a.asset, a.reserved, a.balance, null::timestamptz
+select * from (select a.name, a.asset, a.reserved, a.balance, null::timestamptz, null::bigint
                from ledger.account a join unnest($2::text[], $3::text[]) k (name, asset) using (name, asset)
                order by a.name, a.asset for no key update of a) accounts
 """
@@ -73,7 +74,7 @@ from ledger.budget_use where budget_id = any($7) and scope = 'minute' and label 
 
 
 class StaleKnowledge(Exception):
-    """The batch met a reservation that it did not know when it chose its locks: run it again."""
+    """What the batch knew when it chose its locks and counters is not so any more: run it again."""
 
 
 class Store:
@@ -85,7 +86,8 @@ class Store:
         self._clock = clock
         self._ids = ids
         self._accounts: set[AccountKey] = set()  # rows known to exist
-        self._budgets: dict[str, BudgetState] = {}  # only what never changes of them is used
+        self._budgets: dict[str, BudgetState] = {}  # of them, only what never changes is used, and the limits
+        self._limits: dict[str, int] = {}  # digest of the limits that `_budgets` has
         self._reservations: dict[str, Reservation] = {}  # likewise
 
     async def run(self, operations: Sequence[Operation]) -> list[Answer | NexusError]:
@@ -147,11 +149,13 @@ class Store:
 
     async def _learn_budgets(self, connection: Connection, budgets: list[str]) -> None:
         rows = await connection.fetch(
-            "select * from ledger.budget where id in (select unnest(path) from ledger.budget where id = any($1))",
+            "select *, hashtextextended(limits::text, 0) as digest from ledger.budget"
+            " where id in (select unnest(path) from ledger.budget where id = any($1))",
             budgets,
         )
         await self.assets.cover(connection, rows)
         self._budgets.update((row["id"], budget_of(row, self.assets)) for row in rows)
+        self._limits.update((row["id"], row["digest"]) for row in rows)
 
     def _remember(self, book: Book) -> None:
         for known in (self._accounts, self._budgets, self._reservations):
@@ -189,6 +193,9 @@ class Store:
         rows = await connection.fetch(
             LOCK, sorted(nodes), [name for name, _ in accounts], [asset for _, asset in accounts]
         )
+        if any(row["asset"] is None and row["limits"] != self._limits[row["id"]] for row in rows):
+            self._budgets.clear()
+            raise StaleKnowledge
         book = Book(whole=False)
         for row in rows:
             identity, asset, reserved, posted = row["id"], row["asset"], int(row["reserved"]), int(row["posted"])
