@@ -21,10 +21,7 @@ def serve_one(frames: socket.socket, folder: Path, entry: str, timeout_seconds: 
     """One request, one outcome, the end of the process. Threads that the agent left running do not hold it up."""
     request = wire.read_blocking(frames)
     channel = _Channel(frames)
-    if request.get("task") == "describe":
-        channel.final(_describe(folder, entry))
-    else:
-        channel.final(_run(request, channel, folder, entry, timeout_seconds))
+    channel.final(_outcome(request, channel, folder, entry, timeout_seconds))
     os._exit(0)
 
 
@@ -52,7 +49,17 @@ class _Channel:
             self.emit("completed", Outcome("failed", error=body).to_json())
 
 
-def _run(request: dict[str, object], channel: _Channel, folder: Path, entry: str, timeout_seconds: float) -> Outcome:
+def _outcome(
+    request: dict[str, object], channel: _Channel, folder: Path, entry: str, timeout_seconds: float
+) -> Outcome:
+    signal.signal(signal.SIGTERM, _cancel)
+    try:
+        agent = load_agent(folder, entry)
+        if request.get("task") == "describe":
+            return Outcome("completed", {"input": agent.input_schema, "output": agent.output_schema})
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to an author's code
+        message = f"The agent's code does not load: {type(error).__name__}: {error}"
+        return Outcome("failed", error=ErrorBody("agent_failed", message, "The author has to correct it."))
     secrets, metadata = request.get("secrets"), request.get("metadata")
     context = Context(
         str(request.get("execution_id", "")),
@@ -62,25 +69,7 @@ def _run(request: dict[str, object], channel: _Channel, folder: Path, entry: str
         metadata=metadata if isinstance(metadata, dict) else None,
         timeout_seconds=timeout_seconds,
     )
-    signal.signal(signal.SIGTERM, _cancel)
-    try:
-        agent = load_agent(folder, entry)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to an author's code
-        return _not_loadable(error)
     return execute_blocking(agent, request.get("input"), context)
-
-
-def _describe(folder: Path, entry: str) -> Outcome:
-    try:
-        agent = load_agent(folder, entry)
-        return Outcome("completed", {"input": agent.input_schema, "output": agent.output_schema})
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge to an author's code
-        return _not_loadable(error)
-
-
-def _not_loadable(error: BaseException) -> Outcome:
-    message = f"The agent's code does not load: {type(error).__name__}: {error}"
-    return Outcome("failed", error=ErrorBody("agent_failed", message, "The author has to correct it."))
 
 
 def _cancel(number: int, frame: FrameType | None) -> Never:

@@ -103,9 +103,9 @@ class Supervisor:
 
     def _progress(self, message: Mapping[str, object]) -> Iterator[Update]:
         fraction = message.get("fraction")
-        known = isinstance(fraction, int | float) and 0 <= fraction <= 1
+        known = float(fraction) if isinstance(fraction, int | float) and 0 <= fraction <= 1 else None
         text = clean(self._redact(str(message.get("message", ""))))[:_TEXT_BYTES]
-        yield from self._counted(Progress(float(fraction) if known else None, text))  # type: ignore[arg-type]  # `known` tells
+        yield from self._counted(Progress(known, text))
 
     def _artifact(self, message: Mapping[str, object]) -> Artifact:
         name = file_name(message.get("name"))

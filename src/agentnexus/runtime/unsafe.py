@@ -49,7 +49,9 @@ class UnsafeLocal(BundleRuntime):
         lifeline = socket.socket(fileno=os.dup(far_lifeline))
         lifeline.setblocking(False)
         with tempfile.TemporaryDirectory(dir=self._workspace) as scratch:
-            try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(ends.close)
+                undo.callback(lifeline.close)
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-m", "agentnexus.runtime.unsafe"),
                     *(str(frames), str(folder), bundle.manifest.entry, str(limits.timeout_seconds)),
@@ -62,10 +64,7 @@ class UnsafeLocal(BundleRuntime):
                     env={"PATH": os.defpath, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"},
                     start_new_session=True,
                 )
-            except BaseException:
-                ends.close()
-                lifeline.close()
-                raise
+                undo.pop_all()
             ends.close_far()
             watch = asyncio.create_task(_watch(process, lifeline, limits.timeout_seconds))
             redact = Redactor(request.secrets)

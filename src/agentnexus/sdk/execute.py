@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -65,18 +67,26 @@ def load_agent(folder: Path, entry: str) -> Agent[..., object]:
 
 async def execute(agent: Agent[..., object], value: object, context: Context) -> Outcome:
     """Run inside an event loop. Cancelling the task passes through."""
-    try:
-        return Outcome("completed", await agent.run(value, context))
-    except (Cancelled, SystemExit, Exception) as error:  # noqa: BLE001 - the edge to an author's code
-        return _failure(error, context)
+    with _edge(context) as ended:
+        ended.append(Outcome("completed", await agent.run(value, context)))
+    return ended[0]
 
 
 def execute_blocking(agent: Agent[..., object], value: object, context: Context) -> Outcome:
     """Run in this thread of a process that does nothing else."""
+    with _edge(context) as ended:
+        ended.append(Outcome("completed", agent.run_blocking(value, context)))
+    return ended[0]
+
+
+@contextlib.contextmanager
+def _edge(context: Context) -> Iterator[list[Outcome]]:
+    """Whatever an author's code raises becomes the outcome; only cancelling the task passes."""
+    ended: list[Outcome] = []
     try:
-        return Outcome("completed", agent.run_blocking(value, context))
+        yield ended
     except (Cancelled, SystemExit, Exception) as error:  # noqa: BLE001 - the edge to an author's code
-        return _failure(error, context)
+        ended.append(_failure(error, context))
 
 
 def _failure(error: BaseException, context: Context) -> Outcome:

@@ -108,8 +108,8 @@ def _listen() -> socket.socket:
 def _environment(*, egress: bool) -> dict[str, str]:
     values = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",  # noqa: S108 - this /tmp belongs to one run
-        "TMPDIR": "/tmp",  # noqa: S108 - this /tmp belongs to one run
+        "HOME": jail.TMP_FOLDER,
+        "TMPDIR": jail.TMP_FOLDER,
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "OPENBLAS_NUM_THREADS": "1",

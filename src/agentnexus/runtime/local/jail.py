@@ -16,6 +16,7 @@ import agentnexus
 from agentnexus.runtime.local import kernel
 
 AGENT_FOLDER = Path("/agent")
+TMP_FOLDER = "/tmp"  # noqa: S108 - a place of its own in every run
 USER_ID = GROUP_ID = 1000
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _TMP_FILES_PER_MIB = 64
@@ -54,7 +55,7 @@ def enter(root: Path, folder: Path, tmp_bytes: int) -> None:
     except OSError:  # Linux before 5.8 shows the rest of /proc too; file modes and lost capabilities guard it.
         kernel.mount("proc", root / "proc", "proc", flags)
     kernel.pivot_root(root)
-    os.chdir("/tmp")  # noqa: S108 - this /tmp belongs to one run
+    os.chdir(TMP_FOLDER)
 
 
 def python_paths() -> list[Path]:
@@ -91,7 +92,7 @@ def _devices(root: Path) -> None:
         target = root / "dev" / name
         target.touch()
         kernel.mount(f"/dev/{name}", target, flags=kernel.MS_BIND)
-    for name, goal in (("fd", "/proc/self/fd"), ("shm", "/tmp"), ("stdin", "fd/0"), ("stdout", "fd/1")):  # noqa: S108 - a link
+    for name, goal in (("fd", "/proc/self/fd"), ("shm", TMP_FOLDER), ("stdin", "fd/0"), ("stdout", "fd/1")):
         (root / "dev" / name).symlink_to(goal)
 
 

@@ -6,6 +6,7 @@ import array
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import platform
 import signal
@@ -89,15 +90,10 @@ def drop_privileges(user_id: int, group_id: int) -> None:
     _prctl(_PR_SET_DUMPABLE, 1, "PR_SET_DUMPABLE")
 
 
+@functools.cache
 def last_capability() -> int:
     """Read before /proc is replaced: the sandbox's own /proc has no /proc/sys."""
-    global _last_capability  # noqa: PLW0603 - a fact of the running kernel, read once per process
-    if _last_capability is None:
-        _last_capability = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
-    return _last_capability
-
-
-_last_capability: int | None = None
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
 
 
 def load_seccomp(program: bytes) -> None:

@@ -148,14 +148,12 @@ async def _launch(zygote: Zygote, order: Mapping[str, object]) -> Ends:
     """Hand the run over. A zygote that dies first has run nothing of the agent: the run goes to the next one."""
     for _ in range(_LAUNCHES):
         ends = Ends.make()
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(ends.close)
             await zygote.launch(order, ends.far)
             ends.close_far()
             packet, _descriptors = await receive(ends.lifeline)
-        except BaseException:
-            ends.close()
-            raise
-        if packet == warden.STARTED:
-            return ends
-        ends.close()
+            if packet == warden.STARTED:
+                undo.pop_all()
+                return ends
     raise AgentFailed("The sandbox helper keeps ending.", next_step="See the operator's log.")

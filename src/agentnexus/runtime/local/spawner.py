@@ -113,11 +113,10 @@ class Zygote:
                 start_new_session=True,
             )
         current = _Process(process, ours)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self._discard, current)
             await self._wait_until_ready(current, root)
-        except BaseException:
-            await self._discard(current)
-            raise
+            undo.pop_all()
         return current
 
     async def _wait_until_ready(self, current: _Process, root: Path) -> None:
