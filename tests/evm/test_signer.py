@@ -10,6 +10,7 @@ import pytest
 from eth_account import Account
 
 from agentnexus.core.errors import InvalidInput, NotAllowed
+from agentnexus.devnet.accounts import development_accounts
 from agentnexus.rails.evm import keystore
 from agentnexus.rails.evm.encoding import checksum_address
 from agentnexus.rails.evm.errors import WrongNetwork
@@ -200,6 +201,13 @@ def test_a_key_signs_on_its_own_kind_of_network_only(kind: NetworkKind, chain_id
         with pytest.raises(WrongNetwork) as caught:
             require_network(key, network)
         assert str(network.kind) in caught.value.next_step
+
+
+@pytest.mark.parametrize("kind", [NetworkKind.MAINNET, NetworkKind.TESTNET])
+def test_a_development_key_never_becomes_a_key_for_another_network(kind: NetworkKind) -> None:
+    for account in development_accounts().values():
+        with pytest.raises(NotAllowed, match="everybody knows its key"):
+            signer_from_hex(account.private_key, kind)
 
 
 def test_an_unknown_chain_is_never_taken_for_a_test_network() -> None:

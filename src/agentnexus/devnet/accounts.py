@@ -9,11 +9,7 @@ from types import MappingProxyType
 
 from agentnexus.rails.evm.encoding import checksum_address
 from agentnexus.rails.evm.networks import NetworkKind
-from agentnexus.rails.evm.signer import LocalSigner, derive_key
-
-# The phrase every Ethereum development tool starts with: a wallet or `cast` can open these accounts as well, and a
-# key everybody recognises is one nobody funds on a real network.
-DEVELOPMENT_MNEMONIC = "test test test test test test test test test test test junk"
+from agentnexus.rails.evm.signer import DEVELOPMENT_MNEMONIC, LocalSigner, derive_key
 
 ACCOUNT_NAMES = (
     "deployer",

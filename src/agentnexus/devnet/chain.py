@@ -17,13 +17,14 @@ from typing import Self
 
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset
-from agentnexus.devnet.accounts import ACCOUNT_NAMES, DEVELOPMENT_MNEMONIC, DevelopmentAccount, development_accounts
+from agentnexus.devnet.accounts import ACCOUNT_NAMES, DevelopmentAccount, development_accounts
 from agentnexus.devnet.artifacts import load_artifact
 from agentnexus.platform.process import die_with_parent, free_port, wait_until_ready
 from agentnexus.rails.evm.encoding import keccak, quantity, rlp, selector, to_hex, word
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.networks import NETWORKS, Network
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_int
+from agentnexus.rails.evm.signer import DEVELOPMENT_MNEMONIC
 
 CHAIN_ID = 31337
 WHOLE_USDC = 1_000_000

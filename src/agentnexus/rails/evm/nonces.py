@@ -40,22 +40,24 @@ class NonceManager:
 
     async def take(self, connection: Connection, address: str) -> int:
         """The next nonce, inside the caller's transaction; freed ones first. Call `prepare` before."""
-        row = await connection.fetchrow(
-            "select next_nonce, free_nonces from evm.sender where network = $1 and address = $2 for update",
+        nonce: int | None = await connection.fetchval(
+            "update evm.sender set next_nonce = next_nonce + 1"
+            " where network = $1 and address = $2 and free_nonces = '{}' returning next_nonce - 1",
             self._network.caip2,
             address,
         )
-        if row is None:
+        return await self._take_freed(connection, address) if nonce is None else nonce
+
+    async def _take_freed(self, connection: Connection, address: str) -> int:
+        nonce = await self.first_free(connection, address)
+        if nonce is None:
             raise Conflict(f"no nonces are kept for {address}", next_step="call prepare() before take()")
-        free: list[int] = sorted(row["free_nonces"])
-        nonce: int = free[0] if free else row["next_nonce"]
         await connection.execute(
-            "update evm.sender set free_nonces = $3, next_nonce = greatest(next_nonce, $4)"
-            " where network = $1 and address = $2",
+            "update evm.sender set free_nonces = array_remove(free_nonces, $3),"
+            " next_nonce = greatest(next_nonce, $3 + 1) where network = $1 and address = $2",
             self._network.caip2,
             address,
-            free[1:],
-            nonce + 1,
+            nonce,
         )
         return nonce
 

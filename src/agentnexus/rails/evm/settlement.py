@@ -118,14 +118,17 @@ class AuthorizationSettler:
         """
         authorization = signed.authorization
         self._check_terms(authorization, requirement, settling=True)
+        verified = self._recall(signed, requirement)
         while True:
-            attempt, known = await self._known(authorization, requirement)
+            # What was just verified has not been settled, so most settlements need not ask the books first.
+            attempt, known = (0, None) if verified else await self._known(authorization, requirement)
             if known is None or known.state in (OutgoingState.REJECTED, OutgoingState.REVERTED):
-                verified = self._recall(signed, requirement) or await self.verify(signed, requirement)
+                verified = verified or await self.verify(signed, requirement)
                 await self._sender.prepare(self.relayer)
                 staged = await self._stage(authorization, requirement, verified, attempt + 1)
+                verified = None
                 if staged is None:
-                    continue  # another process was faster: take up its transaction
+                    continue  # another process was faster, or this is a second attempt: look it up
                 known, repeated = staged, False
             else:
                 repeated = True

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,11 @@ from agentnexus.rails.evm.networks import Network, NetworkKind, require_kind
 
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HALF_ORDER = _CURVE_ORDER // 2
+
+# The phrase every Ethereum development tool starts with: a wallet or `cast` can open these accounts as well, and a
+# key everybody recognises is one nobody funds on a real network.
+DEVELOPMENT_MNEMONIC = "test test test test test test test test test test test junk"
+DEVELOPMENT_ACCOUNTS = 20
 
 
 class EvmSigner(Protocol):
@@ -56,6 +62,11 @@ class LocalSigner:
             raise InvalidInput("not a secp256k1 private key", field="key") from error
         self._address = public_key_address(self._secret.key.public_key.format(compressed=False))
         self._kind = kind
+        if kind is not NetworkKind.LOCAL and self._address in development_addresses():
+            raise NotAllowed(
+                f"{checksum_address(self._address)} is a development account: everybody knows its key",
+                next_step=f"make a key of your own for {kind}",
+            )
 
     @property
     def public_id(self) -> str:
@@ -138,6 +149,15 @@ def derive_key(mnemonic: str, index: int) -> bytes:
     for step in (44 + hardened, 60 + hardened, hardened, 0, index):
         key, chain_code = _child(key, chain_code, step)
     return key
+
+
+@cache
+def development_addresses() -> frozenset[str]:
+    """Addresses whose keys the whole world has: the first accounts of the development phrase."""
+    return frozenset(
+        signer_from_mnemonic(DEVELOPMENT_MNEMONIC, index, NetworkKind.LOCAL).public_id
+        for index in range(DEVELOPMENT_ACCOUNTS)
+    )
 
 
 def signer_from_mnemonic(mnemonic: str, index: int, kind: NetworkKind) -> LocalSigner:
