@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
+import uvloop
 from bench.x402_servers import bare_app, official, priced
 from eth_account import Account
 from starlette.types import ASGIApp, Message
@@ -309,7 +310,7 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=30)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    text = json.dumps(asyncio.run(main(options.requests)), indent=2)
+    text = json.dumps(uvloop.run(main(options.requests)), indent=2)
     if options.json:
         options.json.write_text(text + "\n")
     sys.stdout.write(text + "\n")

@@ -6,13 +6,13 @@ Roles: ``ours`` (seller with the facilitator in process), ``official`` (FastAPI 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp
 from x402.schemas import PaymentRequirements
@@ -64,7 +64,7 @@ async def ours(settings: Settings) -> ASGIApp:
         bare_app(),
         routes=[PricedRoute("GET /paid", [priced(settings)])],
         facilitator=facilitator,
-        reservations=PostgresReservations(database),
+        reservations=PostgresReservations(database, settled_here=True),
     )
 
 
@@ -138,4 +138,4 @@ async def main(role: str, settings: Settings) -> None:
 
 if __name__ == "__main__":
     die_with_parent(parent=os.getppid())
-    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+    uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from agentnexus.core.errors import Conflict, Unavailable
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.markets.x402.answers import error_response, settlement_headers, unfinished, with_headers
@@ -27,6 +29,14 @@ class Checkout:
 
     async def serve(self, sale: Sale) -> None:
         """Answer the request. Of any number of copies of it, one at a time works; the rest wait for its answer."""
+        # Most payments are new, so the chain is asked while the store is.
+        verifying = asyncio.create_task(self._verify(sale))
+        try:
+            await self._serve(sale, verifying)
+        finally:
+            verifying.cancel()
+
+    async def _serve(self, sale: Sale, verifying: asyncio.Task[StoredResponse | None]) -> None:
         owner = self._ids.new("sale")
         until = self._clock.monotonic() + self._limits.wait
         waited = False
@@ -43,7 +53,7 @@ class Checkout:
                 waited = True
                 continue
             if held is None or held.state in (SaleState.RUNNING, SaleState.FAILED):
-                refusal = await self._verify(sale)
+                refusal = await (self._verify(sale) if waited else verifying)
                 if refusal is not None:
                     return await send_response(sale.send, refusal)
             mine = await self._reservations.reserve(sale.claim, owner, self._limits.lease)

@@ -25,19 +25,20 @@ FIND = f"""select {COLUMNS} from x402.reservation where payment_id = $1 or clien
     order by payment_id = $1 desc limit 1"""  # noqa: S608 - constants only
 RESERVE = f"""insert into x402.reservation as held
         (payment_id, client_key, payload_hash, request_hash, resource, state, owner, lease_until)
-    values ($1, $2, $3, $4, $5, 'running', $6, clock_timestamp() + make_interval(secs => $7))
+    select $1, $2, $3, $4, $5, 'running', $6, clock_timestamp() + make_interval(secs => $7)
+    where set_config('synchronous_commit', 'off', true) = 'off'
     on conflict (payment_id) do update set
         owner = excluded.owner, lease_until = excluded.lease_until, updated_at = clock_timestamp(),
         state = case held.state when 'failed' then 'running' else held.state end
     where held.state <> 'settled' and held.lease_until <= clock_timestamp()
         and held.payload_hash = excluded.payload_hash and held.request_hash = excluded.request_hash
-    returning {COLUMNS}"""  # noqa: S608 - constants only
+    returning {COLUMNS}"""
 RENEW = """update x402.reservation set lease_until = clock_timestamp() + make_interval(secs => $3)
     where payment_id = $1 and owner = $2 returning true"""
 ADVANCE = """update x402.reservation set state = $3, status = coalesce($4, status), headers = coalesce($5, headers),
         body = coalesce($6, body), settlement = coalesce($7, settlement),
         lease_until = clock_timestamp() + make_interval(secs => $8), updated_at = clock_timestamp()
-    where payment_id = $1 and owner = $2 returning true"""
+    where payment_id = $1 and owner = $2 and set_config('synchronous_commit', $9, true) = $9 returning true"""
 PURGE = """with gone as (delete from x402.reservation where state <> all($2::text[])
         and updated_at < clock_timestamp() - make_interval(secs => $1) returning 1) select count(*) from gone"""
 
@@ -59,10 +60,19 @@ def _read(row: asyncpg.Record) -> Reservation:
 
 
 class PostgresReservations:
-    """The store sellers run with; safe across processes and restarts."""
+    """The store sellers run with; safe across processes and restarts.
 
-    def __init__(self, database: Database) -> None:
+    Only a kept answer waits for the disk: should the server lose power, a lost reservation means working twice and a
+    lost settlement means asking for it again, but a lost answer would have been paid for nothing.
+
+    Args:
+        settled_here: the facilitator writes its transaction to this same server before any money moves. That commit
+            carries the answer to the disk as well, so the answer need not wait on its own.
+    """
+
+    def __init__(self, database: Database, *, settled_here: bool = False) -> None:
         self._database = database
+        self._settled_here = settled_here
         self._condition = asyncio.Condition()
 
     async def find(self, claim: Claim) -> Reservation | None:
@@ -116,6 +126,7 @@ class PostgresReservations:
                 response.body if response else None,
                 dict(settlement) if settlement is not None else None,
                 lease_seconds,
+                "on" if state is SaleState.DELIVERED and not self._settled_here else "off",
             )
         if not moved:
             raise lost_lease(payment_id)
