@@ -51,9 +51,9 @@ def create_api(
     return app
 
 
-def guarded(app: ASGIApp, max_body_bytes: int) -> ASGIApp:
+def guarded(app: ASGIApp, max_body_bytes: int, by_prefix: Mapping[str, int] | None = None) -> ASGIApp:
     """Request ids and body limits around everything, the paid routes included."""
-    return RequestContext(BodyLimit(app, max_body_bytes))
+    return RequestContext(BodyLimit(app, max_body_bytes, by_prefix))
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:

@@ -26,6 +26,7 @@ from agentnexus.workflows.routes import router as workflow_router
 from agentnexus.workflows.worker import WorkflowRoom
 
 API = "/api/v1"
+FORM_BYTES = 64 * 1024  # what a multipart form adds around a file
 
 
 def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> ASGIApp:
@@ -61,7 +62,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         clock=ground.clock,
         ids=ground.ids,
     )
-    return guarded(paid, max(REQUEST_BYTES_MAX, settings.max_upload_bytes))
+    return guarded(paid, settings.max_upload_bytes + FORM_BYTES, {"/x402/": REQUEST_BYTES_MAX})
 
 
 def _wallet(chain: Chain, buying: Buying) -> WalletView:

@@ -103,7 +103,7 @@ class Economy:
         async with asyncio.TaskGroup() as group:
             for child in self.children:
                 group.create_task(child.start())
-        async with asyncio.TaskGroup() as group, httpx.AsyncClient() as client:
+        async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
             for name, url in self.urls.items():
                 group.create_task(self._until_healthy(client, name, url))
             await self._until_sold(client)

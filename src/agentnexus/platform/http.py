@@ -94,19 +94,24 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Pure ASGI: refuses bodies over `max_bytes`, declared or not, before anybody buffers them."""
+    """Pure ASGI: refuses bodies over `max_bytes`, declared or not, before anybody buffers them.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `by_prefix` has other limits for paths that begin so.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, by_prefix: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._by_prefix = dict(by_prefix or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = next((n for prefix, n in self._by_prefix.items() if scope["path"].startswith(prefix)), self._max_bytes)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > self._max_bytes:
-            await error_response(self._refusal())(scope, receive, send)
+        if not declared.isdigit() or int(declared) > limit:
+            await error_response(_too_large(limit))(scope, receive, send)
             return
         seen, started, exceeded = 0, False, False
 
@@ -115,9 +120,9 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._max_bytes:
+                if seen > limit:
                     exceeded = True
-                    raise self._refusal()
+                    raise _too_large(limit)
             return message
 
         async def watched(message: Message) -> None:
@@ -133,14 +138,15 @@ class BodyLimit:
             if not exceeded or started:
                 raise
         if exceeded and not started:
-            await error_response(self._refusal())(scope, receive, send)
+            await error_response(_too_large(limit))(scope, receive, send)
 
-    def _refusal(self) -> LimitExceeded:
-        return LimitExceeded(
-            f"the request is larger than {self._max_bytes // 1024} KiB",
-            next_step="send less, or split the file",
-            limit_bytes=self._max_bytes,
-        )
+
+def _too_large(limit_bytes: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"the request is larger than {limit_bytes // 1024} KiB",
+        next_step="send less, or split the file",
+        limit_bytes=limit_bytes,
+    )
 
 
 async def metrics_page(_request: Request) -> Response:
