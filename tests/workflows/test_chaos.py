@@ -108,7 +108,7 @@ async def test_workers_killed_at_random_points_lose_nothing_and_repeat_nothing(
     engine: DurableEngine, database: Database, database_url: str
 ) -> None:
     chance = random.Random(7)
-    ids = await start(engine, 250)
+    ids = await start(engine, 160)
     kills = 0
     async with crowd(database_url, 3) as workers, asyncio.TaskGroup() as spawning:
         while (before := (await engine.counts()).get(RunState.COMPLETED, 0)) < len(ids) - 40:

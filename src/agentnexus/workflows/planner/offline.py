@@ -114,7 +114,7 @@ class Drafting:
             served += self._use(capability, clause, group)
         if served == 0 and not materials:
             served += self._without_material(clause, matcher)
-        if served == 0 and (clause.concepts or not self.steps):
+        if served == 0 and (clause.concepts or not self.steps or words.starts_action(clause.text)):
             raise self._unserved(clause, materials, matcher)
 
     def _unserved(self, clause: Clause, materials: Sequence[Material], matcher: Matcher) -> NoOffer:

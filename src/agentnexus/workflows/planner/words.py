@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentnexus.hiring.text import stem
 
@@ -142,8 +142,6 @@ def clause_of(text: str) -> Clause:
     if question and not named:
         named = frozenset({QUESTION})
     words = frozenset(word for word in stems(text) if word not in OBJECTS and len(word) > 2)
-    if not words and named <= {QUESTION}:
-        named = frozenset({SUMMARIZE})  # "what is this?", "look at the attached file"
     return Clause(strip_politeness(text).rstrip(" .;,"), named, words, question)
 
 
@@ -163,7 +161,14 @@ def clauses(text: str) -> list[Clause]:
     for sentence in SENTENCE.split(text):
         found.extend(clause_of(part) for part in _cut(sentence) if WORD.search(part.lower()))
     wishes = [clause for clause in found if not REMARK.match(clause.text)]
-    return wishes or found
+    return [_with_default(clause) for clause in wishes or found]
+
+
+def _with_default(clause: Clause) -> Clause:
+    """``What is this?`` and ``look at the attached file`` ask for a summary."""
+    if clause.actions or not clause.concepts <= {QUESTION}:
+        return clause
+    return replace(clause, concepts=frozenset({SUMMARIZE}))
 
 
 def _cut(sentence: str) -> list[str]:
