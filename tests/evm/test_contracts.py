@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -39,6 +40,19 @@ def test_the_contracts_own_tests_pass() -> None:
         [FORGE, "test"], cwd=ROOT / "contracts", capture_output=True, text=True, check=False, timeout=170
     )
     assert tested.returncode == 0, tested.stdout
+
+
+def test_the_npm_lock_serves_every_platform_and_names_no_registry() -> None:
+    """npm forgets the other platforms' binaries when it rewrites a lock beside an installed `node_modules`.
+
+    Remedy: move `node_modules` away and run `npm install --package-lock-only`.
+    """
+    lock = json.loads((ROOT / "package-lock.json").read_text())
+    packages = lock["packages"]
+    for tool in ("anvil", "cast", "forge"):
+        wanted = packages[f"node_modules/@foundry-rs/{tool}"]["optionalDependencies"]
+        assert all(packages.get(f"node_modules/{name}", {}).get("integrity") for name in wanted)
+    assert not any("resolved" in package for package in packages.values())
 
 
 def test_an_artifact_nobody_compiled_is_not_found() -> None:
