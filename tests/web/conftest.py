@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,15 +14,21 @@ import uvicorn
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 from starlette.applications import Starlette
 
-from agentnexus.core.clock import SystemClock
 from agentnexus.platform.process import free_port
 from tests.web.preview import PreviewRuns, preview_app
 
 CHROMIUM = Path(os.environ.get("NEXUS_CHROMIUM", "/usr/bin/chromium"))
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -41,8 +48,6 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    import asyncio
-
     app = preview_app()
     port = free_port()
     server = uvicorn.Server(
@@ -110,6 +115,3 @@ async def visitor(browser: Browser, site: Site) -> AsyncIterator[Visitor]:
     for context in made.contexts:
         await context.close()
     assert made.trouble == []
-
-
-CLOCK = SystemClock()

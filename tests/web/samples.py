@@ -119,44 +119,96 @@ def _agent(agent_id: str, name: str, price: str, **more: object) -> AgentView:
 
 AGENTS = (
     _agent(
-        "org.agentnexus.pdf-extractor", "PDF extractor", "0.02",
+        "org.agentnexus.pdf-extractor",
+        "PDF extractor",
+        "0.02",
         summary="Text, tables and facts from any PDF, page by page. Says so when a page is only a scan.",
         description="Reads the text layer and rebuilds tables from their lines.\n\nScanned pages are found and named.",
-        capability="pdf.extract", category="data-analysis", runs=1284, success_rate=0.984, average_ms=1900, p95_ms=5200,
-        rating=4.7, ratings=41, input_schema=PDF_INPUT, output_schema=PDF_OUTPUT,
-        examples=(ExampleView("Two pages of a report", {"file": base64.b64encode(b"%PDF-1.7 sample").decode(),
-                                                        "pages": "1-2", "want": ["text"]}),),
-        limits=(("Memory", "512 MB"), ("Time", "300 s")), endpoint="http://127.0.0.1:8402/x402/agents/org.agentnexus.pdf-extractor",
+        capability="pdf.extract",
+        category="data-analysis",
+        runs=1284,
+        success_rate=0.984,
+        average_ms=1900,
+        p95_ms=5200,
+        rating=4.7,
+        ratings=41,
+        input_schema=PDF_INPUT,
+        output_schema=PDF_OUTPUT,
+        examples=(
+            ExampleView(
+                "Two pages of a report",
+                {"file": base64.b64encode(b"%PDF-1.7 sample").decode(), "pages": "1-2", "want": ["text"]},
+            ),
+        ),
+        limits=(("Memory", "512 MB"), ("Time", "300 s")),
+        endpoint="http://127.0.0.1:8402/x402/agents/org.agentnexus.pdf-extractor",
     ),
     _agent(
-        "org.agentnexus.content-summarizer", "Content summarizer", "0.01",
+        "org.agentnexus.content-summarizer",
+        "Content summarizer",
+        "0.01",
         summary="The point of a long text or web page in a few sentences, taken from the text itself.",
-        capability="text.summarize", category="general", runs=3120, success_rate=0.997, average_ms=640, p95_ms=1500,
-        input_schema={"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "maxLength": 200000},
-                      "sentences": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5}}},
+        capability="text.summarize",
+        category="general",
+        runs=3120,
+        success_rate=0.997,
+        average_ms=640,
+        p95_ms=1500,
+        input_schema={
+            "type": "object",
+            "required": ["text"],
+            "properties": {
+                "text": {"type": "string", "maxLength": 200000},
+                "sentences": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5},
+            },
+        },
     ),
     _agent(
-        "org.agentnexus.spreadsheet-analyzer", "Spreadsheet analyzer", "0.015",
-        summary="Types, gaps, outliers and correlations of a CSV or Excel file, with a chart that shows the main thing.",
-        capability="table.analyze", category="data-analysis", runs=402, success_rate=0.97, average_ms=2300, p95_ms=6100,
+        "org.agentnexus.spreadsheet-analyzer",
+        "Spreadsheet analyzer",
+        "0.015",
+        summary="Types, gaps, outliers and correlations of a CSV or Excel file, with a chart.",
+        capability="table.analyze",
+        category="data-analysis",
+        runs=402,
+        success_rate=0.97,
+        average_ms=2300,
+        p95_ms=6100,
         input_schema={"type": "object", "properties": {}},
     ),
     _agent(
-        "org.agentnexus.knowledge-qa", "Knowledge Q&A", "0.012", summary="Answers from your own documents, with the passage and the page. Says so when it is not in there.",
-        capability="knowledge.answer", category="ai-ml", input_schema=QA_INPUT,
-        examples=(ExampleView("One note, one question", {"question": "When does the lease end?",
-                                                        "sources": [{"name": "lease.txt", "text": "The lease ends on 1 May."}]}),),
+        "org.agentnexus.knowledge-qa",
+        "Knowledge Q&A",
+        "0.012",
+        summary="Answers from your own documents, with passage and page. Says so when it is not there.",
+        capability="knowledge.answer",
+        category="ai-ml",
+        input_schema=QA_INPUT,
+        examples=(
+            ExampleView(
+                "One note, one question",
+                {
+                    "question": "When does the lease end?",
+                    "sources": [{"name": "lease.txt", "text": "The lease ends on 1 May."}],
+                },
+            ),
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def offer(capability: str, title: str, price: str) -> Offer:
     amount = USDC.parse(price)
     return Offer(
-        id=f"x402:{capability}", market="x402", seller=Party(ids={"evm": "0x90f79bf6eb2c4f870365e785982e1f101e93b906"}, name=title),
-        capability=Capability(name=capability), title=title, price=Price(per_job=amount),
-        reputation=Reputation(score=4.6, count=120, source="registry"), observed_at=START,
-    )  # fmt: skip
+        id=f"x402:{capability}",
+        market="x402",
+        seller=Party(ids={"evm": "0x90f79bf6eb2c4f870365e785982e1f101e93b906"}, name=title),
+        capability=Capability(name=capability),
+        title=title,
+        price=Price(per_job=amount),
+        reputation=Reputation(score=4.6, count=120, source="registry"),
+        observed_at=START,
+    )
 
 
 def receipt(
@@ -164,18 +216,31 @@ def receipt(
 ) -> Receipt:
     paid = status is ReceiptStatus.SETTLED
     return Receipt(
-        id=f"rcpt_{number}", job_id=f"job_{number}", need_hash="sha256:" + "1" * 64, offer=offer(capability, title, price), quote=None,
-        status=status, result_hash="sha256:" + f"{number}" * 64 if paid else "", started_at=START, finished_at=START + timedelta(seconds=number),
-        signer="ed25519:" + "ab" * 32, signature="c2lnbmF0dXJl",
+        id=f"rcpt_{number}",
+        job_id=f"job_{number}",
+        need_hash="sha256:" + "1" * 64,
+        offer=offer(capability, title, price),
+        quote=None,
+        status=status,
+        result_hash="sha256:" + f"{number}" * 64 if paid else "",
+        started_at=START,
+        finished_at=START + timedelta(seconds=number),
+        signer="ed25519:" + "ab" * 32,
+        signature="c2lnbmF0dXJl",
         payments=(
             PaymentRecord(
-                rail="evm", network="eip155:31337", asset=USDC.caip19, amount=str(USDC.parse(price).atomic),
-                payer="0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266", payee="0x90f79bf6eb2c4f870365e785982e1f101e93b906",
-                transaction="0x" + f"{number}a" * 32 if paid else "", state=PaymentState.CONFIRMED if paid else PaymentState.REFUNDED,
+                rail="evm",
+                network="eip155:31337",
+                asset=USDC.caip19,
+                amount=str(USDC.parse(price).atomic),
+                payer="0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266",
+                payee="0x90f79bf6eb2c4f870365e785982e1f101e93b906",
+                transaction="0x" + f"{number}a" * 32 if paid else "",
+                state=PaymentState.CONFIRMED if paid else PaymentState.REFUNDED,
                 refund_transaction="" if paid else "0x" + f"{number}b" * 32,
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 STEPS = (
@@ -188,19 +253,36 @@ PLAN = Plan(
     planner="offline",
     steps=tuple(
         PlanStep(
-            id=step, title=title, capability=capability, depends_on=depends,
-            offer=StepOffer(id=f"x402:{capability}", market="x402", seller="evm:0x90f7", seller_name=seller, title=seller, price=USDC.parse(price)),
+            id=step,
+            title=title,
+            capability=capability,
+            depends_on=depends,
+            offer=StepOffer(
+                id=f"x402:{capability}",
+                market="x402",
+                seller="evm:0x90f7",
+                seller_name=seller,
+                title=seller,
+                price=USDC.parse(price),
+            ),
         )
         for step, title, capability, seller, price, depends in STEPS
     ),
-)  # fmt: skip
+)
 FILES = (
     FileRef(name="annual-report.pdf", media_type="application/pdf", size_bytes=482_113, blob="sha256:" + "a" * 64),
     FileRef(name="sales.csv", media_type="text/csv", size_bytes=18_200, blob="sha256:" + "b" * 64),
 )
+SUMMARY = """## What the report says
+
+Revenue grew by **12 %**, mostly in the north.
+
+- Margins held
+- Costs of freight fell
+- [Source](https://example.org/report)"""
 RESULT = {
     "result": {
-        "summary": "## What the report says\n\nRevenue grew by **12 %**, mostly in the north.\n\n- Margins held\n- Costs of freight fell\n- [Source](https://example.org/report)",
+        "summary": SUMMARY,
         "answer": "Freight costs fell, and two new regions were opened.",
         "found": True,
         "pages_read": 48,
@@ -210,13 +292,20 @@ RESULT = {
             {"region": ATTACK, "revenue": 310_000, "change": 0.02},
         ],
         "charts": [{"title": "Revenue by region", "media_type": "image/svg+xml", "data": SVG}],
-        "export": {"name": "figures.csv", "media_type": "text/csv", "data": base64.b64encode(b"region,revenue\n").decode()},
-        "passages": [{"source": "annual-report.pdf", "page": 12, "text": "Freight " * 60}, {"source": "annual-report.pdf", "page": 13, "text": "x" * 400}],
+        "export": {
+            "name": "figures.csv",
+            "media_type": "text/csv",
+            "data": base64.b64encode(b"region,revenue\n").decode(),
+        },
+        "passages": [
+            {"source": "annual-report.pdf", "page": 12, "text": "Freight " * 60},
+            {"source": "annual-report.pdf", "page": 13, "text": "x" * 400},
+        ],
     },
     "engine": "rules",
     "sources": [{"name": "annual-report.pdf", "sha256": "9f" * 32}, {"name": "sales.csv", "sha256": "3c" * 32}],
     "warnings": ["Page 17 is a scan: its text could not be read."],
-}  # fmt: skip
+}
 
 
 def steps(*statuses: str) -> tuple[StepState, ...]:
@@ -226,13 +315,23 @@ def steps(*statuses: str) -> tuple[StepState, ...]:
         running = status == "running"
         made.append(
             StepState(
-                id=step, title=title, capability=capability, status=StepStatus(status), attempts=0 if status == "pending" else 1,
-                duration_ms=1840 if status == "completed" else None, progress=0.4 if running else None,
+                id=step,
+                title=title,
+                capability=capability,
+                status=StepStatus(status),
+                attempts=0 if status == "pending" else 1,
+                duration_ms=1840 if status == "completed" else None,
+                progress=0.4 if running else None,
                 message="page 3 of 8" if running else "",
-                error={"code": "bad_result", "message": "the answer does not have the promised form", "next_step": "try it again with another seller"}
-                if status in ("failed", "refunded") else None,
+                error={
+                    "code": "bad_result",
+                    "message": "the answer does not have the promised form",
+                    "next_step": "try it again with another seller",
+                }
+                if status in ("failed", "refunded")
+                else None,
             )
-        )  # fmt: skip
+        )
     return tuple(made)
 
 
@@ -241,7 +340,7 @@ def workflow(workflow_id: str, status: WorkflowStatus, **changes: object) -> Wor
     base: dict[str, object] = {
         "id": workflow_id,
         "user_id": "local",
-        "text": "Extract the tables from the annual report, analyse the sales figures and tell me what changed since last year.",
+        "text": "Extract the tables from the annual report, analyse the sales figures, say what changed since then.",
         "files": FILES,
         "status": status,
         "planner": "offline",
@@ -268,12 +367,41 @@ def sample_workflows() -> dict[str, Workflow]:
     listed = [
         workflow("wf_planning", WorkflowStatus.PLANNING, plan=None, estimate=None, planner=""),
         workflow("wf_approval", WorkflowStatus.AWAITING_APPROVAL),
-        workflow("wf_executing", WorkflowStatus.EXECUTING, steps=steps("completed", "running", "running", "pending"), cost=USDC.parse("0.02"), receipts=paid[:1]),
-        workflow("wf_completed", WorkflowStatus.COMPLETED, steps=steps("completed", "completed", "completed", "completed"), cost=USDC.parse("0.057"), receipts=paid, result=RESULT, finished_at=START + timedelta(seconds=9.4)),
-        workflow("wf_failed", WorkflowStatus.FAILED, steps=steps("completed", "refunded", "completed", "skipped"), cost=USDC.parse("0.02"), receipts=back, error=error, finished_at=START + timedelta(seconds=31)),
+        workflow(
+            "wf_executing",
+            WorkflowStatus.EXECUTING,
+            steps=steps("completed", "running", "running", "pending"),
+            cost=USDC.parse("0.02"),
+            receipts=paid[:1],
+        ),
+        workflow(
+            "wf_completed",
+            WorkflowStatus.COMPLETED,
+            steps=steps("completed", "completed", "completed", "completed"),
+            cost=USDC.parse("0.057"),
+            receipts=paid,
+            result=RESULT,
+            finished_at=START + timedelta(seconds=9.4),
+        ),
+        workflow(
+            "wf_failed",
+            WorkflowStatus.FAILED,
+            steps=steps("completed", "refunded", "completed", "skipped"),
+            cost=USDC.parse("0.02"),
+            receipts=back,
+            error=error,
+            finished_at=START + timedelta(seconds=31),
+        ),
         workflow("wf_cancelled", WorkflowStatus.CANCELLED, finished_at=START + timedelta(seconds=3)),
-        workflow("wf_hostile", WorkflowStatus.COMPLETED, text=ATTACK * 3, steps=(), plan=None, result={"result": {ATTACK: [ATTACK, {"deep": [[ATTACK]]}]}}),
-    ]  # fmt: skip
+        workflow(
+            "wf_hostile",
+            WorkflowStatus.COMPLETED,
+            text=ATTACK * 3,
+            steps=(),
+            plan=None,
+            result={"result": {ATTACK: [ATTACK, {"deep": [[ATTACK]]}]}},
+        ),
+    ]
     return {each.id: each for each in listed}
 
 
@@ -295,14 +423,22 @@ def sample_events(found: Workflow) -> list[Event]:
     return [
         Event(name=name, subject=found.id, sequence=at, at=START + timedelta(seconds=at), data=data)
         for at, (name, data) in enumerate(names, start=1)
-    ]  # fmt: skip
+    ]
 
 
 OFFERS = tuple(
-    OfferView(title=each.name, capability=each.capability, market="x402", seller=each.developer, price=each.price,
-              reputation=f"{each.rating or 4.1:.1f}", speed="1.9 s", state=State("live", "Answering", "done"))
+    OfferView(
+        title=each.name,
+        capability=each.capability,
+        market="x402",
+        seller=each.developer,
+        price=each.price,
+        reputation=f"{each.rating or 4.1:.1f}",
+        speed="1.9 s",
+        state=State("live", "Answering", "done"),
+    )
     for each in AGENTS
-)  # fmt: skip
+)
 MARKETS = (
     MarketView("x402", State("live", "Answering", "done"), 12, "98 %"),
     MarketView("catalogue", State("late", "Slow", "wait"), 4, "87 %", "timed out after 2 s"),

@@ -32,14 +32,20 @@ PAGES = (
     "/nowhere",
     "/broken",
 )
-RUN_AXE = """async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}))
-  .violations.map((v) => v.id + ': ' + v.nodes.slice(0, 3).map((n) => n.target + ' ' + n.failureSummary).join(' | '))"""
-SMALL_TARGETS = """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=hidden])')]
-  .filter((e) => e.checkVisibility({visibilityProperty: true}) && !e.closest('p, dd, li li, .prose, svg, td, .visually-hidden, .hint, [hidden]'))
-  .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
-  .filter(([e, r]) => r.width > 0 && r.height > 0 && !e.matches('.skip, .visually-hidden'))
-  .filter(([e, r]) => (getComputedStyle(e, '::after').position === 'absolute' ? false : r.height < 43.5 || r.width < 43.5))
-  .map(([e, r]) => `${e.tagName} ${e.className} "${e.textContent.trim().slice(0, 30)}" ${r.width}x${r.height}`)"""
+RUN_AXE = """async () => {
+  const runOnly = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+  const {violations} = await axe.run(document, {runOnly});
+  return violations.map((v) => v.id + ': ' + v.nodes.slice(0, 3).map((n) => n.target + ' ' + n.failureSummary));
+}"""
+SMALL_TARGETS = """() => {
+  const inText = 'p, dd, li li, .prose, svg, td, .visually-hidden, .hint, [hidden], .skip';
+  const covers = (e) => getComputedStyle(e, '::after').position === 'absolute';  // a card's link covers its card
+  return [...document.querySelectorAll('a, button, summary, select, input:not([type=hidden])')]
+    .filter((e) => e.checkVisibility({visibilityProperty: true}) && !e.closest(inText) && !covers(e))
+    .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
+    .filter(([e, r]) => r.width > 0 && r.height > 0 && (r.height < 43.5 || r.width < 43.5))
+    .map(([e, r]) => `${e.tagName} ${e.className} "${e.textContent.trim()}" ${r.width}x${r.height}`);
+}"""
 
 
 async def _violations(page: Page) -> list[str]:
@@ -105,7 +111,8 @@ async def test_focus_is_always_visible(visitor: Visitor) -> None:
         await page.keyboard.press("Tab")
         seen = await page.evaluate(
             """() => { const e = document.activeElement, near = e.closest('.agent-card, .drop') ?? e;
-            return [e, near].some((x) => parseFloat(getComputedStyle(x).outlineWidth) >= 2) || e.outerHTML.slice(0, 80) }"""
+            const wide = (x) => parseFloat(getComputedStyle(x).outlineWidth) >= 2;
+            return [e, near].some(wide) || e.outerHTML.slice(0, 80) }"""
         )
         if seen is not True:
             unseen.append(seen)
@@ -123,7 +130,8 @@ async def test_slash_puts_the_cursor_into_the_search_box(visitor: Visitor) -> No
 async def test_nothing_moves_after_it_was_drawn(visitor: Visitor, path: str) -> None:
     page = await visitor.open("/economy")
     await page.add_init_script(
-        "window.shift = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shift += e.value })"
+        "window.shift = 0; const add = (list) => list.getEntries().forEach((e) => (window.shift += e.value));"
+        "new PerformanceObserver(add)"
         ".observe({type: 'layout-shift', buffered: true})"
     )
     await page.goto(path, wait_until="networkidle")
