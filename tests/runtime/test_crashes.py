@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,13 @@ import textwrap
 import psutil
 import pytest
 
-from agentnexus.core.errors import AgentFailed, Unavailable
+from agentnexus.core.errors import AgentFailed, IsolationUnavailable, Unavailable
 from agentnexus.core.updates import Log
-from agentnexus.runtime.local import cgroups, warden
+from agentnexus.runtime.local import cgroups, spawner, warden
 from agentnexus.runtime.local.sandbox import LocalSandbox
 from agentnexus.runtime.port import RunRequest
 from tests.runtime.conftest import collect, write_agent
+from tests.runtime.test_limits import SHORT
 from tests.runtime.test_protocol import ECHO
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -54,6 +56,65 @@ async def test_kill_9_of_any_part_is_a_clean_failure_and_the_next_run_works(sand
         assert failed.next_step
         ended = await collect(own, bundle, {"do": "big_result", "amount": 3})
         assert ended.output == {"text": "rrr"}
+
+
+async def test_a_kill_while_a_run_is_starting_leaves_nothing_and_the_run_ends(sandbox, hostile):
+    """Between a fork and the order to die with the parent lies a gap: kill there, at every depth."""
+    bundle = await hostile("greedy")
+    for depth in (1, 2, 1, 2, 1, 2):
+        async with LocalSandbox() as own:
+            await collect(own, bundle, {"do": "big_result"})
+            zygote = psutil.Process(own.helper_pids()[0])
+            run = asyncio.create_task(collect(own, bundle, {"do": "ignore_signals"}, limits=SHORT))
+            async with asyncio.timeout(20):
+                while len(found := zygote.children(recursive=True)) < depth and not run.done():
+                    await asyncio.sleep(0)
+            zygote.kill()
+            ended = await run
+            assert isinstance(ended.error, AgentFailed)
+            await until_gone([zygote, *found])
+
+
+async def test_a_helper_that_cannot_start_is_told_after_a_few_tries(sandbox, hostile, monkeypatch):
+    bundle = await hostile("greedy")
+    monkeypatch.setattr(spawner, "FIRST_BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(spawner, "_ENVIRONMENT", {"LD_PRELOAD": "", "PATH": "/nowhere"})
+    monkeypatch.setattr(spawner.sys, "executable", shutil.which("false"))
+    async with LocalSandbox() as own:
+        ended = await collect(own, bundle, {"do": "big_result"})
+        assert isinstance(ended.error, AgentFailed)
+        assert "did not start" in str(ended.error)
+        assert ended.error.retryable
+        (zygote,) = own._zygotes.values()
+        assert zygote.starts == spawner.MAX_FAILED_STARTS
+
+
+async def test_a_helper_that_the_kernel_refuses_is_an_unavailable_isolation(sandbox, hostile, tmp_path, monkeypatch):
+    bundle = await hostile("greedy")
+    refusing = tmp_path / "python"
+    refusing.write_text(
+        f"#!{sys.executable}\nimport json, socket, sys\nsocket.socket(fileno=int(sys.argv[4]))"
+        '.send(json.dumps({"failed": "unshare: Operation not permitted"}).encode())\n'
+    )
+    refusing.chmod(0o755)
+    monkeypatch.setattr(spawner.sys, "executable", str(refusing))
+    async with LocalSandbox() as own:
+        ended = await collect(own, bundle, {"do": "big_result"})
+    assert isinstance(ended.error, IsolationUnavailable)
+    assert "nexus doctor" in ended.error.next_step
+
+
+async def test_concurrent_runs_never_see_each_others_secrets_or_files(sandbox, tmp_path):
+    code = NEIGHBOUR
+    bundle = await sandbox.prepare(write_agent(tmp_path / "agent", code, top='secrets = ["API_KEY"]'))
+    keys = [f"sk-neighbour-{number}-{number * 7919}" for number in range(8)]
+    runs = await asyncio.gather(
+        *(collect(sandbox, bundle, {"text": str(number)}, secrets={"API_KEY": key}) for number, key in enumerate(keys))
+    )
+    for number, ended in enumerate(runs):
+        seen = str(ended.output["text"])
+        assert f"{number}-{number * 7919}" in seen
+        assert not [key for other, key in enumerate(keys) if other != number and key in seen]
 
 
 async def test_runs_that_were_lost_leave_no_control_group(sandbox, hostile):
@@ -146,3 +207,24 @@ async def test_the_wardens_report_survives_its_wire_form():
     text = b'exit {"code":0,"signal":9,"ended_by":"timeout","wall_ms":5,"memory_peak_bytes":6,"cpu_ms":7,'
     report = warden.Exit.parse(text + b'"oom_kills":0,"process_limit_hits":0}')
     assert (report.signal, report.ended_by, report.cpu_ms) == (9, "timeout", 7)
+
+
+NEIGHBOUR = """
+import gc, os
+from pathlib import Path
+from pydantic import BaseModel
+from agentnexus.sdk import Context, agent
+
+class Text(BaseModel):
+    text: str
+
+@agent
+def run(request: Text, context: Context) -> Text:
+    Path("/tmp/mine").write_text(context.secret("API_KEY"))
+    found = [str(value) for value in gc.get_objects() if isinstance(value, dict) and "API_KEY" in value]
+    for folder, _, files in os.walk("/tmp"):
+        found += [Path(folder, name).read_text() for name in files]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        found.append(Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/environ").read_text())
+    return Text(text=" ".join(found))
+"""

@@ -181,6 +181,28 @@ async def test_usage_is_measured(sandbox, hostile):
     assert metering["cpu_ms"] > 0
 
 
+async def test_the_processor_share_is_kept(sandbox, hostile):
+    limits = replace(MAXIMUM, cpu=0.2)
+    ended = await collect(sandbox, await hostile("greedy"), {"do": "busy", "amount": 1_000}, limits=limits)
+    metering = ended.result.metering
+    # A fifth of the time plus the burst that the first period allows, far from all of it.
+    assert metering["cpu_ms"] < metering["wall_ms"] * 0.5
+
+
+async def test_threads_count_as_processes(sandbox, hostile):
+    few = await collect(sandbox, await hostile("greedy"), {"do": "threads", "amount": 10})
+    assert few.output == {"text": "started"}
+    many = await collect(sandbox, await hostile("greedy"), {"do": "threads", "amount": 100})
+    assert limit_of(many) == "processes"
+
+
+@pytest.mark.parametrize("how", ["hold_open", "background_thread"])
+async def test_what_an_agent_leaves_running_does_not_hold_up_its_result(sandbox, hostile, how):
+    ended = await collect(sandbox, await hostile("greedy"), {"do": how})
+    assert ended.error is None
+    await wait_until_empty(sandbox)
+
+
 async def test_no_control_group_is_left_behind(sandbox, hostile):
     await collect(sandbox, await hostile("greedy"), {"do": "big_result"})
     await wait_until_empty(sandbox)

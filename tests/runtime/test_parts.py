@@ -286,7 +286,13 @@ def test_a_wrong_value_names_its_path():
         check_input(schema, {"rows": [1, "two"]})
     assert refused.value.details["field"] == "rows.1"
     with pytest.raises(BadResult, match=r"rows\.0"):
-        check_output(schema, {"rows": [None]}, "agent")
+        check_output(schema, {"rows": [None]}, "agent", Redactor({}))
+
+
+def test_a_bad_result_does_not_show_secrets():
+    with pytest.raises(BadResult, match=r"\[secret KEY\]") as bad:
+        check_output({"type": "integer"}, "sk-abcdef", "agent", Redactor(SECRETS))
+    assert "sk-abcdef" not in str(bad.value.to_json())
 
 
 def test_a_value_nested_too_deeply_is_wrong_and_not_a_crash():
@@ -295,7 +301,7 @@ def test_a_value_nested_too_deeply_is_wrong_and_not_a_crash():
         deep = [deep]
     schema = {"$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}, "$ref": "#/$defs/list"}
     with pytest.raises(BadResult, match="too deeply"):
-        check_output(schema, deep, "agent")
+        check_output(schema, deep, "agent", Redactor({}))
 
 
 # Frames

@@ -93,7 +93,8 @@ class BundleRuntime(ABC):
         caps = request.charge_caps
         if caps is None:
             caps = {event.name: event.maximum for event in bundle.manifest.pricing.events}
-        supervisor = Supervisor(allowed, Redactor(request.secrets), caps, bundle.name)
+        redact = Redactor(request.secrets)
+        supervisor = Supervisor(allowed, redact, caps, bundle.name)
         usage: dict[str, int] = {}
         async with self._slot(bundle.name, allowed.concurrency):
             parts = self._isolated(bundle, request, allowed, supervisor, usage=usage)
@@ -102,7 +103,7 @@ class BundleRuntime(ABC):
                     yield update
         output = (supervisor.outcome or {}).get("output")
         if bundle.output_schema is not None:
-            await asyncio.to_thread(check_output, bundle.output_schema, output, bundle.name)
+            await asyncio.to_thread(check_output, bundle.output_schema, output, bundle.name, redact)
         yield Result(output, metering=usage | supervisor.metering)
 
     async def cancel(self, execution_id: str, *, grace_seconds: float = 2.0) -> bool:

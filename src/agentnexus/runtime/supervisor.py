@@ -81,15 +81,15 @@ class Supervisor:
             case "completed":
                 self.outcome = dict(message)
             case "broken":
-                raise AgentFailed(clean(str(message.get("message", "the sandbox broke"))), next_step="Try again.")
+                raise AgentFailed(self._shown(message.get("message", "the sandbox broke")), next_step="Try again.")
             case other:
-                raise self._misbehaved(f"sent an unknown message {clean(str(other))[:40]!r}")
+                raise self._misbehaved(f"sent an unknown message {self._shown(other)[:40]!r}")
 
     def log(self, line: str, level: str = "info") -> Iterator[Log]:
         """A line of log or printed text, up to the log limit; then one marker, then silence."""
         if self.silent:
             return
-        text = clean(self._redact(line))[:LINE_BYTES]
+        text = self._shown(line, LINE_BYTES)
         self._log_left -= len(text.encode()) + 1
         if self._log_left < 0:
             yield Log(f"[log cut off after {self._limits.log_bytes} bytes]", "warning")
@@ -104,21 +104,21 @@ class Supervisor:
     def _progress(self, message: Mapping[str, object]) -> Iterator[Update]:
         fraction = message.get("fraction")
         known = float(fraction) if isinstance(fraction, int | float) and 0 <= fraction <= 1 else None
-        text = clean(self._redact(str(message.get("message", ""))))[:_TEXT_BYTES]
+        text = self._shown(message.get("message", ""))
         yield from self._counted(Progress(known, text))
 
     def _artifact(self, message: Mapping[str, object]) -> Artifact:
         name = file_name(message.get("name"))
         if name is None or name in self._artifact_names:
-            why = "a file name that is not a plain name" if name is None else f"two files named {name}"
+            why = "a file name that is not a plain name" if name is None else f"two files named {self._shown(name)}"
             raise self._misbehaved(f"handed over {why}")
         media_type = str(message.get("media_type", ""))
         if not _MEDIA_TYPE.fullmatch(media_type):
-            raise self._misbehaved(f"gave the file {name} no valid media type")
+            raise self._misbehaved(f"gave the file {self._shown(name)} no valid media type")
         try:
             data = base64.b64decode(str(message.get("data", "")), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise self._misbehaved(f"sent the file {name} in a broken form") from error
+            raise self._misbehaved(f"sent the file {self._shown(name)} in a broken form") from error
         self._artifact_names.add(name)
         self._artifact_bytes += len(data)
         if len(self._artifact_names) > self._limits.artifacts or self._artifact_bytes > self._limits.artifact_bytes:
@@ -129,7 +129,7 @@ class Supervisor:
         event, count, key = message.get("event"), message.get("count"), str(message.get("key", ""))
         cap = self._caps.get(event) if isinstance(event, str) else None
         if cap is None:
-            raise self._misbehaved(f"asked to charge for {clean(str(event))[:64]!r}, which is not in its price list")
+            raise self._misbehaved(f"asked to charge for {self._shown(event)[:64]!r}, which is not in its price list")
         if not isinstance(count, int) or isinstance(count, bool) or count < 1 or not key or len(key) > _TEXT_BYTES:
             raise self._misbehaved(f"asked for a charge of {event} without a proper count or key")
         if key in self._charge_keys:
@@ -157,7 +157,7 @@ class Supervisor:
         error: Mapping[str, object] = body if isinstance(body, dict) else {}
 
         def text(key: str) -> str:
-            return clean(self._redact(str(error.get(key, ""))))[:_TEXT_BYTES]
+            return self._shown(error.get(key, ""))
 
         message, next_step, field = text("message") or "The agent failed.", text("next_step"), text("field") or None
         match error.get("code"):
@@ -170,6 +170,10 @@ class Supervisor:
             case "cancelled":
                 return cancelled(self._agent)
         return AgentFailed(message, next_step=next_step or "Try again, or hire another agent.", agent=self._agent)
+
+    def _shown(self, value: object, length: int = _TEXT_BYTES) -> str:
+        """An agent's word as it may be stored and shown: without secrets, on one line, not too long."""
+        return clean(self._redact(str(value)))[:length]
 
     def _misbehaved(self, what: str) -> AgentFailed:
         return AgentFailed(
@@ -215,11 +219,11 @@ def check_input(schema: Mapping[str, object], value: object) -> None:
         raise InvalidInput(f"{field or 'input'}: {problem}", next_step="Correct this field.", field=field or None)
 
 
-def check_output(schema: Mapping[str, object], value: object, agent: str) -> None:
-    """Raises `BadResult`. CPU work: call it in a thread."""
+def check_output(schema: Mapping[str, object], value: object, agent: str, redact: Redactor) -> None:
+    """Raises `BadResult`, its text without the run's secrets. CPU work: call it in a thread."""
     fault = _fault(schema, value)
     if fault is not None:
-        field, problem = fault
+        field, problem = (redact(part) for part in fault)
         raise BadResult(
             f"The agent's result does not match its own schema at {field or 'the top'}: {problem}",
             next_step="Nothing is charged. Hire another agent.",
@@ -235,4 +239,4 @@ def _fault(schema: Mapping[str, object], value: object) -> tuple[str, str] | Non
         return "", "is nested too deeply"
     if error is None:
         return None
-    return ".".join(str(part) for part in error.absolute_path), clean(error.message)[:300]
+    return ".".join(str(part) for part in error.absolute_path), clean(error.message)[:_TEXT_BYTES]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +86,36 @@ def _sleep(request: Request, context: Context) -> None:
 def _spin(request: Request, context: Context) -> None:
     while True:
         pass
+
+
+def _busy(request: Request, context: Context) -> None:
+    """Uses all the processor it gets for so many milliseconds of the clock."""
+    end = time.monotonic() + request.amount / 1000
+    while time.monotonic() < end:
+        pass
+
+
+def _threads(request: Request, context: Context) -> str:
+    """As many threads as wanted; each counts as a process."""
+    stop = threading.Event()
+    workers = [threading.Thread(target=stop.wait, daemon=True) for _ in range(request.amount)]
+    try:
+        for worker in workers:
+            worker.start()
+    finally:
+        stop.set()
+    return "started"
+
+
+def _hold_open(request: Request, context: Context) -> None:
+    """A child keeps our streams open after we are done."""
+    if os.fork() == 0:
+        time.sleep(100_000)
+
+
+def _background_thread(request: Request, context: Context) -> str:
+    threading.Thread(target=time.sleep, args=(100_000,)).start()
+    return "left it running"
 
 
 def _ignore_signals(request: Request, context: Context) -> None:
