@@ -53,7 +53,7 @@ def find_anvil() -> Path:
         return Path(on_path)
     raise Unavailable(
         "anvil, the development chain, is not installed",
-        next_step="run `npm ci` in the project folder, or set NEXUS_ANVIL to an anvil 1.7 binary",
+        next_step="run `npm ci` in the project folder (Linux), or install Foundry 1.7 and set NEXUS_ANVIL to its anvil",
     )
 
 
