@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from agentnexus.core.canonical import content_hash
 from agentnexus.core.errors import NoOffer
@@ -34,6 +33,13 @@ def receipt_of(offer: Offer, key: str, status: ReceiptStatus, state: PaymentStat
     )  # fmt: skip
 
 
+def ranked(offer: Offer) -> RankedOffer:
+    return RankedOffer(
+        offer=offer, price_usd=offer.price.maximum.decimal, value_score=1, price_score=1, reputation_score=1,
+        latency_score=1, score=1, reputation=3.5, new=True,
+    )  # fmt: skip
+
+
 class ScriptedHirer:
     """`acts[capability]` makes the output or raises; every hire is remembered by key, like the real one's."""
 
@@ -55,7 +61,7 @@ class ScriptedHirer:
         wanted = [o for o in self.catalogue if need.capability in (None, o.capability.name)]
         limit_price = need.constraints.max_price
         fitting = [o for o in wanted if limit_price is None or o.price.maximum <= limit_price]
-        return [RankedOffer(o, Decimal(0), 0, 0, 0, 0, 0, 0, new=True) for o in fitting[:limit]]
+        return [ranked(offer) for offer in fitting[:limit]]
 
     async def hire(
         self,
