@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentnexus.core.canonical import content_hash
@@ -12,7 +13,7 @@ from agentnexus.core.errors import NoOffer
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Limits, PaymentRecord, PaymentState, Receipt, ReceiptStatus
 from agentnexus.core.updates import Progress
-from agentnexus.hiring.model import Hired, RankedOffer
+from agentnexus.hiring.model import Hired
 from agentnexus.workflows.ports import OnUpdate
 
 from .catalogue import USDC
@@ -33,11 +34,9 @@ def receipt_of(offer: Offer, key: str, status: ReceiptStatus, state: PaymentStat
     )  # fmt: skip
 
 
-def ranked(offer: Offer) -> RankedOffer:
-    return RankedOffer(
-        offer=offer, price_usd=offer.price.maximum.decimal, value_score=1, price_score=1, reputation_score=1,
-        latency_score=1, score=1, reputation=3.5, new=True,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Ranked:
+    offer: Offer
 
 
 class ScriptedHirer:
@@ -54,14 +53,12 @@ class ScriptedHirer:
         self.answers: dict[str, Hired] = {}
         self.written: dict[str, list[Receipt]] = defaultdict(list)
 
-    async def offers(
-        self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20
-    ) -> list[RankedOffer]:
+    async def offers(self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20) -> list[Ranked]:
         del refresh, user_id
         wanted = [o for o in self.catalogue if need.capability in (None, o.capability.name)]
         limit_price = need.constraints.max_price
         fitting = [o for o in wanted if limit_price is None or o.price.maximum <= limit_price]
-        return [ranked(offer) for offer in fitting[:limit]]
+        return [Ranked(offer) for offer in fitting[:limit]]
 
     async def hire(
         self,

@@ -7,13 +7,20 @@ from datetime import datetime
 from typing import Protocol
 
 from agentnexus.core.money import Asset
-from agentnexus.core.offers import Need
+from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Limits, Receipt
 from agentnexus.core.updates import Update
-from agentnexus.hiring.model import Hired, RankedOffer
+from agentnexus.hiring.model import Hired
 
 OnUpdate = Callable[[Update], Awaitable[None] | None]
 RootBudget = Callable[[str], Awaitable[str | None]]
+
+
+class Ranked(Protocol):
+    """An offer in its place in the ranking; how it got there is hiring's business."""
+
+    @property
+    def offer(self) -> Offer: ...
 
 
 class Hirer(Protocol):
@@ -21,7 +28,7 @@ class Hirer(Protocol):
 
     async def offers(
         self, need: Need, *, refresh: bool = False, user_id: str = "", limit: int = 20
-    ) -> Sequence[RankedOffer]: ...
+    ) -> Sequence[Ranked]: ...
 
     async def hire(
         self,
