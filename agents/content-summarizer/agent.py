@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from fetching import fetch_page
@@ -13,14 +12,13 @@ from textrank import rank
 
 from agentnexus.sdk import Context, Refusal, agent, ui
 from agentnexus.sdk.answers import Envelope, Part, Source, source_of
-from agentnexus.sdk.texts import STOP_WORDS, paragraphs, sentences, words
+from agentnexus.sdk.texts import STOP_WORDS, is_ended, paragraphs, sentences, words
 
 MAX_TEXT_CHARACTERS = 5_000_000
 MAX_SENTENCES = 20_000
 POINT_WORDS = 24
 KEYWORDS = 10
 TITLE_CHARACTERS = 120
-END = re.compile("[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\\]\u300d]*$")
 
 
 class Request(Part):
@@ -130,7 +128,7 @@ def _material(request: Request) -> tuple[PageText, Source]:
 def spoken_sentences(text: str) -> list[str]:
     """Sentences fit for a summary. Where most end with a stop, lines that do not are headings and table rows."""
     found = [sentence for sentence in sentences(text) if _says_something(sentence)]
-    ended = [sentence for sentence in found if END.search(sentence)]
+    ended = [sentence for sentence in found if is_ended(sentence)]
     return ended if len(ended) * 2 > len(found) else found
 
 
@@ -145,7 +143,7 @@ def _says_something(sentence: str) -> bool:
 def first_heading(text: str) -> str | None:
     """The first line when it stands apart from the text as a title does."""
     first = next(iter(paragraphs(text)), "")
-    is_title = 0 < len(first) <= TITLE_CHARACTERS and not END.search(first)
+    is_title = 0 < len(first) <= TITLE_CHARACTERS and not is_ended(first)
     return first if is_title and first != text.strip() else None
 
 

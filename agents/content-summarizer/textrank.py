@@ -19,6 +19,10 @@ MAX_ITERATIONS = 100
 MAX_TERMS = 4000
 BLOCK_SENTENCES = 400
 KEPT_PER_BLOCK = 40
+# Weights of the choice: unlikeness to the chosen against score, cost of each sentence from the same part of the text.
+DIVERSITY = 0.35
+SAME_PART = 0.12
+REPEAT = 0.9
 
 
 def term_matrix(sentences: Sequence[str]) -> Vector:
@@ -55,8 +59,8 @@ def centrality(similarity: Vector) -> Vector:
     return scores
 
 
-def rank(sentences: Sequence[str], wanted: int, *, diversity: float = 0.35) -> list[tuple[int, float]]:
-    """(index, score 0..1) of the best `wanted` sentences, best first, without near repeats.
+def rank(sentences: Sequence[str], wanted: int) -> list[tuple[int, float]]:
+    """(index, score 0..1) of the best `wanted` sentences, best first, without near repeats and over the whole text.
 
     Long documents are ranked in blocks first, so that time and memory stay linear in their length.
     """
@@ -73,21 +77,25 @@ def rank(sentences: Sequence[str], wanted: int, *, diversity: float = 0.35) -> l
     similarity = _similarity(term_matrix([sentences[i] for i in candidates]))
     scores = centrality(similarity)
     scores = scores / scores.max()
-    return [(candidates[i], float(scores[i])) for i in _spread(scores, similarity, wanted, diversity)]
+    parts = [index * wanted // len(sentences) for index in candidates]
+    return [(candidates[i], float(scores[i])) for i in _spread(scores, similarity, parts, wanted)]
 
 
 def _similarity(matrix: Vector) -> Vector:
     return np.clip(matrix @ matrix.T, 0.0, 1.0)
 
 
-def _spread(scores: Vector, similarity: Vector, wanted: int, diversity: float) -> list[int]:
-    """Maximal marginal relevance: score minus likeness to what is already chosen."""
+def _spread(scores: Vector, similarity: Vector, parts: Sequence[int], wanted: int) -> list[int]:
+    """Maximal marginal relevance: score, minus likeness to what is chosen, minus how much its part already gave."""
     chosen: list[int] = []
     left = set(range(len(scores)))
+    taken: Counter[int] = Counter()
     while left and len(chosen) < wanted:
         likeness = similarity[:, chosen].max(axis=1) if chosen else np.zeros(len(scores))
-        best = max(sorted(left), key=lambda i: (1 - diversity) * scores[i] - diversity * likeness[i])
+        worth = (1 - DIVERSITY) * scores - DIVERSITY * likeness
+        best = max(sorted(left), key=lambda i: worth[i] - SAME_PART * taken[parts[i]])
         left.discard(best)
-        if not chosen or likeness[best] < 0.9:
+        if not chosen or likeness[best] < REPEAT:
             chosen.append(best)
+            taken[parts[best]] += 1
     return chosen

@@ -12,7 +12,7 @@ import numpy as np
 from rank_bm25 import BM25Plus
 from reading import Page
 
-from agentnexus.sdk.texts import content_words, sentences
+from agentnexus.sdk.texts import content_words, is_ended, sentences
 
 PASSAGE_WORDS = 90
 OVERLAP_SENTENCES = 1
@@ -27,7 +27,8 @@ class Passage:
 
     @property
     def text(self) -> str:
-        return " ".join(self.sentences)
+        """Running text in one line; headings and table cells, which end without a stop, on lines of their own."""
+        return "".join(f"{part} " if is_ended(part) else f"{part}\n" for part in self.sentences).strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ _ABBREVIATIONS = """mr mrs ms dr prof sr jr st vs etc e.g i.e cf al fig figs no 
     dept est jan feb mar apr jun jul aug sep sept oct nov dec u.s u.k z.b d.h bzw usw nr ggf tel"""
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
 # Latin ends need a blank after them, CJK ends do not; closing quotes and brackets belong to the sentence.
+ENDED = re.compile("[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019\u00bb)\\]\u300d\u300f\uff09]*$")
 BOUNDARY = re.compile(
     "([.!?\u2026]+[\"'\u201d\u2019\u00bb)\\]]*)(\\s+)|([\u3002\uff01\uff1f]+[\u201d\u2019\u300d\u300f\uff09]*)"
 )
@@ -118,6 +119,11 @@ def sentences(text: str) -> list[str]:
             start = match.end()
         found.append(paragraph[start:].strip())
     return [sentence for sentence in found if sentence]
+
+
+def is_ended(sentence: str) -> bool:
+    """Whether it ends with a stop, as running text does and headings and table cells do not."""
+    return ENDED.search(sentence) is not None
 
 
 def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:

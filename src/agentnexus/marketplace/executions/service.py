@@ -43,7 +43,6 @@ from agentnexus.runtime.supervisor import check_input
 
 LEASE = timedelta(seconds=15)
 ABANDONED_AFTER = timedelta(hours=1)
-RENEW_SECONDS = 4.0
 POLL_SECONDS = 1.0
 CANCEL_GRACE_SECONDS = 2.0
 CANCELLED = Finish(ExecutionStatus.CANCELLED, error={"code": "conflict", "message": "cancelled on request"})
@@ -67,6 +66,7 @@ class Executions:
         runtime: where agents run.
         bundles: prepared agents by listing id; add to it when one is published.
         blobs: where the files go that agents make.
+        lease: how long a process may be silent before another takes its runs over; renewed at a quarter of it.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class Executions:
         wakeups: Wakeups,
         clock: Clock,
         ids: Ids,
+        lease: timedelta = LEASE,
     ) -> None:
+        self._lease = lease
         self._store = ExecutionStore(database)
         self._listings = listings
         self._runtime = runtime
@@ -118,7 +120,7 @@ class Executions:
             user_id=user_id, input_hash=input_hash(agent_id, value),
         )  # fmt: skip
         while True:
-            execution, is_ours = await self._store.claim(ticket, self._owner, self._clock.now(), LEASE)
+            execution, is_ours = await self._store.claim(ticket, self._owner, self._clock.now(), self._lease)
             if is_ours:
                 work = Work(execution.id, bundle, value, user_id, secrets or {})
                 finished = await self._work(work, execution.attempts)
@@ -222,13 +224,13 @@ class Executions:
     async def _guard(self, execution_id: str) -> bool:
         """Renew the lease. Returns True when it is lost, False when cancelling was asked for."""
         while True:
-            until = self._clock.now() + LEASE
+            until = self._clock.now() + self._lease
             asked = await self._store.renew(execution_id, self._owner, until)
             if asked is None:
                 return True
             if asked:
                 return False
-            await self._wakeups.wait(_cancel_topic(execution_id), RENEW_SECONDS)
+            await self._wakeups.wait(_cancel_topic(execution_id), self._lease.total_seconds() / 4)
 
     async def _attempts(self, work: Work, journal: RunJournal, attempt: int) -> Finish:
         while True:
