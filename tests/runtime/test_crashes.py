@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import psutil
 import pytest
@@ -143,6 +145,14 @@ async def test_a_zygote_that_was_killed_between_runs_is_started_again(sandbox, h
         assert second != first
 
 
+def leftovers(pid: int) -> list[Path]:
+    """Work folders and control groups that name this process as their owner."""
+    host = cgroups.find()
+    assert isinstance(host, cgroups.Host)
+    groups = [path for base in set(host.bases.values()) for path in base.glob(f"nexus-{pid}-*")]
+    return groups + list(Path(tempfile.gettempdir()).glob(f"nexus-sandbox-{pid}-*"))
+
+
 async def test_everything_ends_when_the_platforms_process_is_killed(sandbox, tmp_path):
     folder = write_agent(
         tmp_path / "agent", ECHO.replace("    return", "    import time\n    time.sleep(600)\n    return")
@@ -173,6 +183,10 @@ async def test_everything_ends_when_the_platforms_process_is_killed(sandbox, tmp
     await asyncio.to_thread(platform.wait)
     platform.stdout.close()
     await until_gone(everything)
+    assert leftovers(platform.pid)
+    async with LocalSandbox() as own:
+        await own.prepare(folder)
+        assert leftovers(platform.pid) == []
 
 
 async def test_closing_the_sandbox_ends_what_runs(sandbox, hostile):

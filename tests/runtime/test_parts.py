@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,8 +233,16 @@ def test_usage_of_a_group_that_tells_nothing_is_zero(tmp_path):
     host = cgroups.find(unified(tmp_path), "0::/\n")
     assert isinstance(host, cgroups.Host)
     assert cgroups.Group(host, "empty").usage() == cgroups.Usage()
-    cgroups.sweep(host, "empty")
-    assert not (tmp_path / "empty").exists()
+
+
+def test_groups_are_swept_by_their_owner(tmp_path):
+    host = cgroups.find(unified(tmp_path), "0::/\n")
+    assert isinstance(host, cgroups.Host)
+    ours, living, gone = "nexus-1-aa-1", f"nexus-{os.getpid()}-bb-2", "nexus-99999999-cc-3"
+    for name in (ours, living, gone, "other"):
+        (tmp_path / name).mkdir()
+    cgroups.sweep(host, "nexus-1-aa-")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([living, "other"])
 
 
 # Verdicts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from agentnexus.core.ports import Entropy
 from agentnexus.core.updates import Result, Update
 from agentnexus.runtime.bundle import IGNORED_FOLDERS, Bundle, hash_folder, read_bundle
 from agentnexus.runtime.limits import MAXIMUM, Limits
+from agentnexus.runtime.local.cgroups import process_lives
 from agentnexus.runtime.local.run import LocalRun
 from agentnexus.runtime.port import RunRequest
 from agentnexus.runtime.supervisor import Supervisor, check_input, check_output, check_schema
@@ -48,6 +51,9 @@ class BundleRuntime(ABC):
         self._lines: dict[str, _Line] = {}
         self._runs: dict[str, LocalRun] = {}
         self._staging = asyncio.Lock()
+
+    async def _open_workspace(self, kind: str) -> None:
+        self._workspace = await asyncio.to_thread(_make_workspace, kind)
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -171,6 +177,14 @@ class BundleRuntime(ABC):
             if not await asyncio.to_thread(staged.exists):
                 await asyncio.to_thread(_copy, bundle, staged)
         return staged
+
+
+def _make_workspace(kind: str) -> Path:
+    """A private folder that names its owner, so that the next one clears away what a killed one left."""
+    for left in Path(tempfile.gettempdir()).glob(f"nexus-{kind}-*-*"):
+        if not process_lives(left.name.split("-")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"nexus-{kind}-{os.getpid()}-"))
 
 
 def _copy(bundle: Bundle, staged: Path) -> None:

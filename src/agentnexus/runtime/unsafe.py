@@ -37,7 +37,7 @@ class UnsafeLocal(BundleRuntime):
     """A `Runtime` without isolation. Everything else (schemas, limits, redaction, verdicts) is as in the sandbox."""
 
     async def __aenter__(self) -> Self:
-        self._workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="nexus-unsafe-"))
+        await self._open_workspace("unsafe")
         return self
 
     @contextlib.asynccontextmanager

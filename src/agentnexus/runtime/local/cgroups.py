@@ -174,8 +174,14 @@ class Group:
 
 
 def sweep(host: Host, prefix: str) -> None:
-    """Remove empty groups left by runs whose helper was killed."""
+    """Remove the empty groups of killed helpers: ours by their prefix, others' when their process is gone."""
     for base in set(host.bases.values()):
-        for folder in base.glob(f"{prefix}*"):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        for folder in base.glob("nexus-*-*"):
+            if folder.name.startswith(prefix) or not process_lives(folder.name.split("-")[1]):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def process_lives(pid: str) -> bool:
+    """Whether there is a process of this number; a name that holds no number counts as living."""
+    return not pid.isdigit() or Path("/proc", pid).exists()

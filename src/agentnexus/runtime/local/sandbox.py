@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,7 @@ from agentnexus.runtime.base import DEFAULT_QUEUE_LENGTH, BundleRuntime
 from agentnexus.runtime.bundle import Bundle
 from agentnexus.runtime.egress import EgressProxy, EgressRecord, Resolve, resolve_by_system
 from agentnexus.runtime.limits import MAXIMUM, Limits
-from agentnexus.runtime.local import probe, warden
+from agentnexus.runtime.local import cgroups, probe, warden
 from agentnexus.runtime.local.run import Ends, LocalRun, receive
 from agentnexus.runtime.local.spawner import Zygote
 from agentnexus.runtime.port import RunRequest
@@ -66,8 +66,8 @@ class LocalSandbox(BundleRuntime):
     async def __aenter__(self) -> Self:
         """Raises `IsolationUnavailable` naming everything this host lacks."""
         await asyncio.to_thread(probe.require_isolation)
-        self._workspace = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="nexus-sandbox-"))
-        self._prefix = f"nexus-{self._entropy.random_bytes(6).hex()}-"
+        await self._open_workspace("sandbox")
+        self._prefix = f"nexus-{os.getpid()}-{self._entropy.random_bytes(6).hex()}-"
         return self
 
     async def close(self) -> None:
@@ -78,7 +78,14 @@ class LocalSandbox(BundleRuntime):
             await zygote.close()
         await asyncio.gather(*self._closing)
         self._zygotes.clear()
+        await asyncio.to_thread(self._sweep)
         await super().close()
+
+    def _sweep(self) -> None:
+        """Groups whose warden ended with its zygote; one that is still emptying goes with the next sandbox."""
+        host = cgroups.find()
+        if isinstance(host, cgroups.Host) and self._prefix:
+            cgroups.sweep(host, self._prefix)
 
     def helper_pids(self) -> list[int]:
         """Process ids of the living zygotes, for health pages and tests."""
