@@ -22,6 +22,7 @@ CAPABILITY = "text.echo"
 def ranked(number: int, *, price: str = "0.02", score: float = 1.0, latency_ms: int | None = 1000) -> RankedOffer:
     return RankedOffer(
         offer=make_offer(number, price=price, latency_ms=latency_ms),
+        seller=seller_key(number),
         price_usd=Decimal(price),
         value_score=score,
         price_score=0.5,

@@ -78,7 +78,7 @@ class Choice:
         """``{offer, seller, why, factors, ejected}``."""
         return {
             "offer": self.chosen.offer.id,
-            "seller": self.chosen.offer.seller.key,
+            "seller": self.chosen.seller,
             "why": self.why,
             "factors": [factor.to_json() for factor in self.factors],
             "ejected": list(self.ejected),
@@ -117,13 +117,13 @@ class Chooser:
             return None
         now = self._clock.monotonic()
         usable = [offer for offer in ranked if self._load(offer).available(now)]
-        ejected = tuple(dict.fromkeys(o.offer.seller.key for o in ranked if not self._load(o).available(now)))
+        ejected = tuple(dict.fromkeys(o.seller for o in ranked if not self._load(o).available(now)))
         pool = usable or list(ranked)
         wanted = set(preferred)
-        liked = [offer for offer in pool if offer.offer.seller.key in wanted]
+        liked = [offer for offer in pool if offer.seller in wanted]
         choice = self._take(liked or pool, strategy, policy, session, now)
         if session is not None:
-            self._remember(session, choice.chosen.offer.seller.key)
+            self._remember(session, choice.chosen.seller)
         return Choice(choice.chosen, choice.why, choice.factors, ejected)
 
     def _take(
@@ -173,7 +173,7 @@ class Chooser:
         seller = self._sessions.get(session)
         fastest = min(factor.predicted_seconds for factor in factors)
         for offer, factor in zip(good, factors, strict=True):
-            if offer.offer.seller.key == seller and factor.predicted_seconds <= STICKY_SLOWDOWN * fastest:
+            if offer.seller == seller and factor.predicted_seconds <= STICKY_SLOWDOWN * fastest:
                 return Choice(offer, "the session stays with its seller", factors)
         return None
 
@@ -206,7 +206,7 @@ class Chooser:
         success = load.success(now)
         seconds = max(seconds, 0.001)
         cost = seconds * (load.in_flight + 1) / success**2 * price_factor
-        return Factor(offer.offer.seller.key, seconds, load.in_flight, success, price_factor, cost)
+        return Factor(offer.seller, seconds, load.in_flight, success, price_factor, cost)
 
     def _load(self, offer: RankedOffer) -> SellerLoad:
-        return self.loads.of(offer.offer.seller.key, offer.offer.capability.name)
+        return self.loads.of(offer.seller, offer.offer.capability.name)

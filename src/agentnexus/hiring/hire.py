@@ -24,7 +24,7 @@ from agentnexus.core.errors import (
     PaymentFailed,
     SellerFailed,
 )
-from agentnexus.core.offers import Job, JobState, Need, Offer, Quote
+from agentnexus.core.offers import Job, JobState, Need, Offer, Quote, Strategy
 from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
 from agentnexus.hiring.attempt import AttemptRunner, Delivered, NotDelivered, OnUpdate, Work
@@ -45,10 +45,11 @@ from agentnexus.hiring.statistics import Outcome, SellerRecords
 from agentnexus.ledger.door import Door
 from agentnexus.platform.database import Database
 
-CANDIDATES_MAX = 50
+CANDIDATES_MAX = 16
 FALLBACK_MAX = 20
 HASH_IN_THREAD_CHARACTERS = 1 << 18
 QUOTE_SECONDS = 20.0
+CANONICAL_KEPT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Hiring:
         self.locks = HireLocks(database)
         self._runner = AttemptRunner(self.store, self.cashier, self.schemas, self._clock)
         self._networks = _networks(wallets)
+        self._canonical: dict[str, Offer] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -285,13 +287,26 @@ class Hiring:
 
     async def _next(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> Attempt | None:
         """Choose, get a firm quote, write the attempt down and reserve its money. `None` when nobody is left."""
-        found = await self.shop.search(order.need, order.buyer, limit=CANDIDATES_MAX)
+        found = await self.shop.search(order.need, order.buyer, limit=CANDIDATES_MAX + len(attempts))
         self._checkpoint("searched")
         left = _untried(found.answer.offers, attempts)
         if not left:
             if attempts:
                 return None
             raise no_offer(order.need, found)
+        booked = await self._book_one(order, left, len(attempts) + 1)
+        if isinstance(booked, BudgetExceeded) and order.need.strategy is not Strategy.PRICE:
+            # The best ones were too dear for the budget; the cheapest of all may not have been among them.
+            cheapest = order.need.model_copy(update={"strategy": Strategy.PRICE})
+            found = await self.shop.search(cheapest, order.buyer, limit=CANDIDATES_MAX + len(attempts))
+            if left := _untried(found.answer.offers[:1], attempts):
+                booked = await self._book_one(order, left, len(attempts) + 1)
+        if isinstance(booked, Attempt):
+            return booked
+        raise last or booked
+
+    async def _book_one(self, order: Order, left: list[RankedOffer], number: int) -> Attempt | NexusError:
+        """The first that can be booked, chosen one after the other; else why the last one could not."""
         refused: NexusError | None = None
         while left:
             choice = self.chooser.choose(
@@ -300,14 +315,15 @@ class Hiring:
             assert choice is not None  # `left` is not empty
             offer = choice.chosen.offer
             try:
-                return await self._book(order, offer, len(attempts) + 1)
+                return await self._book(order, offer, number)
             except BudgetExceeded as error:
                 refused = error
                 left = [other for other in left if other.price_usd < choice.chosen.price_usd]
             except NexusError as error:
                 refused = error
-                left = [other for other in left if other.offer.seller.key != offer.seller.key]
-        raise last or refused or no_offer(order.need, found)
+                left = [other for other in left if other.seller != choice.chosen.seller]
+        assert refused is not None  # the list was not empty
+        return refused
 
     async def _book(self, order: Order, offer: Offer, number: int) -> Attempt:
         """Quote, write down, reserve: after this the seller may be asked. Raises what stands in the way."""
@@ -320,7 +336,7 @@ class Hiring:
             attempt=number,
         )
         quote = await self._quote(offer, job)
-        content_hash(offer)  # an offer that has no canonical form could not stand in a receipt
+        self._check_canonical(offer)
         attempt = Attempt(order.key, number, job.id, job.key, offer, quote, "quoted", self._clock.now())
         await self.store.begin(
             attempt,
@@ -337,6 +353,14 @@ class Hiring:
             await self.store.withdraw(attempt)
             raise
         return attempt
+
+    def _check_canonical(self, offer: Offer) -> None:
+        """An offer without a canonical form could not stand in a receipt. Looked at once per offer."""
+        if self._canonical.get(offer.id) is not offer:
+            content_hash(offer)
+            if len(self._canonical) >= CANONICAL_KEPT:
+                self._canonical.clear()
+            self._canonical[offer.id] = offer
 
     async def _quote(self, offer: Offer, job: Job) -> Quote:
         market = self.shop.gatherer.market(offer.market)
@@ -492,13 +516,19 @@ def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:
 
 
 async def _need_hash(need: Need) -> str:
+    """Hash of a need whose input is JSON; raises `InvalidInput` for anything else."""
+
+    def check_and_hash() -> str:
+        try:
+            json.dumps(need.input, allow_nan=False)
+            return need.hash()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidInput(
+                f"the input is not JSON: {error}"[:300], field="input", next_step="send JSON values only"
+            ) from error
+
     large = any(isinstance(value, str) and len(value) > HASH_IN_THREAD_CHARACTERS for value in need.input.values())
-    try:
-        return await asyncio.to_thread(need.hash) if large else need.hash()
-    except (UnicodeError, TypeError, RecursionError) as error:
-        raise InvalidInput(
-            f"the input is not JSON: {error}"[:300], field="input", next_step="send JSON values only"
-        ) from error
+    return await asyncio.to_thread(check_and_hash) if large else check_and_hash()
 
 
 def _stored_answer(hire: HireRow | None, order: Order) -> Hired | None:
@@ -523,7 +553,7 @@ def _untried(offers: Sequence[RankedOffer], attempts: Sequence[Attempt]) -> list
     failed = [attempt for attempt in attempts if attempt.state != "interrupted"]
     tried = {attempt.offer.id for attempt in failed}
     last = failed[-1].offer.seller.key if failed else None
-    return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.offer.seller.key != last]
+    return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.seller != last]
 
 
 def _stored_error(attempts: Sequence[Attempt]) -> NexusError | None:

@@ -1,4 +1,8 @@
-"""Payments of jobs as rows: what was asked, what was signed or sent, and how it ended. Written before it matters."""
+"""Payments of jobs as rows: what was asked, what was signed or sent, and how it ended. Written before it matters.
+
+Rows that a later, durable commit must follow before anything leaves the process are committed without waiting for the
+disk: the log is written in order, so that commit carries them.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +92,9 @@ class HoldStore:
             status = await connection.execute(
                 """insert into hiring.hold (key, hire_key, job_key, binding, rail, request, budget_id, task,
                        payer_account, payee_account, seller, capability, reservation, state, opened_at, deadline)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                   select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                          $15::timestamptz, $16::timestamptz
+                    where set_config('synchronous_commit', 'off', true) = 'off'
                    on conflict do nothing""",
                 row.key,
                 row.hire_key,
@@ -133,7 +139,8 @@ class HoldStore:
             found = await connection.fetchrow(
                 """update hiring.hold
                       set state = $2, payment = $3, payment_id = $4, finished_at = $5, reason = $6
-                    where key = $1 and finished_at is null returning *""",
+                    where key = $1 and finished_at is null and set_config('synchronous_commit', 'off', true) = 'off'
+                   returning *""",
                 row.key,
                 str(state),
                 None if ended.payment is None else ended.payment.model_dump_json(),

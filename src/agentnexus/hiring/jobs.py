@@ -104,7 +104,8 @@ class HireStore:
                               values ($1, $2, $3, $4, $5) on conflict (key) do nothing)
                    insert into hiring.attempt
                        (hire_key, number, job_id, job_key, market, seller, offer, quote, started_at)
-                   values ($1, $6, $7, $8, $9, $10, $11, $12, $13)""",
+                   select $1, $6::int, $7, $8, $9, $10, $11, $12, $13::timestamptz
+                    where set_config('synchronous_commit', 'off', true) = 'off'""",  # the reservation's commit follows
                 attempt.hire_key,
                 user_id,
                 budget_id,

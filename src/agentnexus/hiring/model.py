@@ -22,6 +22,7 @@ class RankedOffer:
     """One offer with the parts of its score. Scores compare only within the list they came in."""
 
     offer: Offer
+    seller: str  # its key
     price_usd: Decimal
     value_score: float
     price_score: float

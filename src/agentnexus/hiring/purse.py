@@ -79,9 +79,8 @@ class JobPurse:
 
     async def rows(self) -> list[HoldRow]:
         """Every payment of this job, oldest first."""
-        return [
-            row for row in await self._cashier.holds.of_hire(self._terms.hire_key) if row.job_key == self._terms.job.key
-        ]
+        known = await self._cashier.holds.of_hire(self._terms.hire_key)
+        return [row for row in known if row.job_key == self._terms.job.key]
 
     async def pay(self, request: PaymentRequest) -> Payment:
         """Reserve, send, post. Raises `BudgetExceeded`, `InsufficientFunds`, `PaymentFailed`, `PaymentUnknown`."""

@@ -119,8 +119,20 @@ def _against_median(column: Column, floor: float) -> Column:
 
 
 def order(columns: Columns, scored: Parts, strategy: Strategy) -> NDArray[np.intp]:
-    """Offer numbers, best first; ties go to the cheaper, then to the better reputed, then to the earlier."""
+    """Places of all offers, best first; ties go to the cheaper, then to the better reputed, then to the earlier."""
     return np.lexsort((-columns.reputation, columns.price_usd, -scored.of(strategy)))
+
+
+def best(columns: Columns, scored: Parts, strategy: Strategy, count: int) -> NDArray[np.intp]:
+    """The first `count` places of `order` and all that tie with the last of them, without sorting the rest."""
+    score = scored.of(strategy)
+    if count >= len(score):
+        return order(columns, scored, strategy)
+    threshold = np.partition(score, len(score) - count)[len(score) - count]
+    places = np.flatnonzero(score >= threshold)
+    inside = np.lexsort((-columns.reputation[places], columns.price_usd[places], -score[places]))
+    result: NDArray[np.intp] = places[inside]
+    return result
 
 
 def reasons(columns: Columns, scored: Parts, number: int) -> tuple[str, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ SAME_MEANING = 0.9
 CLOSE_ENOUGH = 0.5
 NEAR_MISSES_MAX = 5
 LOOKED_AT_MAX = 500
+SORTED_FIRST = 4
 DESCRIPTION_CHARACTERS = 1_000
 
 Numbers = NDArray[np.intp]
@@ -181,12 +181,12 @@ class OfferIndex:
         numbers = self.candidates(need)
         chosen = numbers[self._may_serve(need, numbers, now)]
         columns = self._columns.take(chosen)
-        scored = rank.parts(columns)
+        table = _Scored(columns, rank.parts(columns), need.strategy)
         found: list[RankedOffer] = []
-        for place in self._walk(chosen, rank.order(columns, scored, need.strategy), buyer):
+        for place in self._walk(chosen, table, buyer, limit):
             number = int(chosen[place])
             if self._refusal(need, number, buyer, now) is None:
-                found.append(self._ranked(number, place, _Scored(columns, scored, need.strategy), buyer))
+                found.append(self._ranked(number, place, table, buyer))
                 if len(found) >= limit:
                     break
         if len(found) >= limit:
@@ -204,15 +204,26 @@ class OfferIndex:
             mask = mask & (self._columns.price_usd[numbers] <= float(limit) * (1 + 1e-9))
         return mask
 
-    def _walk(self, chosen: Numbers, ordered: Numbers, buyer: Buyer) -> Iterator[int]:
-        """Places in ranked order, those of preferred sellers first."""
+    def _walk(self, chosen: Numbers, table: _Scored, buyer: Buyer, limit: int) -> Iterator[int]:
+        """Places in ranked order, those of preferred sellers first; only the top is sorted unless more is asked for."""
+        seen: set[int] = set()
+        batches: tuple[Callable[[], Iterable[int]], ...] = (
+            lambda: self._preferred_places(chosen, buyer),
+            lambda: rank.best(table.columns, table.parts, table.strategy, SORTED_FIRST * limit).tolist(),
+            lambda: rank.order(table.columns, table.parts, table.strategy).tolist(),
+        )
+        for batch in batches:
+            for place in batch():
+                if place not in seen:
+                    seen.add(place)
+                    yield place
+
+    def _preferred_places(self, chosen: Numbers, buyer: Buyer) -> list[int]:
         if not buyer.preferred:
-            return iter(ordered.tolist())
-        wanted = [number for seller in buyer.preferred for number in self._by_seller.get(seller, ())]
+            return []
         positions = {int(number): place for place, number in enumerate(chosen)}
-        first = [positions[number] for number in wanted if number in positions]
-        skip = set(first)
-        return chain(first, (place for place in ordered.tolist() if place not in skip))
+        wanted = [number for seller in buyer.preferred for number in self._by_seller.get(seller, ())]
+        return [positions[number] for number in wanted if number in positions]
 
     def _refusal(self, need: Need, number: int, buyer: Buyer, now: datetime) -> Refusal | None:
         offer = self.offers[number]
@@ -256,6 +267,7 @@ class OfferIndex:
             said.append("from an older answer: its market did not answer now")
         return RankedOffer(
             offer=offer,
+            seller=seller,
             price_usd=price,
             value_score=float(table.parts.value[place]),
             price_score=float(table.parts.price[place]),
