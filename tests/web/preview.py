@@ -54,7 +54,7 @@ class PreviewRuns:
 
     def _view(self, run_id: str) -> RunView:
         found = self._get(run_id)
-        log = RunLog({step.id: step.title for step in found.steps})
+        log = RunLog(assets={samples.USDC.caip19: samples.USDC})
         for event in samples.sample_events(found):
             log.feed(event)
         return run_view(found, log)

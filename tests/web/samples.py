@@ -406,12 +406,16 @@ def sample_workflows() -> dict[str, Workflow]:
 
 
 def sample_events(found: Workflow) -> list[Event]:
-    names = [(EventName.WORKFLOW_PLANNING, {}), (EventName.WORKFLOW_PLAN_READY, {}), (EventName.WORKFLOW_EXECUTING, {})]
+    names = [
+        (EventName.WORKFLOW_PLANNING, {}),
+        (EventName.WORKFLOW_PLAN_READY, {"steps": [{"id": step[0], "title": step[1]} for step in STEPS]}),
+        (EventName.WORKFLOW_EXECUTING, {}),
+    ]
     for state in found.steps:
         if state.status is not StepStatus.PENDING:
             names += [
                 (EventName.STEP_STARTED, {"step": state.id}),
-                (EventName.PAYMENT_RESERVED, {"step": state.id, "amount": "0.02 USDC"}),
+                (EventName.PAYMENT_RESERVED, {"step": state.id, "amount": "20000", "asset": USDC.caip19}),
             ]
         if state.status is StepStatus.COMPLETED:
             names += [(EventName.PAYMENT_SETTLED, {"step": state.id}), (EventName.STEP_COMPLETED, {"step": state.id})]

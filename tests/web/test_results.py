@@ -171,8 +171,8 @@ def test_what_only_looks_like_base64_is_no_file() -> None:
 
 def test_no_result_becomes_markup() -> None:
     attack = samples.ATTACK
-    drawn = html({"result": {attack: attack, "l": [attack], "t": [{attack: attack, "b": 1}],
-                             "m": f"# {attack}\n- {attack}", "d": {attack: {attack: [[attack]]}}}, "warnings": [attack], "engine": attack})  # fmt: skip
+    parts = {"l": [attack], "t": [{attack: attack, "b": 1}], "m": f"# {attack}\n- {attack}", "d": {attack: [[attack]]}}
+    drawn = html({"result": {attack: attack, **parts}, "warnings": [attack], "engine": attack})
     assert "<script" not in drawn
     assert "<img src=x" not in drawn
 
@@ -200,3 +200,13 @@ def test_any_json_value_can_be_shown(value: object) -> None:
     drawn = html({"result": value, "warnings": ["<i>careful"]})
     assert "<i>" not in drawn
     html(value)
+
+
+def test_results_of_several_agents_are_each_drawn_as_their_own() -> None:
+    blocks = blocks_of(
+        {"Summary of a.pdf": {"result": {"summary": "Long. " * 30}, "engine": "rules", "warnings": ["Careful"]}}
+    )
+    (group,) = blocks
+    assert group.label == "Summary of a.pdf"
+    assert [child.kind for child in group.children] == ["note", "text", "facts"]
+    assert group.children[1].pointer == "/Summary of a.pdf/result/summary"

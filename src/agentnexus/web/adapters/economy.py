@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from agentnexus.core.offers import CAPABILITY_NAME, Need
-from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.model import RankedOffer, SourceHealth
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.views.market import Figures, MarketView, OfferView
@@ -23,10 +22,18 @@ IDLE: Final = State("idle", "Not asked yet", "")
 STALE: Final = State("stale", "May be old", "wait")
 
 
+class Markets(Protocol):
+    """The part of `hiring.Hiring` that looks around."""
+
+    async def offers(self, need: Need, *, limit: int) -> Sequence[RankedOffer]: ...
+
+    def statistics(self) -> Sequence[SourceHealth]: ...
+
+
 class HouseEconomy:
     """Offers of every market side by side, and this node's own figures."""
 
-    def __init__(self, hiring: Hiring, listings: Listings, workflows: Workflows) -> None:
+    def __init__(self, hiring: Markets, listings: Listings, workflows: Workflows) -> None:
         self._hiring = hiring
         self._listings = listings
         self._workflows = workflows

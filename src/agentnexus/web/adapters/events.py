@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentnexus.core.events import Event, EventName
+from agentnexus.core.money import Asset, Money
 from agentnexus.web.views.runs import LogLine
+from agentnexus.web.views.text import money
 
 MAX_LINES: Final = 300
 TEXTS: Final = {
@@ -33,9 +35,13 @@ TEXTS: Final = {
 
 @dataclass(slots=True)
 class RunLog:
-    """What the events said so far; feeding the same event twice changes nothing."""
+    """What the events said so far; feeding the same event twice changes nothing.
+
+    `titles` are the steps' names by id, `assets` what amounts in events may be in, by CAIP-19 id.
+    """
 
     titles: dict[str, str] = field(default_factory=dict)
+    assets: dict[str, Asset] = field(default_factory=dict)
     lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     last: int = 0
 
@@ -44,19 +50,35 @@ class RunLog:
         if event.sequence <= self.last:
             return
         self.last = event.sequence
+        if event.name is EventName.WORKFLOW_PLAN_READY:
+            self._learn_titles(event.data.get("steps"))
         text = self._text(event)
         if text:
             self.lines.append(LogLine(event.sequence, event.at, text, TEXTS.get(event.name, ("", ""))[1]))
 
+    def _learn_titles(self, steps: object) -> None:
+        for step in steps if isinstance(steps, list) else []:
+            if isinstance(step, dict):
+                self.titles[str(step.get("id"))] = str(step.get("title"))
+
     def _text(self, event: Event) -> str:
         words = TEXTS.get(event.name, (str(event.name).replace(".", " ").replace("_", " "), ""))[0]
-        detail = _detail(event.data)
+        detail = self._amount(event.data) or _detail(event.data)
         step = event.data.get("step")
         if not isinstance(step, str):
             return f"{words}: {detail}" if detail else words
+        if event.name is EventName.STEP_PROGRESS and not detail:
+            return ""
         title = self.titles.get(step, step)
         said = ", ".join(part for part in (words, detail) if part)
         return f"{title}: {said}" if said else ""
+
+    def _amount(self, data: dict[str, object]) -> str:
+        """The amount of a payment event, as people write it."""
+        asset, atomic = self.assets.get(str(data.get("asset"))), data.get("amount")
+        if asset is None or not isinstance(atomic, str) or not atomic.isdigit():
+            return ""
+        return money(Money(asset, int(atomic)))
 
 
 def _detail(data: dict[str, object]) -> str:
@@ -64,7 +86,7 @@ def _detail(data: dict[str, object]) -> str:
     error = data.get("error")
     if isinstance(error, dict):
         return str(error.get("message", ""))[:300]
-    for key in ("message", "reason", "note", "amount"):
+    for key in ("message", "reason", "note"):
         value = data.get(key)
         if isinstance(value, str) and value:
             return value[:300]

@@ -72,7 +72,7 @@ class WorkflowRuns:
 
     async def follow(self, user_id: str, run_id: str) -> AsyncIterator[RunView]:
         """Every change, merged to what a person can follow."""
-        log = RunLog()
+        log = _log_of(await self._workflows.get(run_id, user_id))
 
         async def fed() -> AsyncIterator[Event]:
             async for event in self._workflows.events(run_id, user_id):
@@ -82,7 +82,6 @@ class WorkflowRuns:
         async for event in newest(fed(), pause_seconds=PAUSE_SECONDS, idle_seconds=IDLE_SECONDS):
             if event is not None:
                 workflow = await self._workflows.get(run_id, user_id)
-                log.titles.update(_titles(workflow))
                 yield run_view(workflow, log)
 
     async def recent(self, user_id: str, cursor: str) -> tuple[Sequence[RunSummary], str]:
@@ -114,9 +113,6 @@ class WorkflowRuns:
         raise NotFound("this task has no such receipt", next_step="open the task and choose one of its receipts")
 
 
-def _titles(workflow: Workflow) -> dict[str, str]:
-    return {step.id: step.title for step in workflow.plan.steps} if workflow.plan else {}
-
-
 def _log_of(workflow: Workflow) -> RunLog:
-    return RunLog(_titles(workflow))
+    asset = workflow.max_cost.asset
+    return RunLog(assets={asset.caip19: asset})

@@ -47,7 +47,7 @@ def blocks_of(value: object, schema: Schema | None = None) -> tuple[Block, ...]:
     """Blocks in reading order, bounded in number, depth and size. Any JSON value is fine."""
     drawer = _Drawer(schema or {})
     if isinstance(value, Mapping) and "result" in value:
-        return _gathered(drawer.envelope(value))
+        return _gathered(drawer.envelope(value, "", drawer.root, 0))
     return _gathered(drawer.flattened(value, "", drawer.root))
 
 
@@ -70,25 +70,27 @@ class _Drawer:
         self.root = self._reader.read(schema)
         self._left = MAX_BLOCKS
 
-    def envelope(self, value: Mapping[str, object]) -> list[Block]:
+    def envelope(self, value: Mapping[str, object], pointer: str, schema: Schema, depth: int) -> list[Block]:
         """``{result, engine, sources, warnings, cost}``: warnings first, the result large, the rest after it."""
         found: list[Block] = []
         warnings = value.get("warnings")
         if isinstance(warnings, list):
             found += [Block("note", text=_plain(item)[:600]) for item in warnings[:20] if item]
-        found += self.flattened(value["result"], "/result", self._inside(self.root, "result"))
+        found += self.flattened(value["result"], f"{pointer}/result", self._inside(schema, "result"), depth)
         for key, part in value.items():
             if key not in ("result", "warnings", *QUIET) and part not in (None, "", [], {}):
-                found.append(self.block(part, join_pointer("", key), _words(key), self._inside(self.root, key), 1))
+                found.append(
+                    self.block(part, join_pointer(pointer, key), _words(key), self._inside(schema, key), depth + 1)
+                )
         if isinstance(value.get("engine"), str):
             found.append(Block("fact", label="Engine", text=_plain(value["engine"])[:80]))
         return found
 
-    def flattened(self, value: object, pointer: str, schema: Schema) -> list[Block]:
+    def flattened(self, value: object, pointer: str, schema: Schema, depth: int = 0) -> list[Block]:
         """The blocks of an object without a box around them."""
         if isinstance(value, Mapping) and value and file_of(value) is None:
-            return self._members(value, pointer, schema, 0)
-        return [self.block(value, pointer, "", schema, 0)]
+            return self._members(value, pointer, schema, depth)
+        return [self.block(value, pointer, "", schema, depth)]
 
     def block(self, value: object, pointer: str, label: str, schema: Schema, depth: int) -> Block:
         """The one block for `value`."""
@@ -101,7 +103,8 @@ class _Drawer:
         if isinstance(value, str):
             return _text_block(value, pointer, label)
         if isinstance(value, Mapping):
-            children = _gathered(self._members(value, pointer, schema, depth + 1))
+            inner = self.envelope if "result" in value and "engine" in value else self._members
+            children = _gathered(inner(value, pointer, schema, depth + 1))
             return Block("group" if children else "empty", label, pointer, children=children)
         if isinstance(value, list | tuple):
             return self._sequence(value, pointer, label, schema, depth)
