@@ -78,7 +78,7 @@ async def test_a_budget_is_shown_and_changed_by_its_owner(world: World) -> None:
     changed = (await world.client.patch("/api/v1/budget", json={"per_day": "3", "per_hour": None})).json()["data"]
     assert changed["limits"]["per_day"]["left"]["atomic"] == "3000000"
     assert changed["limits"]["per_hour"]["limit"] is None
-    assert changed["id"] != shown["id"]
+    assert changed["id"] == shown["id"]
 
 
 async def test_a_wrong_limit_is_named(world: World) -> None:

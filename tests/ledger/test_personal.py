@@ -1,4 +1,4 @@
-"""A person's own budget: careful defaults, changed by replacement."""
+"""A person's own budget: careful defaults, changed without forgetting."""
 
 from __future__ import annotations
 
@@ -30,24 +30,29 @@ async def test_the_first_use_makes_a_budget_with_careful_limits(books: Books) ->
     assert (await budgets.current("bob")).id != first.id
 
 
-async def test_changed_limits_hold_at_once_and_the_old_budget_is_closed(books: Books) -> None:
+async def test_changed_limits_hold_at_once_and_forget_nothing_that_was_spent(books: Books) -> None:
     budgets = PersonalBudgets(books, USDC)
     old = await budgets.current("ann")
-    fresh = await budgets.change("ann", {"per_payment": "0.01", "total": "2", "per_hour": None})
-    assert (fresh.limits.per_payment, fresh.limits.total) == (USDC.parse("0.01"), USDC.parse("2"))
+    await books.deposit("d", "wallet:eip155:31337:0xaa", USDC.parse("5"))
+    await _reserve(books, "before", "0.5")
+    fresh = await budgets.change("ann", {"per_payment": "0.9", "total": "1", "per_hour": None})
+    assert (fresh.limits.per_payment, fresh.limits.total) == (USDC.parse("0.9"), USDC.parse("1"))
     assert fresh.limits.per_hour is None
     assert fresh.limits.per_day == old.limits.per_day
-    assert (await budgets.current("ann")).id == fresh.id
-    assert not (await books.budgets.status(old.id)).open
-    await books.deposit("d", "wallet:eip155:31337:0xaa", USDC.parse("5"))
+    assert fresh.reserved == USDC.parse("0.5")
     with pytest.raises(BudgetExceeded):
-        await books.reserve(
-            "k",
-            budget_id=fresh.id,
-            payer_account="wallet:eip155:31337:0xaa",
-            payee_account="seller:s",
-            amount=USDC.parse("0.02"),
-        )
+        await _reserve(books, "after", "0.6")
+    await _reserve(books, "rest", "0.5")
+
+
+async def _reserve(books: Books, key: str, amount: str) -> None:
+    await books.reserve(
+        key,
+        budget_id="user:ann",
+        payer_account="wallet:eip155:31337:0xaa",
+        payee_account="seller:s",
+        amount=USDC.parse(amount),
+    )
 
 
 @pytest.mark.parametrize(

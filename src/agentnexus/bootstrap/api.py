@@ -22,6 +22,8 @@ from agentnexus.marketplace.listings.routes import listing_routes
 from agentnexus.marketplace.sell import REQUEST_BYTES_MAX, seller_app, sold
 from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
+from agentnexus.web.adapters.house import house_doors
+from agentnexus.web.app import create_pages
 from agentnexus.workflows.routes import router as workflow_router
 from agentnexus.workflows.worker import WorkflowRoom
 
@@ -36,6 +38,14 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
     api_url = settings.api_url or ""
     local_user = settings.local_user if settings.environment is Environment.LOCAL else None
     callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
+    doors = house_doors(
+        workflows=room.workflows,
+        listings=selling.listings,
+        hiring=buying.hiring,
+        callers=callers,
+        asset=chain.usdc,
+        api_url=api_url,
+    )
     app = create_api(
         routers=[
             ("", workflow_router),
@@ -44,7 +54,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
         ],
-        pages=seller_app(selling.executions).routes,
+        pages=[*seller_app(selling.executions).routes, *create_pages(doors)],
         callers=callers,
         limiter=Limiter(ground.clock, per_minute=settings.requests_per_minute),
         checks=_checks(ground, chain),

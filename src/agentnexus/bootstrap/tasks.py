@@ -7,6 +7,7 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.core.ports import Blobs
 from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.planner.llm import LlmPlanner, OpenAiChat
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
 from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
@@ -32,4 +33,9 @@ def open_workflows(ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, w
 
 def planners(ground: Ground) -> list[Planner]:
     """A language model plans where one is configured; the offline planner answers when it does not."""
-    return [OfflinePlanner()]
+    settings = ground.settings
+    if settings.llm_base_url is None:
+        return [OfflinePlanner()]
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else ""
+    chat = OpenAiChat(settings.llm_base_url, settings.llm_model, key)
+    return [LlmPlanner(chat, settings.llm_model), OfflinePlanner()]
