@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from agentnexus.core.errors import AgentFailed, IsolationUnavailable, Unavailable
 from agentnexus.core.updates import Log
@@ -215,6 +216,21 @@ async def test_an_idle_zygote_is_retired_and_comes_back(sandbox, hostile):
             while own.helper_pids():
                 await asyncio.sleep(0.005)
         assert (await collect(own, bundle, {"do": "big_result", "amount": 1})).output == {"text": "r"}
+
+
+async def test_the_sandbox_works_on_uvloop_too(sandbox, hostile):
+    """The API runs on it, and descriptors and packet sockets are where event loops differ."""
+    bundle = await hostile("greedy")
+
+    async def work() -> list[object]:
+        async with LocalSandbox() as own:
+            updates = own.run(bundle, RunRequest("left", {"do": "ignore_signals"}))
+            assert await anext(updates) == Log("ignoring")
+            await updates.aclose()
+            runs = [collect(own, bundle, {"do": "big_result", "amount": 2}) for _ in range(4)]
+            return [ended.output for ended in await asyncio.gather(*runs)]
+
+    assert await asyncio.to_thread(lambda: uvloop.run(work())) == [{"text": "rr"}] * 4
 
 
 async def test_the_wardens_report_survives_its_wire_form():
