@@ -13,7 +13,6 @@ from agentnexus.platform.settings import Settings
 
 EXTRAS = {
     "redis": ("redis", "shared cache over several machines"),
-    "openai": ("llm", "planner through a language model"),
     "opentelemetry.sdk": ("otel", "trace export"),
 }
 
