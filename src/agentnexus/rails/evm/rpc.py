@@ -12,6 +12,7 @@ from typing import Self, TypeAlias
 
 import httpx
 
+from agentnexus.platform.neighbour import NeighbourTransport
 from agentnexus.rails.evm.encoding import from_hex, quantity
 from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 
@@ -56,7 +57,7 @@ class Rpc:
         self._ids = itertools.count(1)
         # The node is a neighbour, not the web: a proxy from the environment must not see our transactions.
         self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout_seconds), trust_env=False, limits=httpx.Limits(max_connections=64)
+            timeout=httpx.Timeout(timeout_seconds), trust_env=False, transport=NeighbourTransport()
         )
 
     async def __aenter__(self) -> Self:

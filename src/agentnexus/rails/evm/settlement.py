@@ -123,7 +123,9 @@ class AuthorizationSettler:
             # What was just verified has not been settled, so most settlements need not ask the books first.
             attempt, known = (0, None) if verified else await self._known(authorization, requirement)
             if known is None or known.state in (OutgoingState.REJECTED, OutgoingState.REVERTED):
-                verified = verified or await self.verify(signed, requirement)
+                verified = verified or await self._verify_unsettled(signed, requirement, attempt)
+                if verified is None:
+                    continue
                 await self._sender.prepare(self.relayer)
                 staged = await self._stage(authorization, requirement, verified, attempt + 1)
                 verified = None
@@ -134,6 +136,19 @@ class AuthorizationSettler:
                 repeated = True
             receipt = await self._sender.deliver(self.relayer, known, timeout_seconds=timeout_seconds)
             return await self._conclude(signed, requirement, receipt, repeated=repeated)
+
+    async def _verify_unsettled(
+        self, signed: SignedAuthorization, requirement: Requirement, attempt: int
+    ) -> Verified | None:
+        """Verify, or None when another process has settled it since we looked: then its transaction is the answer."""
+        try:
+            return await self.verify(signed, requirement)
+        except SettlementRefused as refused:
+            if refused.refusal is Refusal.NONCE_USED:
+                tried, _ = await self._known(signed.authorization, requirement)
+                if tried > attempt:
+                    return None
+            raise
 
     async def recover(self) -> int:
         """Send again what a killed process left behind; returns how many are still not mined."""
