@@ -34,9 +34,10 @@ class AuthorizationOutcome:
 
 
 class OutcomeReader:
-    """Reads outcomes on one node."""
+    """Reads outcomes on one node, events in spans of `span_blocks`."""
 
-    def __init__(self, rpc: Rpc, network: Network) -> None:
+    def __init__(self, rpc: Rpc, network: Network, *, span_blocks: int = _LOG_SPAN_BLOCKS) -> None:
+        self._span = span_blocks
         self._rpc = rpc
         self._network = network
 
@@ -65,12 +66,12 @@ class OutcomeReader:
     ) -> AuthorizationOutcome:
         topics: list[RpcValue] = [[USED_TOPIC, CANCELED_TOPIC], to_hex(word(payer)), to_hex(nonce)]
         first = max(0, min(from_block, latest) - _REORG_MARGIN_BLOCKS)
-        for start in range(first, latest + 1, _LOG_SPAN_BLOCKS):
+        for start in range(first, latest + 1, self._span):
             question: dict[str, RpcValue] = {
                 "address": token,
                 "topics": topics,
                 "fromBlock": hex(start),
-                "toBlock": hex(min(start + _LOG_SPAN_BLOCKS - 1, latest)),
+                "toBlock": hex(min(start + self._span - 1, latest)),
             }
             found = await self._rpc.call("eth_getLogs", question)
             if not isinstance(found, list):
