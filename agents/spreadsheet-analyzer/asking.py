@@ -63,9 +63,10 @@ TOP_PHRASE = r"\b(?:top|first|bottom) (\d{1,3})\b|\b(\d{1,3}) (?:most|largest|hi
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A column the question names, and where."""
+    """A column the question names: with how many words, and where the last of them stands."""
 
     column: str
+    words: int
     at: int
 
 
@@ -91,17 +92,17 @@ def column_words(name: str) -> list[str]:
 
 
 def named_columns(text: str, frame: pl.DataFrame) -> list[Named]:
-    """Columns whose name, or a synonym, is said; best match first."""
-    said = [stem(word) for word in words(text)]
+    """Columns whose name, or a synonym, is said; best match first, and of equals the one said in more words."""
+    said = {stem(word): position for position, word in enumerate(words(text))}
     found: list[tuple[float, Named]] = []
     for name in frame.columns:
         parts = column_words(name)
-        places = [said.index(part) for part in parts if part in said]
+        places = [said[part] for part in parts if part in said]
         if len(places) * 2 >= len(parts) and places:
-            found.append((len(places) / len(parts), Named(name, min(places))))
+            found.append((len(places) / len(parts), Named(name, len(places), max(places))))
     if not any(frame[item.column].dtype.is_numeric() for _, item in found):
         found.extend(_by_synonym(text, frame))
-    found.sort(key=lambda pair: (-pair[0], pair[1].at))
+    found.sort(key=lambda pair: (-pair[0], -pair[1].words, pair[1].at))
     return [item for _, item in found]
 
 
@@ -111,7 +112,7 @@ def _by_synonym(text: str, frame: pl.DataFrame) -> list[tuple[float, Named]]:
         for meant in SYNONYMS.get(word, ()):
             column = next((name for name in frame.columns if stem(meant) in column_words(name)), None)
             if column is not None:
-                found.append((0.4, Named(column, position)))
+                found.append((0.4, Named(column, 1, position)))
                 break
     return found
 

@@ -79,6 +79,7 @@ def _condition(condition: Filter, frame: pl.DataFrame) -> pl.Expr:
     if condition.period == "year":
         column, dtype = column.dt.year(), pl.Int32()
     if isinstance(condition.value, list):
+        column = column.cast(pl.Float64) if dtype.is_numeric() else column
         return column.is_in([_literal(value, dtype) for value in condition.value])
     return COMPARE[condition.op](column, _literal(condition.value, dtype))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -77,7 +78,8 @@ async def test_a_run_killed_anywhere_completes_once_for_the_next_caller(node: No
     value: dict[str, object] = {"text": f"seed {seed}", "count": 300}
     async with process(node, f"chaos-{seed}", value) as first:
         await asyncio.sleep(chance.uniform(0, 0.4))  # a point in time is what this test varies
-        first.kill()
+        with contextlib.suppress(ProcessLookupError):  # it may have been faster
+            first.kill()
         await first.wait()
 
     async with process(node, f"chaos-{seed}", value) as second:
