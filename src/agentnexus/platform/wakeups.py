@@ -79,7 +79,7 @@ class Wakeups:
             topics, self._pending = sorted(self._pending), set()
             try:
                 async with self._database.connection() as connection:
-                    await connection.executemany("select pg_notify($1, $2)", [(CHANNEL, topic) for topic in topics])
+                    await connection.execute("select pg_notify($1, t) from unnest($2::text[]) as t", CHANNEL, topics)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.warning("wakeups.notify_failed", error=str(error))
 

@@ -70,7 +70,7 @@ class DurableEngine:
         return await self.journal.counts()
 
     async def result(self, run_id: str) -> RunRecord:
-        async with self.journal.watch(run_id) as watch:
+        async with self.journal.watch(run_id, end_only=True) as watch:
             while not (record := await self.journal.get(run_id)).state.final:
                 await watch.changed(WATCH_SECONDS)
         return record

@@ -158,12 +158,12 @@ class Journal(Protocol):
     async def wait_for_work(self, timeout_seconds: float) -> None:
         """Return early when runs were queued or signals sent (spurious returns are fine)."""
 
-    def watch(self, run_id: str) -> Watch:
-        """Register interest in a run's commits before reading, so that none is missed."""
+    def watch(self, run_id: str, *, end_only: bool = False) -> Watch:
+        """Register interest in a run's events (or only in its end) before reading, so that none is missed."""
 
 
 class Watch(Protocol):
-    """`async with` it; `changed` returns after any commit since the last call, or after the time."""
+    """`async with` it; `changed` returns after a change since the last call, or after the time."""
 
     async def __aenter__(self) -> Watch: ...
 

@@ -28,7 +28,7 @@ create table workflow.run (
     updated_at timestamptz not null,
     finished_at timestamptz,
     check ((state = 'running') = (owner is not null))
-) with (fillfactor = 70);
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 create index run_queued on workflow.run (priority desc, available_at, id) where state = 'queued';
 create index run_due on workflow.run (available_at) where state = 'waiting';
 create index run_owned on workflow.run (owner) where state = 'running';

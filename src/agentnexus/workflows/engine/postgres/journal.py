@@ -21,7 +21,7 @@ from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.journal import Claim, Letter, News, Refused, StepRow, Write, encode
 from agentnexus.workflows.engine.port import NewRun, Phase, RunRecord, RunState
 from agentnexus.workflows.engine.postgres import sql
-from agentnexus.workflows.engine.postgres.writes import columns, fold, newest_only
+from agentnexus.workflows.engine.postgres.writes import RunWrites, columns, fold, newest_only
 
 WORK_TOPIC = "workflow-work"
 # After these the statement was certainly rolled back; after anything else it may have been committed.
@@ -35,11 +35,11 @@ RECORD_COLUMNS = [field.name for field in fields(RunRecord) if field.name != "st
 
 
 class RunWatch:
-    """Wakes on any commit of one run, in any process."""
+    """Wakes when one topic is notified, in any process."""
 
-    def __init__(self, wakeups: Wakeups, run_id: str) -> None:
+    def __init__(self, wakeups: Wakeups, topic: str) -> None:
         self._wakeups = wakeups
-        self._topic = _topic(run_id)
+        self._topic = topic
         self._event = asyncio.Event()
 
     async def __aenter__(self) -> RunWatch:
@@ -128,10 +128,15 @@ class PostgresJournal:
         self._tell(newest, held)
         return [write.run_id in held and newest[write.run_id].epoch == write.epoch for write in writes]
 
-    def _tell(self, newest: Mapping[str, object], held: set[str]) -> None:
-        for run_id in newest:
-            if run_id in held:
+    def _tell(self, newest: Mapping[str, RunWrites], held: set[str]) -> None:
+        """Only what a reader can see: an event or the end. A bare checkpoint wakes nobody."""
+        for run_id, entry in newest.items():
+            if run_id not in held:
+                continue
+            if entry.events or entry.end is not None:
                 self._wakeups.notify(_topic(run_id))
+            if entry.end is not None and entry.end.state.final:
+                self._wakeups.notify(_end_topic(run_id))
 
     async def free(self, run_id: str, epoch: int) -> None:
         async with self._connection() as connection:
@@ -224,12 +229,16 @@ class PostgresJournal:
     async def wait_for_work(self, timeout_seconds: float) -> None:
         await self._wakeups.wait(WORK_TOPIC, timeout_seconds)
 
-    def watch(self, run_id: str) -> RunWatch:
-        return RunWatch(self._wakeups, run_id)
+    def watch(self, run_id: str, *, end_only: bool = False) -> RunWatch:
+        return RunWatch(self._wakeups, _end_topic(run_id) if end_only else _topic(run_id))
 
 
 def _topic(run_id: str) -> str:
     return f"workflow-run:{run_id}"
+
+
+def _end_topic(run_id: str) -> str:
+    return f"workflow-end:{run_id}"
 
 
 def _first_attributes(run: NewRun) -> dict[str, object]:

@@ -41,7 +41,8 @@ select run_id, position, name, payload from workflow.signal
 where run_id = any($1::text[]) order by run_id, position
 """
 
-# The fence: only rows whose epoch is still the writer's are updated, and everything else joins those.
+# The fence: only rows whose epoch is still the writer's are updated, and everything else joins those. Rows are found by
+# primary key: `owner is not null` says the same as `state = 'running'` without inviting the index of running runs.
 COMMIT = """
 with w as (
     select * from unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::int[], $5::text[], $6::text[], $7::text[],
@@ -61,7 +62,7 @@ with w as (
                             when w.state = 'waiting' then coalesce(w.available_at, 'infinity') else w.at end,
         updated_at = w.at,
         finished_at = case when w.state in ('completed', 'failed', 'cancelled') then w.at end
-    from w where r.id = w.run_id and r.epoch = w.epoch and r.state = 'running'
+    from w where r.id = w.run_id and r.id = any($1::text[]) and r.epoch = w.epoch and r.owner is not null
     returning r.id, r.sequence - w.events as base
 ), stepped as (
     insert into workflow.step (run_id, key, state, attempt, output, error, started_at, ended_at, retry_at)
