@@ -20,6 +20,7 @@ from agentnexus.core.errors import (
     PaymentUnknown,
     SellerFailed,
 )
+from agentnexus.core.events import Event, EventName
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need, Strategy
 from agentnexus.core.payments import Limits, PaymentState, PayMode, ReceiptStatus
@@ -27,6 +28,7 @@ from agentnexus.core.updates import Log, Progress, Update
 from agentnexus.hiring.receipts import verify_receipt
 from agentnexus.hiring.testing import Script
 from agentnexus.platform.database import Database
+from agentnexus.platform.outbox import OutboxReader
 from tests.hiring.support import EURC, NEED, USDC, Economy, known, make_offer, seller_key, usd
 
 
@@ -354,6 +356,43 @@ async def test_while_a_payments_end_is_unknown_nobody_else_is_paid(database: Dat
     assert hired.receipt.offer.seller.key == seller_key(2)
     assert (await economy.paid(1), await economy.paid(2)) == ("0.01", "0.03")
     await economy.assert_sound()
+    await economy.close()
+
+
+async def test_a_result_is_kept_while_the_network_is_down_and_given_when_its_payment_is_known(
+    database: Database,
+) -> None:
+    economy = await Economy.build(database, scripts={seller_key(1): Script(mode=PayMode.HOLD)})
+
+    def go_down(update: Update) -> None:
+        economy.rail.down = isinstance(update, Log)
+
+    with pytest.raises(PaymentUnknown):
+        await economy.hire(on_update=go_down)
+    economy.rail.down = False
+    hired = await economy.hire()
+    assert (hired.output, hired.resumed) == ({"echo": {"text": "hello"}}, True)
+    assert economy.market.asked == [seller_key(1)]
+    assert await economy.paid() == "0.02"
+    await economy.assert_sound()
+    await economy.close()
+
+
+async def test_every_end_of_a_payment_is_an_event(database: Database) -> None:
+    economy = await Economy.build(
+        database,
+        offers=[make_offer(1, price="0.01"), make_offer(2, price="0.03")],
+        scripts={seller_key(1): Script(output=failing)},
+    )
+    await economy.hire(Need(capability="text.echo", input={"text": "x"}, strategy=Strategy.PRICE))
+    events: list[Event] = []
+
+    async def keep(event: Event) -> None:
+        events.append(event)
+
+    await OutboxReader(database, "test").drain(keep)
+    assert [event.name for event in events] == [EventName.PAYMENT_REFUNDED, EventName.PAYMENT_SETTLED]
+    assert [event.data["payee"] for event in events] == [seller_key(1), seller_key(2)]
     await economy.close()
 
 

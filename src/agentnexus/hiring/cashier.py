@@ -147,10 +147,16 @@ class Cashier:
         return await self.conclude(row, payment)
 
     async def settle(self, row: HoldRow, proof: dict[str, object]) -> HoldRow:
-        """Ask the rail whether the payee got the money; post when it says so."""
+        """Ask the rail whether the payee got the money; post when it says so, `unknown` while it cannot be asked."""
         if not row.open:
             return row
-        payment = await self._holding(row.request).settle(row.as_hold(), proof)
+        try:
+            payment = await self._holding(row.request).settle(row.as_hold(), proof)
+        except PaymentFailed:
+            raise
+        except UNSURE as error:
+            log.warning("hiring.settle_unknown", hold=row.key, error=str(error))
+            return await self.holds.move(row, PaymentState.UNKNOWN, None, row.deadline)
         self.checkpoint("settled-on-rail")
         return await self.conclude(row, payment)
 

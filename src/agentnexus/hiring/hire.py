@@ -494,7 +494,6 @@ class Hiring:
         theirs = {value.lower() for value in offer.seller.ids.values()}
         delivered = isinstance(result, Delivered)
         return Outcome(
-            job_id=attempt.job_id,
             seller=offer.seller.key,
             market=offer.market,
             capability=offer.capability.name,
@@ -504,7 +503,6 @@ class Hiring:
             schema_valid=True if delivered else getattr(result, "schema_valid", None),
             duration_seconds=max(0.0, seconds),
             promised_seconds=None if offer.latency_ms is None else offer.latency_ms / 1000,
-            at=self._clock.now(),
         )
 
 

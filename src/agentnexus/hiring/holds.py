@@ -14,10 +14,23 @@ import asyncpg
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState
 from agentnexus.platform.database import Database
-from agentnexus.platform.outbox import publish
 
 PAID = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
 OPEN = frozenset({PaymentState.RESERVED, PaymentState.SENT, PaymentState.HELD, PaymentState.UNKNOWN})
+
+# Row and event (as `platform.outbox.publish` writes it) in one round trip: this is on every hire's way. The hire's own
+# last commit is durable and follows.
+FINISH = """
+with ended as (
+    update hiring.hold set state = $2, payment = $3, payment_id = $4, finished_at = $5, reason = $6
+     where key = $1 and finished_at is null and set_config('synchronous_commit', 'off', true) = 'off'
+    returning *),
+told as (
+    insert into platform.outbox (name, subject, sequence, data, at)
+    select $7, $8, 1, $9::jsonb, $5 from ended where $2 <> 'failed'
+    on conflict (subject, sequence) do nothing)
+select * from ended
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +148,20 @@ class HoldStore:
     ) -> HoldRow:
         """End a payment, with its event, once; the second to come finds how it ended."""
         ended = replace(row, state=state, payment=payment or row.payment, finished_at=at, reason=reason)
-        async with self._database.transaction() as connection:
+        event = _event(ended, at)
+        async with self._database.connection() as connection:
             found = await connection.fetchrow(
-                """update hiring.hold
-                      set state = $2, payment = $3, payment_id = $4, finished_at = $5, reason = $6
-                    where key = $1 and finished_at is null and set_config('synchronous_commit', 'off', true) = 'off'
-                   returning *""",
+                FINISH,
                 row.key,
                 str(state),
                 None if ended.payment is None else ended.payment.model_dump_json(),
                 None if ended.payment is None else ended.payment.id,
                 at,
                 reason,
+                str(event.name),
+                event.subject,
+                event.data,
             )
-            if found is not None and state is not PaymentState.FAILED:
-                await publish(connection, [_event(ended, at)])
         return _hold(found) if found is not None else await self._existing(row.key)
 
     async def left_open(self, before: datetime, limit: int) -> list[HoldRow]:

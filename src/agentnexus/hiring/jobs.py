@@ -11,7 +11,7 @@ from agentnexus.core.errors import NexusError
 from agentnexus.core.offers import Offer, Quote
 from agentnexus.core.payments import Receipt
 from agentnexus.hiring.failures import error_text
-from agentnexus.hiring.statistics import RECORD_OUTCOME, Outcome
+from agentnexus.hiring.statistics import END_ATTEMPT, END_ATTEMPT_WITH_OUTCOME, Outcome
 from agentnexus.platform.database import Database
 
 
@@ -142,26 +142,22 @@ class HireStore:
             )
 
     async def end(self, attempt: Attempt, ending: Ending) -> None:
-        """Receipt, attempt, hire and statistics in one transaction; a second time changes nothing."""
-        async with self._database.transaction() as connection:
-            ended = await connection.fetchval(
-                """with a as (update hiring.attempt set state = $3, receipt = $4, error = $5, finished_at = $6,
-                                     output = null
-                               where hire_key = $1 and number = $2 and finished_at is null returning hire_key),
-                        h as (update hiring.hire set state = $7, output = $8, error = $5, finished_at = $6
-                               where key = $1 and state = 'running' and $7::text is not null)
-                   select count(*) from a""",
-                attempt.hire_key,
-                attempt.number,
-                ending.state,
-                ending.receipt.model_dump_json(),
-                ending.error,
-                ending.finished_at,
-                ending.hire_state,
-                None if ending.output is None else ending.output.decode(),
-            )
-            if ended and ending.outcome is not None:
-                await connection.execute(RECORD_OUTCOME, *ending.outcome.row())
+        """Receipt, attempt, hire and statistics in one statement; a second time changes nothing."""
+        values: tuple[object, ...] = (
+            attempt.hire_key,
+            attempt.number,
+            ending.state,
+            ending.receipt.model_dump_json(),
+            ending.error,
+            ending.finished_at,
+            ending.hire_state,
+            None if ending.output is None else ending.output.decode(),
+        )
+        async with self._database.connection() as connection:
+            if ending.outcome is None:
+                await connection.execute(f"{END_ATTEMPT} select 1", *values)
+            else:
+                await connection.execute(END_ATTEMPT_WITH_OUTCOME, *values, *ending.outcome.row())
 
     async def fail(self, key: str, error: NexusError, at: datetime) -> None:
         """End a hire whose attempts have all ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
@@ -19,12 +18,22 @@ LATENCY_SHARE = 0.2
 PROMISE_SLACK = 1.5
 PROMISE_GRACE_SECONDS = 0.5
 
+# How an attempt ends, in one statement: receipt, attempt, hire. A second time changes nothing.
+END_ATTEMPT = """
+with ended as (
+    update hiring.attempt set state = $3, receipt = $4, error = $5, finished_at = $6, output = null
+     where hire_key = $1 and number = $2 and finished_at is null returning job_id),
+hire as (
+    update hiring.hire set state = $7, output = $8, error = $5, finished_at = $6
+     where key = $1 and state = 'running' and $7::text is not null)
+"""
+
 # The outcome is written once per job; only the first writing moves the seller's sums.
-RECORD_OUTCOME = f"""
-with fresh as (
+END_ATTEMPT_WITH_OUTCOME = f"""{END_ATTEMPT},
+fresh as (
     insert into hiring.outcome (job_id, seller, market, capability, buyer, self_dealing, succeeded, schema_valid,
                                 duration_seconds, promised_seconds, at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    select job_id, $9, $10, $11, $12, $13::bool, $14::bool, $15::bool, $16::float8, $17::float8, $6 from ended
     on conflict (job_id) do nothing returning *)
 insert into hiring.seller as s
     (seller, jobs, succeeded, schema_invalid, promised, kept_promise, latency_seconds, updated_at)
@@ -49,7 +58,6 @@ on conflict (seller) do update set
 class Outcome:
     """How one job ended, as far as it says something about its seller."""
 
-    job_id: str
     seller: str
     market: str
     capability: str
@@ -59,12 +67,10 @@ class Outcome:
     schema_valid: bool | None
     duration_seconds: float
     promised_seconds: float | None
-    at: datetime
 
     def row(self) -> tuple[object, ...]:
-        """Arguments of `RECORD_OUTCOME`."""
+        """Arguments $9 and on of `END_ATTEMPT_WITH_OUTCOME`."""
         return (
-            self.job_id,
             self.seller,
             self.market,
             self.capability,
@@ -74,7 +80,6 @@ class Outcome:
             self.schema_valid,
             self.duration_seconds,
             self.promised_seconds,
-            self.at,
         )
 
 
