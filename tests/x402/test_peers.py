@@ -87,9 +87,11 @@ async def test_an_official_client_pays_our_server_that_settles_with_an_official_
     official: OfficialFacilitator, usdc_price: PaymentRequirements, buyer_key: str
 ) -> None:
     """The client copies our addresses into what it signs, and the facilitator takes checksummed ones only."""
-    async with open_shop(official, accepts=[usdc_price]) as shop:
-        async with official_http(buyer_key, shop.http._transport, "http://localhost") as http:
-            assert (await http.get("/report")).status_code == 200
+    async with (
+        open_shop(official, accepts=[usdc_price]) as shop,
+        official_http(buyer_key, shop.http._transport, "http://localhost") as http,
+    ):
+        assert (await http.get("/report")).status_code == 200
 
 
 async def test_the_official_python_client_reads_our_v1_body_and_signs_what_we_recover(buyer_key: str) -> None:

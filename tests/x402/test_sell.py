@@ -504,6 +504,16 @@ def test_patterns_match_what_a_router_would_route(pattern: str, method: str, pat
     assert (PricedRoute(pattern, [requirement()]).match(method, path) is not None) is matches
 
 
+async def test_extensions_too_large_to_come_back_are_left_out(scripted: ScriptedFacilitator) -> None:
+    large = PricedRoute(
+        "GET /report", [requirement()], extensions={"bazaar": {"info": {}, "schema": {"x": "y" * 9000}}}
+    )
+    small = PricedRoute("GET /other", [requirement()], extensions={"bazaar": {"info": {}, "schema": {"x": "y" * 900}}})
+    async with open_shop(scripted, routes=[large, small]) as shop:
+        assert set((await shop.header("/report"))["extensions"]) == {"payment-identifier"}  # type: ignore[call-overload]
+        assert set((await shop.header("/other"))["extensions"]) == {"payment-identifier", "bazaar"}  # type: ignore[call-overload]
+
+
 async def test_a_line_feed_in_the_path_does_not_slip_past_the_gate(scripted: ScriptedFacilitator) -> None:
     """Starlette's `$` matches before a final line feed, so ``/report%0A`` reaches the handler of ``/report``."""
     async with open_shop(scripted) as shop:

@@ -42,17 +42,21 @@ from agentnexus.markets.x402.wire import (
 RAIL = "evm"
 # The seller says it does not know yet: the same payment is sent again, nothing is signed anew.
 UNDECIDED = frozenset({str(Reason.SETTLEMENT_PENDING), str(Reason.UNEXPECTED_SETTLE)})
-RESEND_STATUS = frozenset({202, 425, 429, 500, 502, 503, 504})
+BUSY_STATUS = frozenset({425, 429, 503})  # resent when the seller says when; other errors are its last word
+FIRST_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class BuyLimits:
-    """Times in seconds: one HTTP try, all tries together, the longest pause between them; `answer_bytes` at most."""
+    """Times in seconds: one HTTP try, all tries together, the longest pause between them; `answer_bytes` at most.
+
+    The tries of a paid call outlast a seller's restart (30 s); a seller that is dead from the start is never paid.
+    """
 
     try_timeout: float = 120.0
     total: float = 180.0
     pause: float = 2.0
-    tries: int = 5
+    tries: int = 20
     confirmations: int = 20
     answer_bytes: int = 64 * 1024 * 1024
 
@@ -96,6 +100,17 @@ class Answer:
             return self.required.error or f"HTTP {self.status}"
         except WireError:
             return f"HTTP {self.status}"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the seller asks for the same payment again instead of saying yes or no."""
+        busy = self.status in BUSY_STATUS and "retry-after" in self.headers
+        return busy or self.status == 202 or (self.status == 402 and self.reason in UNDECIDED)
+
+    def retry_after(self, otherwise: float) -> float:
+        """Seconds the seller wants us to wait."""
+        text = self.headers.get("retry-after", "")
+        return float(text) if text.isascii() and text.isdigit() else otherwise
 
     @property
     def required(self) -> AnyRequired:
@@ -192,6 +207,7 @@ class X402Client:
     async def _send(self, call: Call, header: Mapping[str, str]) -> Answer:
         """Send the paid request until it is decided or time is up; always the same payment."""
         until = self._clock.monotonic() + self._limits.total
+        pause = FIRST_PAUSE_SECONDS
         for tries_left in range(self._limits.tries - 1, -1, -1):
             last = not tries_left or self._clock.monotonic() >= until
             try:
@@ -199,13 +215,12 @@ class X402Client:
             except httpx.TransportError:
                 if last:
                     raise
-                pause = 0.1
             else:
-                undecided = answer.status in RESEND_STATUS or (answer.status == 402 and answer.reason in UNDECIDED)
-                if last or not undecided:
+                if last or not answer.undecided:
                     return answer
-                pause = _retry_after(answer)
+                pause = answer.retry_after(pause)
             await asyncio.sleep(min(pause, self._limits.pause))
+            pause *= 2
         raise AssertionError("the last try returns or raises")
 
     async def _try(self, call: Call, header: Mapping[str, str]) -> Answer:
@@ -288,11 +303,6 @@ class X402Client:
             status=answer.status,
             answer=answer.body[:500].decode(errors="replace"),
         )
-
-
-def _retry_after(answer: Answer) -> float:
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.2
 
 
 def _echo(extensions: Mapping[str, object], key: str) -> dict[str, object]:

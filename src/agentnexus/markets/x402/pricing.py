@@ -15,10 +15,19 @@ from x402.schemas.v1 import PaymentRequiredV1
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Money
-from agentnexus.markets.x402.wire import PAYMENT_IDENTIFIER, Resource, encode_header, to_json, to_v1
+from agentnexus.markets.x402.wire import (
+    MAX_HEADER_BYTES,
+    PAYMENT_IDENTIFIER,
+    Resource,
+    encode_header,
+    to_json,
+    to_v1,
+)
+from agentnexus.platform.logs import log
 from agentnexus.rails.evm.encoding import address, checksum_address
 
 MIB = 1024 * 1024
+MAX_DEMAND_CHARACTERS = MAX_HEADER_BYTES * 3 // 4  # in base64: leaves room for the payment that comes back with it
 PARAMETER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)(:path)?\}|(\*)")
 IDENTIFIER_SCHEMA: dict[str, object] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -148,8 +157,14 @@ def demand(route: PricedRoute, accepts: Accepts, url: str, error: str) -> Demand
         accepts=list(accepts),
         extensions=route.declared_extensions(),
     )
+    header = encode_header(v2)
+    if len(header) > MAX_DEMAND_CHARACTERS:
+        # Clients send the extensions back: too large ones would make every payment unreadable, so they stay away.
+        log.warning("x402.extensions_left_out", route=route.pattern, characters=len(header))
+        own = {PAYMENT_IDENTIFIER: route.declared_extensions()[PAYMENT_IDENTIFIER]}
+        header = encode_header(v2.model_copy(update={"extensions": own}))
     v1 = PaymentRequiredV1(error=error, accepts=[to_v1(requirement, resource) for requirement in accepts])
-    return Demand(encode_header(v2).encode("ascii"), json.dumps(to_json(v1), separators=(",", ":")).encode())
+    return Demand(header.encode("ascii"), json.dumps(to_json(v1), separators=(",", ":")).encode())
 
 
 class DemandCache:
