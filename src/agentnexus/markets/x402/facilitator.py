@@ -49,7 +49,6 @@ class Facilitator:
 
     Args:
         settlers: one per network; each brings the relayer key that pays the gas.
-        histories: how used-up nonces are explained, one per network; without it they stay "used".
         assets: the tokens it settles. Others are refused: a hostile token could burn the relayer's gas.
         maximum_gas: a payment that needs more gas than this is refused when it is verified.
         settle_timeout_seconds: how long a settle waits for its transaction before it answers "pending".
@@ -60,13 +59,14 @@ class Facilitator:
         settlers: Sequence[AuthorizationSettler],
         assets: Sequence[Asset],
         *,
-        histories: Sequence[History] = (),
         clock: Clock | None = None,
         maximum_gas: int = 300_000,
         settle_timeout_seconds: float = 45.0,
     ) -> None:
         self._settlers = {settler.network.caip2: settler for settler in settlers}
-        self._histories = {history.network.caip2: history for history in histories}
+        self._histories = {
+            network: History(settler.rpc, settler.network) for network, settler in self._settlers.items()
+        }
         # The rail compares lower-case addresses with the chain's events.
         self._assets = {a.caip19.lower(): Asset(a.symbol, a.decimals, a.caip19.lower()) for a in assets}
         self._clock = clock or SystemClock()
@@ -76,8 +76,7 @@ class Facilitator:
     @classmethod
     def on(cls, sender: TransactionSender, relayer: EvmSigner, assets: Sequence[Asset]) -> Self:
         """A facilitator for one network with the usual parts."""
-        settler = AuthorizationSettler(sender, relayer)
-        return cls([settler], assets, histories=[History(sender.rpc, sender.network)], clock=sender.clock)
+        return cls([AuthorizationSettler(sender, relayer)], assets, clock=sender.clock)
 
     def get_supported(self) -> SupportedResponse:
         """``exact`` in both versions on every network; v1 under its own network names."""
@@ -117,9 +116,8 @@ class Facilitator:
             settler, wanted = self._wanted(presented, signed, requirement, fresh=False)
             settled = await settler.settle(signed, wanted, timeout_seconds=self._timeout)
         except SettlementRefused as error:
-            history = self._histories.get(caip2(network))
-            if error.refusal is Refusal.NONCE_USED and history is not None:
-                return await self._explain(history, signed, requirement, network)
+            if error.refusal is Refusal.NONCE_USED:
+                return await self._explain(signed, requirement, network)
             return _failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
         except PaymentUnknown as error:
             transaction = error.details.get("transaction")
@@ -133,10 +131,11 @@ class Facilitator:
         )
 
     async def _explain(
-        self, history: History, signed: SignedAuthorization, requirement: PaymentRequirements, network: str
+        self, signed: SignedAuthorization, requirement: PaymentRequirements, network: str
     ) -> SettleResponse:
         """The nonce is used and not by us: anybody may submit an authorisation, and it still pays the payee."""
-        payer, used = signed.authorization.payer, await history.find(signed, requirement.asset.lower())
+        history, payer = self._histories[requirement.network], signed.authorization.payer
+        used = await history.find(signed, requirement.asset.lower())
         if used.paid:
             value = str(signed.authorization.value)
             return SettleResponse(

@@ -16,7 +16,7 @@ from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization
 from agentnexus.rails.evm.encoding import to_hex, uint
 from agentnexus.rails.evm.errors import Refusal, Reverted, SettlementRefused
 from agentnexus.rails.evm.receipts import Receipt
-from agentnexus.rails.evm.rpc import Call, RpcValue, call_data, call_int, eth_call
+from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data, call_int, eth_call
 from agentnexus.rails.evm.signer import EvmSigner, recover, require_network
 from agentnexus.rails.evm.token import (
     Token,
@@ -91,6 +91,11 @@ class AuthorizationSettler:
         self._clock = sender.clock
         self._tokens: dict[str, Token] = {}
         self._verified: dict[tuple[SignedAuthorization, Requirement], tuple[float, Verified]] = {}
+
+    @property
+    def rpc(self) -> Rpc:
+        """The node it settles through."""
+        return self._rpc
 
     async def verify(self, signed: SignedAuthorization, requirement: Requirement) -> Verified:
         """Would this settle right now? Raises `SettlementRefused` saying why not, `Unavailable` without a chain."""
