@@ -170,7 +170,7 @@ async def test_a_chart_is_shown_as_a_picture_and_every_file_can_be_saved(visitor
     page = await visitor.open("/tasks/wf_completed")
     chart = page.locator("figure.picture img")
     assert await chart.evaluate("e => e.naturalWidth > 0 && e.src.startsWith('data:image/svg+xml;base64,')")
-    for name in ("Download all (JSON)", "figures.csv", "Revenue-by-region.svg"):
+    for name in ("Download all (JSON)", "figures.csv", "Revenue by region.svg"):
         async with page.expect_download() as waiting:
             await page.get_by_role("link", name=name).click()
         saved = await (await waiting.value).path()

@@ -83,6 +83,8 @@ def test_defaults_fill_the_form_and_given_values_win() -> None:
     assert one({"type": "integer", "default": 5}).value == "5"
     assert one({"type": "integer", "default": 5}, 7).value == "7"
     assert one({"type": "boolean", "default": True}).checked
+    assert one({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}).value == ""
+    assert one({"type": "integer", "default": 5, "x-ui": {"prefill": "7"}}).value == "5"
     assert [o.selected for o in one({"enum": ["a", "b"], "default": "b"}).options] == [False, True]
 
 

@@ -38,7 +38,9 @@ def kinds(value: object) -> list[str]:
         (None, "empty"),
         ([], "empty"),
         ({}, "empty"),
-        (["a", "b"], "list"),
+        (["north", "south"], "words"),
+        (["A whole sentence that is longer than a word.", "b"], "list"),
+        ([{"n": 1, "tables": [{"rows": [["a"]]}]}, {"n": 2, "tables": []}], "list"),
         ([{"a": 1, "b": 2}, {"a": 3, "b": 4}], "table"),
         ([["name", "n"], ["x", 1]], "table"),
         ([{"text": "word " * 100, "page": 1}], "list"),
@@ -51,11 +53,11 @@ def test_each_shape_is_drawn_as_what_it_is(value: object, kind: str) -> None:
     assert kinds(value) == [kind]
 
 
-def test_the_envelope_shows_warnings_first_and_the_engine_last() -> None:
+def test_the_envelope_shows_warnings_first_and_the_engine_last_of_the_facts() -> None:
     blocks = blocks_of(samples.RESULT)
     assert blocks[0] == Block("note", text="Page 17 is a scan: its text could not be read.")
-    assert blocks[-1].kind == "facts"
-    assert blocks[-1].children[0].text == "rules"
+    facts = next(block for block in blocks if block.kind == "facts")
+    assert (facts.children[-1].label, facts.children[-1].text) == ("Engine", "rules")
     assert "cost" not in {block.label.lower() for block in blocks}
 
 
@@ -97,9 +99,18 @@ def test_tables_align_numbers_and_count_what_they_leave_out() -> None:
     assert "300 more not shown here" in html([{"name": f"n{n}", "value": n} for n in range(500)])
 
 
+def test_what_is_empty_is_not_shown_and_small_parts_fit_in_a_cell() -> None:
+    (table,) = blocks_of(
+        [{"name": "a", "gone": None, "stats": {"mean": 2, "max": None}, "top": [{"v": "x", "n": 3}, "y"]}]
+    )
+    assert table.columns == ("Name", "Stats", "Top")
+    assert table.rows == (("a", "Mean: 2", "x, y"),)
+    assert [block.kind for block in blocks_of({"title": None, "items": [], "n": 1})] == ["facts"]
+
+
 def test_rows_of_different_shape_share_one_table() -> None:
-    (table,) = blocks_of([{"a": 1, "b": "x"}, {"b": "y", "c": None}])
-    assert table.rows == (("1", "x", ""), ("", "y", ""))
+    (table,) = blocks_of([{"a": 1, "b": "x"}, {"b": "y", "c": True}])
+    assert table.rows == (("1", "x", ""), ("", "y", "yes"))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def _offer(ranked: RankedOffer) -> OfferView:
         seller=offer.seller.name or offer.seller.key,
         price=money(offer.price.maximum),
         reputation="new" if ranked.new else f"{ranked.reputation:.1f} of 5",
-        speed=duration(offer.latency_ms),
+        speed=duration(offer.latency_ms or None),
         state=STALE if offer.stale else LIVE,
     )
 

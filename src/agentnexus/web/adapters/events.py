@@ -62,7 +62,10 @@ class RunLog:
                 self.titles[str(step.get("id"))] = str(step.get("title"))
 
     def _text(self, event: Event) -> str:
-        words = TEXTS.get(event.name, (str(event.name).replace(".", " ").replace("_", " "), ""))[0]
+        if event.name is EventName.STEP_COMPENSATED and event.data.get("how") == "refunded":
+            words = "stopped, nothing is held for it any more"
+        else:
+            words = TEXTS.get(event.name, (str(event.name).replace(".", " ").replace("_", " "), ""))[0]
         detail = self._amount(event.data) or _detail(event.data)
         step = event.data.get("step")
         if not isinstance(step, str):

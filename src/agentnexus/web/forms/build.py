@@ -60,8 +60,9 @@ class _Builder:
     def _field(self, pointer: str, name: str, flat: Schema, value: object, *, required: bool, depth: int) -> Field:
         self._left -= 1
         kind = self._reader.kind(flat, name) if depth <= MAX_DEPTH else Kind.JSON
-        if value is MISSING or value is None:
-            value = flat.get("default", hints(flat).get("prefill", MISSING)) if value is MISSING else MISSING
+        if value is MISSING:
+            value = flat.get("default", hints(flat).get("prefill", MISSING))
+        value = MISSING if value is None else value
         label = (as_text(flat.get("title")) or _words(name))[:120]
         base = Field(
             pointer=pointer, kind=kind, label=label, description=as_text(flat.get("description"))[:600],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from agentnexus.web.forms.model import join_pointer
@@ -18,6 +18,8 @@ MAX_ROWS: Final = 200
 MAX_COLUMNS: Final = 24
 MAX_TEXT: Final = 20_000
 MAX_CELL: Final = 300
+MAX_WORD: Final = 32
+CELL_DEPTH: Final = 2
 QUIET: Final = ("engine", "cost")  # said small, under the result
 LEADING: Final = ("answer", "summary", "title")  # what most people came for
 SMALL: Final = frozenset({"fact", "link", "empty"})
@@ -25,7 +27,7 @@ SMALL: Final = frozenset({"fact", "link", "empty"})
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One thing to draw. `kind`: ``text markdown fact facts link table picture file list group tree empty note``.
+    """One thing to draw. `kind`: ``text markdown fact facts link table picture file list words group tree empty note``.
 
     `pointer` is where it is in the result, for downloads. `more` counts what was left out of a table or a list.
     """
@@ -52,15 +54,15 @@ def blocks_of(value: object, schema: Schema | None = None) -> tuple[Block, ...]:
 
 
 def _gathered(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Neighbouring short answers as one list of facts."""
+    """All short answers as one list of facts, where the first of them is."""
+    small = [block for block in blocks if block.kind in SMALL and block.label]
+    facts = Block("facts", children=tuple(small))
     found: list[Block] = []
     for block in blocks:
-        if block.kind not in SMALL or not block.label:
+        if block not in small:
             found.append(block)
-        elif found and found[-1].kind == "facts":
-            found[-1] = replace(found[-1], children=(*found[-1].children, block))
-        else:
-            found.append(Block("facts", children=(block,)))
+        elif facts not in found:
+            found.append(facts)
     return tuple(found)
 
 
@@ -112,11 +114,11 @@ class _Drawer:
 
     def _members(self, value: Mapping[str, object], pointer: str, schema: Schema, depth: int) -> list[Block]:
         members = []
-        listed = sorted(list(value.items())[:100], key=lambda item: item[0] not in LEADING)
-        for name, part in listed:
-            inner = self._inside(schema, str(name))
-            label = as_text(inner.get("title"))[:80] or _words(str(name))[:80]
-            members.append(self.block(part, join_pointer(pointer, str(name)), label, inner, depth))
+        said = [(str(name), part) for name, part in list(value.items())[:100] if part not in (None, "", [], {})]
+        for name, part in sorted(said, key=lambda item: item[0] not in LEADING):
+            inner = self._inside(schema, name)
+            label = as_text(inner.get("title"))[:80] or _words(name)[:80]
+            members.append(self.block(part, join_pointer(pointer, name), label, inner, depth))
         return members
 
     def _sequence(self, value: Sequence[object], pointer: str, label: str, schema: Schema, depth: int) -> Block:
@@ -126,6 +128,8 @@ class _Drawer:
             return _table(value, pointer, label)
         if all(isinstance(row, list | tuple) and _is_flat(row) for row in value):
             return _grid(value, pointer, label)
+        if len(value) > 1 and all(isinstance(item, str) and len(item) <= MAX_WORD for item in value):
+            return Block("words", label, pointer, columns=tuple(map(str, value[:100])), more=max(0, len(value) - 100))
         items = self._reader.read(schema.get("items"))
         shown = value[:50]
         children = tuple(
@@ -154,20 +158,36 @@ def _is_flat(values: Sequence[object]) -> bool:
 
 
 def _is_table(value: Sequence[object]) -> bool:
-    """Rows of one shape with at least two columns, most of them plain values; long prose is better as a list."""
-    rows = [row for row in value if isinstance(row, Mapping)]
-    if len(rows) != len(value) or any(file_of(row) for row in rows[:5]):
+    """Rows of one shape with at least two columns and small cells; long prose and deep parts are better as a list."""
+    rows = [row for row in value[:MAX_ROWS] if isinstance(row, Mapping)]
+    if len(rows) != len(value[:MAX_ROWS]) or any(file_of(row) for row in rows[:5]):
         return False
-    columns = {str(key) for row in rows[:MAX_ROWS] for key in row}
-    texts = [cell for row in rows[:MAX_ROWS] for cell in row.values()]
-    long = sum(isinstance(cell, str) and len(cell) > MAX_CELL for cell in texts)
-    deep = sum(isinstance(cell, Mapping | list) for cell in texts)
-    return 2 <= len(columns) <= MAX_COLUMNS and long == 0 and deep * 3 <= len(texts)
+    columns = {str(key) for row in rows for key in row}
+    cells = [cell for row in rows for cell in row.values()]
+    long = any(isinstance(cell, str) and len(cell) > MAX_CELL for cell in cells)
+    return 2 <= len(columns) <= MAX_COLUMNS and not long and not any(_depth(cell) > CELL_DEPTH for cell in cells)
+
+
+def _depth(value: object) -> int:
+    """How many lists and objects are inside each other, counted as far as it matters."""
+    level, depth = [value], 0
+    while depth <= CELL_DEPTH:
+        level = [
+            child
+            for part in level
+            if isinstance(part, Mapping | list)
+            for child in (part.values() if isinstance(part, Mapping) else part)
+        ]
+        if not level:
+            break
+        depth += 1
+    return depth
 
 
 def _table(value: Sequence[object], pointer: str, label: str) -> Block:
     rows = [row for row in value[:MAX_ROWS] if isinstance(row, Mapping)]
-    names = list(dict.fromkeys(str(key) for row in rows for key in row))[:MAX_COLUMNS]
+    known = dict.fromkeys(str(key) for row in rows for key in row)
+    names = [name for name in known if any(row.get(name) not in (None, "", [], {}) for row in rows)][:MAX_COLUMNS]
     cells = [[row.get(name) for name in names] for row in rows]
     return _rows_block(cells, [_words(name)[:60] for name in names], pointer, label, len(value) - len(rows))
 
@@ -182,10 +202,11 @@ def _grid(value: Sequence[object], pointer: str, label: str) -> Block:
 
 def _rows_block(cells: list[list[object]], columns: list[str], pointer: str, label: str, more: int) -> Block:
     numeric = tuple(
-        bool(cells) and all(isinstance(row[at], int | float | None) and row[at] is not True for row in cells)
+        any(row[at] is not None for row in cells)
+        and all(isinstance(row[at], int | float | None) and not isinstance(row[at], bool) for row in cells)
         for at in range(len(columns))
     )
-    rows = tuple(tuple(_plain(cell)[:MAX_CELL] for cell in row) for row in cells)
+    rows = tuple(tuple(_cell(cell)[:MAX_CELL] for cell in row) for row in cells)
     return Block("table", label, pointer, columns=tuple(columns), rows=rows, numeric=numeric, more=more)
 
 
@@ -204,6 +225,17 @@ def _plain(value: object) -> str:
         case _:
             text = _json(value)[:MAX_CELL]
     return text
+
+
+def _cell(value: object) -> str:
+    """A small part as one line: ``mean: 3, max: 9`` or ``North, South``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))}: {_cell(part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, list):
+        return ", ".join(
+            _cell(next(iter(part.values()), "")) if isinstance(part, Mapping) else _cell(part) for part in value
+        )
+    return _plain(value)
 
 
 def _json(value: object) -> str:

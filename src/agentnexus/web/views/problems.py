@@ -20,4 +20,8 @@ def problem_of(error: NexusError | Mapping[str, object] | None) -> Problem | Non
 def sentence(text: str) -> str:
     """Errors are written in lower case for logs; a page starts with a capital and ends with a stop."""
     text = text.strip()
-    return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    if not text:
+        return ""
+    first = text.split(maxsplit=1)[0]
+    is_word = first.rstrip(",.:;").isalpha()  # an address or an id keeps its spelling
+    return (text[0].upper() + text[1:] if is_word else text) + ("" if text[-1] in ".!?" else ".")

@@ -107,6 +107,11 @@ class ReceiptView:
     signer: str
     payments: tuple[PaymentView, ...]
 
+    @property
+    def moved(self) -> bool:
+        """Whether money was ever set aside for it."""
+        return self.state.name != "failed"
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:

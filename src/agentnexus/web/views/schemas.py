@@ -55,7 +55,7 @@ def _kind(reader: Reader, flat: Schema) -> str:
 
 
 def _meaning(flat: Schema) -> str:
-    parts = [as_text(flat.get("description"))[:400]]
+    parts = [(as_text(flat.get("description")) or as_text(flat.get("title")))[:400]]
     for keyword, words in (("minimum", "from"), ("maximum", "to"), ("maxLength", "at most characters:")):
         if isinstance(flat.get(keyword), int | float):
             parts.append(f"{words} {flat[keyword]}")
