@@ -23,6 +23,7 @@ from agentnexus.marketplace.listings.model import (
     search_text,
     trigrams,
 )
+from agentnexus.marketplace.listings.search import prefix_query
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.platform.database import Database
 from agentnexus.runtime.bundle import Bundle
@@ -150,6 +151,38 @@ async def test_nonsense_and_operators_find_nothing_and_break_nothing(shelf: List
     assert (await shelf.list()).total == 4
 
 
+@pytest.mark.parametrize("text", ["agent", "agnet"])
+async def test_pages_of_a_search_hold_every_find_once_also_when_words_were_mistyped(
+    listings: Listings, text: str
+) -> None:
+    await put(listings, *(bundle(f"agent-{number}") for number in range(7)), bundle("zebra", summary="Stripes."))
+
+    seen: list[str] = []
+    page = await listings.list(text, limit=3)
+    while True:
+        assert page.total == 7
+        seen += ids(page)
+        if not page.next_cursor:
+            break
+        page = await listings.list(text, limit=3, cursor=page.next_cursor)
+
+    assert sorted(seen) == sorted(f"agent-{number}" for number in range(7))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("pdf", "'pdf':*"),
+        ("Extract text", "'extract' & 'text':*"),
+        ("it's & (a | b):*", "'it' & 's' & 'a' & 'b':*"),
+        ("!!", ""),
+        ("über_straße", "'über' & 'straße':*"),
+    ],
+)
+def test_words_are_quoted_and_the_last_one_is_a_beginning(text: str, asked: str) -> None:
+    assert prefix_query(text) == asked
+
+
 async def test_filters_combine(shelf: Listings) -> None:
     assert set(ids(await shelf.list(category="data-analysis"))) == {"pdf-extractor", "spreadsheet-analyzer"}
     assert ids(await shelf.list(max_price=USDC.parse("0.01"))) == ["content-summarizer"]
@@ -203,7 +236,8 @@ async def test_a_page_stays_where_it_was_when_new_agents_arrive(listings: Listin
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "!!", "WzFd", "e30", "bnVsbA", "WyJOYU4iLCAiYSJd", "WyIxIiwgIlx1MDAwMCJd", "é"]
+    "cursor",
+    ["x", "!!", "WzFd", "e30", "bnVsbA", "WyJOYU4iLCJhIiwiYSJd", "WyIxIiwiXHUwMDAwIiwiYSJd", "WyIxIiwiYSIsIngiXQ", "é"],
 )
 async def test_a_foreign_cursor_is_refused(listings: Listings, cursor: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -125,28 +125,32 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last row of a page: its sort value and id, enough to go on after it however the list has changed."""
+    """The last row of a page: sort value, id and how it was found; enough to go on however the list has changed."""
 
     value: Decimal
     id: str
+    matching: str = "a"
 
     def encode(self) -> str:
-        return base64.urlsafe_b64encode(json.dumps([str(self.value), self.id]).encode()).decode().rstrip("=")
+        plain = json.dumps([str(self.value), self.id, self.matching])
+        return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, cursor: str) -> Position:
         """Raises `InvalidInput` for anything we did not make."""
         try:
             padded = cursor[:CURSOR_CHARACTERS_MAX] + "=" * (-len(cursor) % 4)
-            value, identifier = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
-            position = cls(Decimal(str(value)), str(identifier))
+            value, identifier, matching = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
+            position = cls(Decimal(str(value)), str(identifier), str(matching))
         except (ValueError, TypeError, ArithmeticError) as error:
-            raise InvalidInput(
-                "this cursor is not one of ours", next_step="start again without a cursor", field="cursor"
-            ) from error
-        if not position.value.is_finite() or "\x00" in position.id:
-            raise InvalidInput("this cursor is not one of ours", next_step="start without a cursor", field="cursor")
+            raise _foreign_cursor() from error
+        if not position.value.is_finite() or "\x00" in position.id or position.matching not in ("a", "w", "l"):
+            raise _foreign_cursor()
         return position
+
+
+def _foreign_cursor() -> InvalidInput:
+    return InvalidInput("this cursor is not one of ours", next_step="start again without a cursor", field="cursor")
 
 
 def price_of(manifest: Manifest, asset: Asset) -> Money:

@@ -9,32 +9,18 @@ import asyncpg
 
 from agentnexus.core.money import Asset, Money
 from agentnexus.marketplace.listings.model import (
-    PRIOR_MEAN,
-    PRIOR_RATINGS,
     Listing,
     ListingQuery,
     ListingStatus,
     Page,
     Position,
-    Sort,
     Statistics,
     search_text,
     trigrams,
 )
+from agentnexus.marketplace.listings.search import Matching, matchings, statement
 from agentnexus.platform.database import Connection, Database
 from agentnexus.sdk.manifest import Manifest
-
-# Higher is earlier in the list, for every order: prices count downwards.
-VALUE = {
-    Sort.PRICE: "-price_atomic / power(10::numeric, asset_decimals)",
-    Sort.POPULARITY: "runs::numeric",
-    Sort.RATING: f"(rating_sum + {PRIOR_RATINGS * PRIOR_MEAN}) / (rating_count + {PRIOR_RATINGS})",
-    Sort.NEWEST: "extract(epoch from created_at)",
-}
-# How much of the searched letters has to be there for a mistyped word to count as found.
-LIKENESS = 0.45
-LIKENESS_OF = "(select count(*) from unnest($2::text[]) piece where piece = any(trigrams)) / {pieces}::numeric"
-RECENT_RUNS = 200
 
 
 class ListingStore:
@@ -112,25 +98,21 @@ class ListingStore:
 
     async def search(self, query: ListingQuery) -> Page:
         """One page of active listings in the order asked for, and how many there are in all."""
-        pieces = trigrams(query.text)
-        value = _order(query, len(pieces))
-        clauses, values = _clauses(query, pieces)
-        where = " and ".join(clauses)
-        after = ""
-        if query.cursor:
-            position = Position.decode(query.cursor)
-            values += [position.value, position.id]
-            after = f"where value < ${len(values) - 1} or (value = ${len(values) - 1} and id > ${len(values)})"
+        page = Page(())
+        for matching in matchings(query):
+            page = await self._page(query, matching)
+            if page.total:
+                break
+        return page
+
+    async def _page(self, query: ListingQuery, matching: Matching) -> Page:
+        search = statement(query, matching)
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                f"""with found as (
-                        select *, round(({value})::numeric, 9) as value from marketplace.listing where {where})
-                    select *, (select count(*) from found) as total from found {after}
-                    order by value desc, id limit {query.limit + 1}""",  # noqa: S608 - built from fixed parts only
-                *values,
-            )
+            rows = await connection.fetch(search.sql, *search.values)
         shown = rows[: query.limit]
-        following = Position(shown[-1]["value"], shown[-1]["id"]).encode() if len(rows) > query.limit else ""
+        following = ""
+        if len(rows) > query.limit:
+            following = Position(shown[-1]["value"], shown[-1]["id"], matching.value).encode()
         return Page(tuple(_listing(row) for row in shown), following, rows[0]["total"] if rows else 0)
 
     async def categories(self) -> list[tuple[str, int]]:
@@ -146,47 +128,17 @@ class ListingStore:
 async def count_run(connection: Connection, agent_id: str, *, succeeded: bool) -> None:
     """Add a finished run to its listing, in the transaction that finishes it."""
     await connection.execute(
-        f"""update marketplace.listing set runs = runs + 1, succeeded = succeeded + $2,
+        """update marketplace.listing set runs = runs + 1, succeeded = succeeded + $2,
                 (average_ms, p95_ms) = (
                     select avg(duration_ms)::integer,
                            percentile_cont(0.95) within group (order by duration_ms)::integer
                     from (select duration_ms from marketplace.execution
                           where agent_id = $1 and finished_at is not null and status = 'completed'
-                          order by finished_at desc limit {RECENT_RUNS}) recent)
-            where id = $1""",  # noqa: S608 - one fixed number
+                          order by finished_at desc limit 200) recent)
+            where id = $1""",
         agent_id,
         int(succeeded),
     )
-
-
-def _order(query: ListingQuery, pieces: int) -> str:
-    if query.sort is not Sort.RELEVANCE:
-        return VALUE[query.sort]
-    if not pieces:
-        return VALUE[Sort.POPULARITY]
-    return f"ts_rank(words, websearch_to_tsquery('english', $1)) * 10 + {LIKENESS_OF.format(pieces=pieces)}"
-
-
-def _clauses(query: ListingQuery, pieces: list[str]) -> tuple[list[str], list[object]]:
-    clauses, values = ["status = 'active'"], list[object]()
-    if pieces:
-        values += [query.text, pieces]
-        likeness = LIKENESS_OF.format(pieces=len(pieces))
-        clauses.append(
-            f"(words @@ websearch_to_tsquery('english', $1) or (trigrams && $2::text[] and {likeness} >= {LIKENESS}))"
-        )
-    elif query.text.strip():
-        clauses.append("false")
-    for clause, given in (
-        ("${n} = any(categories)", query.category),
-        ("capability = ${n}", query.capability),
-        ("price_atomic / power(10::numeric, asset_decimals) >= ${n}", query.min_price),
-        ("price_atomic / power(10::numeric, asset_decimals) <= ${n}", query.max_price),
-    ):
-        if given is not None and given != "":
-            values.append(given)
-            clauses.append(clause.format(n=len(values)))
-    return clauses, values
 
 
 def _listing(row: asyncpg.Record) -> Listing:
