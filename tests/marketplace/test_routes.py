@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 
 from agentnexus.api.app import _on_invalid_request
+from agentnexus.core.canonical import idempotency_key
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.events import Event, EventName
 from agentnexus.marketplace.executions import routes as execution_faces
@@ -175,3 +176,27 @@ async def test_a_quiet_stream_sends_comments_so_that_proxies_keep_it(monkeypatch
     rest = [frame async for frame in stream]
     assert rest[-1].startswith(b"id: 1\nevent: execution.log\ndata: {")
     assert rest[-1].count(b"\n\n") == 1, "a line break in a message does not end the frame"
+
+
+async def test_the_work_of_a_sold_run_is_not_handed_out_around_the_till(http: httpx.AsyncClient, node: Node) -> None:
+    """Verified payments are settled after the run: a payer who lets that fail must not read the work here."""
+    sold = await node.executions.run(TRIAL_ID, {"text": "dear work"}, "x402:eip155:31337:0xaa:0xbb:0xcc")
+    own = await node.executions.run(TRIAL_ID, {"text": "own work"}, "own")
+
+    path = f"/api/v1/executions/{sold.id}"
+    shown = (await http.get(path)).json()["data"]
+    told = await frames(http, f"{path}/stream")
+
+    assert sold.output is not None
+    assert (shown["status"], shown["output"]) == ("completed", None)
+    assert "dear work" not in json.dumps(told)
+    assert not any("sha256:" in json.dumps(frame) for frame in told)
+    assert any("sha256:" in json.dumps(frame) for frame in await frames(http, f"/api/v1/executions/{own.id}/stream"))
+
+
+async def test_what_is_public_of_a_payment_does_not_lead_to_its_run(node: Node) -> None:
+    first = await node.executions.run(TRIAL_ID, {"text": "a"}, "x402:one")
+    again = await node.executions.run(TRIAL_ID, {"text": "a"}, "x402:one")
+
+    assert first.id == again.id
+    assert idempotency_key("execution", "x402:one")[:32] not in first.id

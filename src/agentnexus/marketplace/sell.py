@@ -18,6 +18,7 @@ from x402.schemas import PaymentRequirements
 
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.core.ports import Clock, Ids
+from agentnexus.marketplace.executions.model import SOLD_KEY
 from agentnexus.marketplace.executions.service import Executions
 from agentnexus.marketplace.listings.model import Listing
 from agentnexus.markets.x402.facilitation import Facilitation
@@ -43,7 +44,7 @@ def seller_app(executions: Executions) -> Starlette:
         execution = await executions.run(
             request.path_params["agent_id"],
             _json(await request.body()),
-            f"x402:{call.payment_id}",
+            f"{SOLD_KEY}{call.payment_id}",
             user_id=f"{call.network}:{call.payer}",
             execution_id=request.headers.get(EXECUTION_HEADER, ""),
         )

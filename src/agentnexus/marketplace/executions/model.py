@@ -28,6 +28,8 @@ from agentnexus.core.updates import Log, Partial, Progress, Update
 ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = (0.5, 2.0)
 ID_PATTERN = r"^exe_[0-9a-f]{32}$"
+SOLD_KEY = "x402:"  # how the keys of runs begin that are paid for after them
+WORK = frozenset({"partial", "blob"})  # what an event carries of the work itself
 
 # Errors a run can end in, by their stable code, so that a stored end raises what the first caller saw.
 ERRORS: dict[str, type[NexusError]] = {
@@ -54,7 +56,10 @@ class ExecutionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run. `output` is set exactly when it completed; durations in milliseconds."""
+    """One run. `output` is set exactly when it completed; durations in milliseconds.
+
+    `is_sold`: it ran for a payment that is taken only after the run, so its work is handed out by the till alone.
+    """
 
     id: str
     agent_id: str
@@ -69,16 +74,17 @@ class Execution:
     output: object = None
     error: Mapping[str, object] | None = None
     metering: Mapping[str, int] = field(default_factory=dict)
+    is_sold: bool = False
 
     def to_json(self) -> dict[str, object]:
-        """As ``/api/v1/executions/{id}`` shows it."""
+        """As ``/api/v1/executions/{id}`` shows it; the output of a sold run is in the paid answer only."""
         return {
             "id": self.id,
             "agentId": self.agent_id,
             "version": self.version,
             "status": self.status.value,
             "attempts": self.attempts,
-            "output": self.output,
+            "output": None if self.is_sold else self.output,
             "error": self.error,
             "metering": dict(self.metering),
             "createdAt": self.created_at.isoformat(),
@@ -147,6 +153,7 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", errors="replace").decode()
 
 
-def event_json(event: Event) -> dict[str, object]:
-    """``{name, sequence, at, data}``"""
-    return {"name": event.name.value, "sequence": event.sequence, "at": event.at.isoformat(), "data": event.data}
+def event_json(event: Event, *, is_sold: bool = False) -> dict[str, object]:
+    """``{name, sequence, at, data}``; of a sold run without the parts of its work."""
+    data = {key: value for key, value in event.data.items() if key not in WORK} if is_sold else event.data
+    return {"name": event.name.value, "sequence": event.sequence, "at": event.at.isoformat(), "data": data}

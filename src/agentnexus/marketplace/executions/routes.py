@@ -1,6 +1,7 @@
 """``/executions/{id}``, its logs, its live stream and its cancel button, below the prefix they are put at.
 
-The id of an execution is not guessable: who has it may see the run.
+The id of an execution is not guessable: who has it may watch the run and end it. The work of a run that is sold is not
+shown here: its buyer has it from the paid answer, and nobody has it before the payment.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def execution_routes(executions: Executions, clock: Clock) -> APIRouter:
     @router.get("/executions/{execution_id}/logs")
     async def logs(execution_id: str, after: After = 0) -> dict[str, object]:
         """What the agent said, in order."""
-        return envelope([event_json(event) for event in await executions.logs(execution_id, after)], clock)
+        is_sold = (await executions.get(execution_id)).is_sold
+        said = await executions.logs(execution_id, after)
+        return envelope([event_json(event, is_sold=is_sold) for event in said], clock)
 
     @router.post("/executions/{execution_id}/cancel")
     async def cancel(execution_id: str) -> dict[str, object]:
@@ -49,16 +52,16 @@ def execution_routes(executions: Executions, clock: Clock) -> APIRouter:
         execution_id: str, after: After = 0, last_event_id: Annotated[str | None, Header()] = None
     ) -> StreamingResponse:
         """Every event as server-sent events, from `after` or ``Last-Event-ID`` on, until the run ends."""
-        await executions.get(execution_id)
+        is_sold = (await executions.get(execution_id)).is_sold
         start = _sequence(last_event_id) if last_event_id else after
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        frames = sse(executions.events(execution_id, start))
+        frames = sse(executions.events(execution_id, start), is_sold=is_sold)
         return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
 
     return router
 
 
-async def sse(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def sse(events: AsyncIterator[Event], *, is_sold: bool = False) -> AsyncIterator[bytes]:
     """Frames ``id / event / data``, with a comment now and then so that proxies keep the connection."""
     following = asyncio.ensure_future(anext(events, None))
     try:
@@ -70,7 +73,7 @@ async def sse(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
             event = following.result()
             if event is None:
                 return
-            body = json.dumps(event_json(event), separators=(",", ":"))
+            body = json.dumps(event_json(event, is_sold=is_sold), separators=(",", ":"))
             yield f"id: {event.sequence}\nevent: {event.name}\ndata: {body}\n\n".encode()
             following = asyncio.ensure_future(anext(events, None))
     finally:

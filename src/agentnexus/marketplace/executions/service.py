@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import cast
 
-from agentnexus.core.canonical import idempotency_key
 from agentnexus.core.errors import (
     AgentFailed,
     InvalidInput,
@@ -90,6 +89,7 @@ class Executions:
         self._blobs = blobs
         self._wakeups = wakeups
         self._clock = clock
+        self._ids = ids
         self._owner = ids.new("process")
 
     async def run(
@@ -109,7 +109,8 @@ class Executions:
         another input, or it was cancelled), and whatever the run ended in: `AgentRefused`, `AgentTimeout`,
         `LimitExceeded`, `BadResult`, `AgentFailed`, `Unavailable`.
         """
-        execution_id = execution_id or f"exe_{idempotency_key('execution', key)[:32]}"
+        # Not made from the key: who knows an id may watch and cancel the run, and keys of paid runs are on the chain.
+        execution_id = execution_id or self._ids.new("exe")
         if not re.fullmatch(ID_PATTERN, execution_id):
             raise InvalidInput("an execution id is exe_ and 32 hex digits", next_step="leave it out", field="id")
         bundle = await self._bundle(agent_id)

@@ -11,7 +11,7 @@ import asyncpg
 
 from agentnexus.core.errors import Conflict, NotFound
 from agentnexus.core.events import Event
-from agentnexus.marketplace.executions.model import Execution, ExecutionStatus
+from agentnexus.marketplace.executions.model import SOLD_KEY, Execution, ExecutionStatus
 from agentnexus.marketplace.listings.store import count_run
 from agentnexus.platform.database import Database
 
@@ -187,9 +187,9 @@ class ExecutionStore:
         """Up to a page of events with a sequence above `after`, in order."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                f"""select sequence, name, at, data from marketplace.execution_event
-                    where execution_id = $1 and sequence > $2 order by sequence limit {EVENTS_PAGE}""",  # noqa: S608 - a fixed number
-                execution_id, after,
+                """select sequence, name, at, data from marketplace.execution_event
+                    where execution_id = $1 and sequence > $2 order by sequence limit $3""",
+                execution_id, after, EVENTS_PAGE,
             )  # fmt: skip
         return [Event(subject=execution_id, **dict(row)) for row in rows]
 
@@ -218,4 +218,5 @@ def _execution(row: asyncpg.Record) -> Execution:
         output=output,
         error=row["error"],
         metering=row["metering"],
+        is_sold=row["key"].startswith(SOLD_KEY),
     )
