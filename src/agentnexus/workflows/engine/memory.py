@@ -166,7 +166,8 @@ class MemoryJournal:
     def _take_back(self, stored: Stored) -> None:
         stored.epoch += 1
         stored.run = replace(stored.run, recoveries=stored.run.recoveries + 1)
-        stored.move(RunState.QUEUED, self.now())
+        stored.run = replace(stored.run, updated_at=self.now())
+        stored.move(RunState.QUEUED, stored.available_at)  # it keeps its place in the queue
         self._notify("")
 
     async def register(self, worker: str, lease_seconds: float) -> None:

@@ -59,7 +59,8 @@ with w as (
         output = coalesce(w.output::jsonb, r.output),
         error = coalesce(w.error::jsonb, r.error),
         available_at = case when w.state is null then r.available_at
-                            when w.state = 'waiting' then coalesce(w.available_at, 'infinity') else w.at end,
+                            when w.state = 'waiting' and r.signals <= w.signals_seen and r.cancel_reason is null
+                            then coalesce(w.available_at, 'infinity') else w.at end,
         updated_at = w.at,
         finished_at = case when w.state in ('completed', 'failed', 'cancelled') then w.at end
     from w where r.id = w.run_id and r.id = any($1::text[]) and r.epoch = w.epoch and r.owner is not null
@@ -90,7 +91,7 @@ select id from held
 
 FREE = """
 update workflow.run set state = 'queued', owner = null, epoch = epoch + 1, recoveries = recoveries + 1,
-    available_at = $3, updated_at = $3
+    updated_at = $3
 where id = $1 and epoch = $2 and state = 'running'
 """
 

@@ -1,0 +1,301 @@
+"""Workflows over real HTTP and WebSocket: shapes of spec 05, owners only, streams that resume, helpful errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from websockets.asyncio.client import connect
+
+from agentnexus.core.clock import SystemClock, SystemEntropy
+from agentnexus.core.offers import Need
+from agentnexus.identity.caller import Callers
+from agentnexus.identity.limits import Limiter
+from agentnexus.identity.tokens import Tokens
+from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.database import Database
+from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers
+from agentnexus.platform.process import free_port
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.routes import router
+from agentnexus.workflows.worker import open_room, postgres_engine
+
+from .catalogue import USDC, agent_offers
+from .scripted import ScriptedBudgets, ScriptedHirer
+
+
+@dataclass
+class Site:
+    """A running API with its database, a worker beside it, and a client per person."""
+
+    url: str
+    hirer: ScriptedHirer
+    tokens: dict[str, str]
+    stack: AsyncExitStack
+
+    async def client(self, person: str) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.tokens[person]}"} if person in self.tokens else {}
+        return await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20))
+
+    def socket(self, path: str, person: str) -> connect:
+        headers = {"Authorization": f"Bearer {self.tokens[person]}"}
+        return connect(self.url.replace("http", "ws") + path, additional_headers=headers)
+
+
+@pytest.fixture
+async def site(database: Database) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        wakeups = await stack.enter_async_context(Wakeups(database))
+        hirer = ScriptedHirer(agent_offers())
+        room = open_room(
+            postgres_engine(database, wakeups), hirer=hirer, budgets=ScriptedBudgets(),
+            blobs=PostgresBlobs(database), clock=SystemClock(),
+        )  # fmt: skip
+        tokens = Tokens(database, SystemEntropy())
+        app = FastAPI()
+        app.include_router(router)
+        install_error_handlers(app)
+        app.state.workflows, app.state.asset = room.workflows, USDC
+        app.state.callers, app.state.limiter = Callers(tokens), Limiter(SystemClock(), per_minute=6000)
+        served = BodyLimit(RequestContext(app), 1 << 20)
+        url = await stack.enter_async_context(serving(served))
+        await stack.enter_async_context(running(room.engine.work()))
+        people = {"ann": await tokens.issue("ann"), "bob": await tokens.issue("bob")}
+        people["op"] = await tokens.issue("op", "operator")
+        yield Site(url, hirer, people, stack)
+
+
+@asynccontextmanager
+async def serving(app: object) -> AsyncIterator[str]:
+    port = free_port()
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="websockets-sansio", lifespan="off")  # type: ignore[arg-type]  # any ASGI app
+    server = uvicorn.Server(config)
+    async with running(server.serve()) as task:
+        while not server.started:
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def running(work) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def make(client: httpx.AsyncClient, text: str = "Analyse it", **more: object) -> str:
+    uploaded = await client.post("/files", files={"file": ("sales.csv", b"a,b\n1,2\n", "text/csv")})
+    assert uploaded.status_code == 201
+    body = {"input": text, "files": [uploaded.json()["file"]], **more}
+    answer = await client.post("/workflows/create", json=body)
+    assert answer.status_code == 201, answer.text
+    found: str = answer.json()["workflow"]["id"]
+    return found
+
+
+async def sse(client: httpx.AsyncClient, workflow_id: str, **headers: str) -> list[dict[str, object]]:
+    """All frames of a stream as ``{id, event, data}``, until the server ends it."""
+    frames: list[dict[str, object]] = []
+    async with client.stream("GET", f"/workflows/{workflow_id}/events", headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        frame: dict[str, object] = {}
+        async for line in answer.aiter_lines():
+            if not line:
+                frames.append(frame)
+                frame = {}
+            else:
+                name, _, value = line.partition(": ")
+                frame[name] = value
+    return frames
+
+
+async def test_create_approve_and_read_back_with_the_documented_shapes(site: Site) -> None:
+    ann = await site.client("ann")
+    made = await ann.post(
+        "/workflows/create", json={"userId": "ann", "input": "Analyse it", "maxCost": 0.5, "maxTime": 60000}
+    )
+    assert made.status_code == 201
+    assert set(made.json()) == {"success", "workflow"}
+    assert set(made.json()["workflow"]) == {"id", "status", "createdAt"}
+    workflow_id = await make(ann, maxCost="0.5")
+    frames: list[str] = []
+    async with ann.stream("GET", f"/workflows/{workflow_id}/events") as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                frames.append(line[7:])
+            if line == "event: workflow.awaiting_approval":
+                approved = await ann.post(f"/workflows/{workflow_id}/approve")
+                assert approved.json()["message"] == "Workflow approved and execution started"
+    assert frames[-2:] == ["workflow.completed", "end"]
+    state = (await ann.get(f"/workflows/{workflow_id}")).json()["workflow"]
+    assert state["status"] == "completed"
+    assert state["cost"]["atomic"] == "15000"
+    assert state["plan"]["steps"][0]["capability"] == "table.analyze"
+    assert state["receipts"][0]["payments"][0]["amount"] == "15000"
+    printed = (await ann.get(f"/workflows/{workflow_id}/task")).json()
+    assert printed["workflow_id"] == workflow_id
+    assert printed["steps"][0]["receipt"] == state["receipts"][0]["id"]
+
+
+async def test_a_stream_that_broke_goes_on_after_the_last_event_seen(site: Site) -> None:
+    ann = await site.client("ann")
+    workflow_id = await make(ann, autoApprove=True)
+    whole = [frame for frame in await sse(ann, workflow_id) if "id" in frame]
+    assert [frame["id"] for frame in whole] == [str(n) for n in range(1, len(whole) + 1)]
+    rest = [frame for frame in await sse(ann, workflow_id, **{"Last-Event-ID": "4"}) if "id" in frame]
+    assert rest == whole[4:]
+    event = json.loads(str(whole[0]["data"]))
+    assert set(event) == {"type", "data", "seq", "at"}
+
+
+async def test_the_socket_streams_the_same_events_and_closes_at_the_end(site: Site) -> None:
+    ann = await site.client("ann")
+    hiring = asyncio.Event()
+    go = asyncio.Event()
+
+    async def wait(_need: Need, _key: str) -> object:
+        hiring.set()
+        await go.wait()
+        return {"result": {}}
+
+    site.hirer.acts["table.analyze"] = wait
+    workflow_id = await make(ann, autoApprove=True)
+    await hiring.wait()
+    seen: list[int] = []
+    async with site.socket(f"/workflows/{workflow_id}/stream", "ann") as socket:
+        async for message in socket:
+            seen.append(json.loads(message)["seq"])
+            if len(seen) == 3:
+                break
+    go.set()
+    async with site.socket(f"/workflows/{workflow_id}/stream?after={seen[-1]}", "ann") as socket:
+        async for message in socket:
+            seen.append(json.loads(message)["seq"])
+        assert socket.close_code == 1000
+    assert seen == list(range(1, len(seen) + 1))
+
+
+async def test_only_the_owner_and_an_operator_see_a_workflow(site: Site) -> None:
+    ann, bob, operator, nobody = [await site.client(person) for person in ("ann", "bob", "op", "")]
+    workflow_id = await make(ann)
+    for path in ("", "/task", "/events"):
+        assert (await bob.get(f"/workflows/{workflow_id}{path}")).status_code == 404
+        assert (await nobody.get(f"/workflows/{workflow_id}{path}")).status_code == 403
+        if path != "/events":
+            assert (await operator.get(f"/workflows/{workflow_id}{path}")).status_code == 200
+    for action in ("approve", "cancel"):
+        assert (await bob.post(f"/workflows/{workflow_id}/{action}")).status_code == 404
+    assert (await bob.get("/users/ann/workflows")).status_code == 404
+    assert (await bob.post("/workflows/create", json={"userId": "ann", "input": "Analyse it"})).status_code == 404
+    async with site.socket(f"/workflows/{workflow_id}/stream", "bob") as socket:
+        assert json.loads(await socket.recv())["data"]["code"] == "not_found"
+        with pytest.raises(Exception, match="4004"):
+            await socket.recv()
+    assert (await ann.get(f"/workflows/{workflow_id}")).json()["workflow"]["user_id"] == "ann"
+
+
+async def test_cancel_answers_with_the_state_and_a_second_one_conflicts(site: Site) -> None:
+    ann = await site.client("ann")
+    workflow_id = await make(ann)
+    assert (await ann.post(f"/workflows/{workflow_id}/cancel")).status_code == 200
+    frames = await sse(ann, workflow_id)
+    assert frames[-2]["event"] == "workflow.cancelled"
+    again = await ann.post(f"/workflows/{workflow_id}/cancel")
+    assert again.status_code == 409
+    assert again.json()["error"]["next_step"]
+
+
+async def test_the_list_pages_through_newest_first(site: Site) -> None:
+    ann = await site.client("ann")
+    made = [await make(ann, f"Analyse number {number}") for number in range(3)]
+    first = (await ann.get("/users/ann/workflows", params={"limit": 2})).json()
+    rest = (await ann.get("/users/ann/workflows", params={"limit": 2, "cursor": first["nextCursor"]})).json()
+    assert [entry["id"] for entry in first["workflows"] + rest["workflows"]] == made[::-1]
+    assert rest["nextCursor"] == ""
+    assert (await ann.get("/users/ann/workflows", params={"cursor": "no"})).status_code == 400
+
+
+async def test_the_same_idempotency_key_makes_one_workflow(site: Site) -> None:
+    ann = await site.client("ann")
+    body, headers = {"input": "Analyse it"}, {"Idempotency-Key": "once"}
+    answers = await asyncio.gather(*(ann.post("/workflows/create", json=body, headers=headers) for _ in range(5)))
+    assert len({answer.json()["workflow"]["id"] for answer in answers}) == 1
+    other = await ann.post("/workflows/create", json={"input": "Analyse that"}, headers=headers)
+    assert other.status_code == 409
+
+
+async def test_one_agent_is_run_with_a_button(site: Site) -> None:
+    ann = await site.client("ann")
+    body = {"agentId": "text.summarize", "capability": "text.summarize", "input": {"text": "hello"}, "maxCost": "0.05"}
+    made = await ann.post("/workflows/run", json=body)
+    assert made.status_code == 201
+    workflow_id = made.json()["workflow"]["id"]
+    assert (await sse(ann, workflow_id))[-2]["event"] == "workflow.completed"
+    gone = await ann.post("/workflows/run", json={**body, "agentId": "nobody"})
+    assert gone.status_code == 404
+    assert gone.json()["error"]["code"] == "no_offer"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"input": "x"}, 422),
+        ({"input": "Analyse it", "maxCost": "much"}, 400),
+        ({"input": "Analyse it", "maxCost": "0"}, 400),
+        ({"input": "Analyse it", "maxCost": "0.0000001"}, 400),
+        ({"input": "Analyse it", "maxCost": "NaN"}, 400),
+        ({"input": "Analyse it", "maxTime": 0}, 422),
+        ({"input": "Analyse it", "surprise": 1}, 422),
+        ({"input": "Analyse it", "files": [{"name": "a", "size_bytes": 1, "blob": "/etc/passwd"}]}, 422),
+    ],
+)
+async def test_bad_bodies_are_refused(site: Site, body: dict[str, object], status: int) -> None:
+    ann = await site.client("ann")
+    answer = await ann.post("/workflows/create", json=body)
+    assert answer.status_code == status, answer.text
+
+
+async def test_empty_and_oversized_files_are_refused(site: Site) -> None:
+    ann = await site.client("ann")
+    empty = await ann.post("/files", files={"file": ("a.csv", b"", "text/csv")})
+    assert empty.status_code == 400
+    large = await ann.post("/files", files={"file": ("a.csv", b"x" * (2 << 20), "text/csv")})
+    assert large.status_code == 413
+
+
+async def test_a_hostile_file_name_stays_a_name(site: Site) -> None:
+    ann = await site.client("ann")
+    answer = await ann.post("/files", files={"file": ("../../etc/passwd", b"data", "text/plain")})
+    assert answer.json()["file"]["name"] == "passwd"
+
+
+async def test_health_counts_what_is_going_on(site: Site) -> None:
+    ann = await site.client("ann")
+    workflow_id = await make(ann, autoApprove=True)
+    await sse(ann, workflow_id)
+    health = (await ann.get("/workflows/health")).json()
+    assert health["success"] is True
+    assert health["completed"] == 1
+    assert health["success_rate"] == 1.0
+
+
+async def test_an_unknown_workflow_is_not_found_everywhere(site: Site) -> None:
+    ann = await site.client("ann")
+    for method, path in (("GET", ""), ("GET", "/events"), ("GET", "/task"), ("POST", "/approve"), ("POST", "/cancel")):
+        answer = await ann.request(method, f"/workflows/wf_nope{path}")
+        assert answer.status_code == 404
+        assert answer.json()["success"] is False
