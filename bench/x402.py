@@ -41,6 +41,7 @@ from agentnexus.markets.x402.wire import encode_header
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
+from agentnexus.platform.neighbour import NeighbourTransport
 from agentnexus.platform.process import free_port, port_open, wait_until_ready
 from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization, nonce_for
 from agentnexus.rails.evm.transactions import TransactionSender
@@ -121,7 +122,8 @@ class Run:
         sender = await TransactionSender.open(self.database, self.chain.rpc, 31337)
         purse = BarePurse(EvmRail(sender, self.chain.accounts["buyer"].signer))
         policy = PaymentPolicy(assets={self.chain.usdc.caip19: self.chain.usdc})
-        client = X402Client(httpx.AsyncClient(), policy, SystemClock())
+        http = httpx.AsyncClient(mounts={"http://": NeighbourTransport()})  # plain http is paid on this machine only
+        client = X402Client(http, policy, SystemClock())
 
         async def call() -> int:
             bought = await client.buy(
