@@ -49,22 +49,7 @@ SALES = pl.DataFrame(
 )
 
 
-SPOKEN = "which region units by per most top 3 total average 2023 over in price".split()  # noqa: SIM905 - read as a sentence
-    "which",
-    "region",
-    "units",
-    "by",
-    "per",
-    "most",
-    "top",
-    "3",
-    "total",
-    "average",
-    "2023",
-    "over",
-    "in",
-    "price",
-]
+SPOKEN = ("which", "region", "units", "by", "per", "most", "top", "3", "total", "average", "2023", "over", "price")
 
 
 class TestReading:
