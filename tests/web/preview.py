@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import uvicorn
@@ -13,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from agentnexus.core.errors import Conflict, InsufficientFunds, NotFound, Unavailable
+from agentnexus.core.errors import Conflict, NotFound, Unavailable
 from agentnexus.web.adapters.events import RunLog
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.app import create_pages
@@ -157,8 +156,6 @@ def preview_app() -> Starlette:
     app.state.runs, app.state.catalogue = runs, catalogue
     return app
 
-
-__all__ = ["InsufficientFunds", "preview_app", "replace"]
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8123

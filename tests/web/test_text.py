@@ -71,8 +71,6 @@ def test_sizes_networks_and_plurals() -> None:
     assert text.network_name("eip155:31337") == "local chain (eip155:31337)"
     assert text.network_name("solana:abc") == "solana:abc"
     assert (text.plural(1, "step"), text.plural(2000, "step")) == ("1 step", "2,000 steps")
-    assert text.short("0x" + "a" * 40) == "0xaaaaaa…aaaaaa"
-    assert text.short("short") == "short"
 
 
 def test_a_sigil_is_the_same_everywhere_and_differs_between_agents() -> None:

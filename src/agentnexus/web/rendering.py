@@ -39,7 +39,7 @@ def environment() -> Environment:
     )
     made.globals.update(static_url=static_url, sigil=text.sigil, form_key=lambda: secrets.token_urlsafe(16))
     made.filters.update(
-        duration=text.duration, percent=text.percent, size=text.size, short=text.short, plural=text.plural,
+        duration=text.duration, percent=text.percent, size=text.size, plural=text.plural,
         wrapped=text.wrapped,
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentnexus.identity.origin import SAFE_METHODS, same_origin
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -33,7 +34,6 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 FOREIGN: Final = "This form was sent from another site. Open the page here and send it again."
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class PageSecurity:
@@ -58,16 +58,8 @@ class PageSecurity:
                     headers.setdefault(name, value)
             await send(message)
 
-        if scope["method"] not in SAFE_METHODS and not _same_origin(Headers(scope=scope)):
+        if scope["method"] not in SAFE_METHODS and not same_origin(Headers(scope=scope)):
             refusal = PlainTextResponse(FOREIGN, 403)
             await refusal(scope, receive, with_headers)
             return
         await self.app(scope, receive, with_headers)
-
-
-def _same_origin(headers: Headers) -> bool:
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from typing import Final
 
@@ -101,8 +100,3 @@ def _type_message(types: list[str]) -> str:
     if "number" in types:
         return "Enter a number, like 12 or 0.5."
     return f"This must be {' or '.join(TYPES.get(kind, 'empty') for kind in types)}."
-
-
-def merged(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
-    """Errors of both, the first one's where both speak of the same place."""
-    return {**second, **first}

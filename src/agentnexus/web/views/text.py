@@ -63,11 +63,6 @@ def ago(moment: datetime, now: datetime) -> str:
     return moment.astimezone(UTC).strftime("%d %b %Y")
 
 
-def short(identifier: str, keep: int = 6) -> str:
-    """The middle of a long hash or address left out; the whole of it belongs in a title or beside it."""
-    return identifier if len(identifier) <= 2 * keep + 4 else f"{identifier[: keep + 2]}…{identifier[-keep:]}"
-
-
 def network_name(caip2: str) -> str:
     """A name for a CAIP-2 network, as ``Base`` or ``local chain (eip155:31337)``."""
     if caip2 in NETWORKS:
