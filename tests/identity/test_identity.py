@@ -48,6 +48,69 @@ async def test_without_a_token_only_the_local_user_exists(database: Database) ->
         await Callers(tokens, local_user="me").identify(_connection(authorization="Bearer nx_wrong"))
 
 
+def _local(method: str = "POST", kind: str = "http", client: str = "127.0.0.1", **headers: str) -> HTTPConnection:
+    named = {name.replace("_", "-"): value for name, value in {"host": "127.0.0.1:5000", **headers}.items()}
+    raw = [(name.encode(), value.encode()) for name, value in named.items()]
+    return HTTPConnection({"type": kind, "method": method, "headers": raw, "client": (client, 4711)})
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        _local(origin="http://evil.example"),
+        _local(origin="null"),
+        _local(origin="http://127.0.0.1:8000"),
+        _local(sec_fetch_site="cross-site"),
+        _local(sec_fetch_site="same-site"),
+        _local(kind="websocket", origin="http://evil.example"),
+        _local(host="evil.example:5000"),
+        _local(host="evil.example:5000", origin="http://evil.example:5000", sec_fetch_site="same-origin"),
+        _local("GET", host="localhost.evil.example"),
+        _local("GET", host="[::1"),
+        _local(client="10.0.0.7"),
+        _local(client="10.0.0.7", host="localhost"),
+    ],
+)
+async def test_a_strangers_page_or_machine_is_not_the_local_user(
+    database: Database, connection: HTTPConnection
+) -> None:
+    with pytest.raises(NotAllowed):
+        await Callers(Tokens(database, SeededEntropy(4)), local_user="me").identify(connection)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        _local(),
+        _local(origin="http://127.0.0.1:5000", sec_fetch_site="same-origin"),
+        _local(host="localhost:5000", origin="http://localhost:5000"),
+        _local(host="nexus.localhost"),
+        _local(host="[::1]:5000", client="::1"),
+        _local(sec_fetch_site="none"),
+        _local("GET", sec_fetch_site="cross-site"),  # a link from elsewhere: its page cannot read the answer
+        _local(kind="websocket", origin="http://127.0.0.1:5000"),
+    ],
+)
+async def test_our_own_pages_and_programs_here_are_the_local_user(
+    database: Database, connection: HTTPConnection
+) -> None:
+    found = await Callers(Tokens(database, SeededEntropy(5)), local_user="me").identify(connection)
+    assert found == Caller("me")
+
+
+async def test_a_cookie_is_not_lent_to_other_sites_and_a_token_works_from_everywhere(database: Database) -> None:
+    tokens = Tokens(database, SeededEntropy(6))
+    token = await tokens.issue("ann")
+    for connection in (
+        _local(host="nexus.example", origin="https://evil.example", cookie=f"nexus_session={token}"),
+        _local(kind="websocket", host="nexus.example", origin="https://evil.example", cookie=f"nexus_session={token}"),
+    ):
+        with pytest.raises(NotAllowed, match="another site"):
+            await Callers(tokens).identify(connection)
+    theirs = _local(host="nexus.example", origin="https://shop.example", authorization=f"Bearer {token}")
+    assert await Callers(tokens).identify(theirs) == Caller("ann")
+
+
 def test_a_stranger_learns_nothing_and_an_operator_sees_all() -> None:
     Caller("alice").require_owner("alice")
     Caller("root", "operator").require_owner("alice")

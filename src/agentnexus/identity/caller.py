@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from agentnexus.core.errors import NotAllowed, NotFound
+from agentnexus.identity.origin import from_this_machine, may_act
 from agentnexus.identity.tokens import Tokens
 
 COOKIE = "nexus_session"
@@ -26,22 +27,31 @@ class Caller:
 
 
 class Callers:
-    """Finds out who calls. `local_user` is set only in the local economy."""
+    """Finds out who calls. `local_user` is set only in the local economy, and is found only on this machine."""
 
     def __init__(self, tokens: Tokens, *, local_user: str | None = None) -> None:
         self._tokens = tokens
         self._local_user = local_user
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Raises `NotAllowed` (401-like) when there is neither a valid token nor a local user."""
+        """Raises `NotAllowed` (401-like) when there is neither a valid token nor a local user.
+
+        Cookies and the local user count for our own pages and for programs, never for another site's page.
+        """
         scheme, _, value = connection.headers.get("authorization", "").partition(" ")
-        token = value if scheme.lower() == "bearer" else connection.cookies.get(COOKIE, "")
+        is_explicit = scheme.lower() == "bearer"
+        if not is_explicit and not may_act(connection):
+            raise NotAllowed(
+                "this was sent by a page of another site",
+                next_step="open the page here, or send Authorization: Bearer <token>",
+            )
+        token = value if is_explicit else connection.cookies.get(COOKIE, "")
         if token:
             caller = await self._tokens.find(token)
             if caller is None:
                 raise NotAllowed("the access token is unknown or revoked", next_step="get a new one from the operator")
             return Caller(*caller)
-        if self._local_user is not None:
+        if self._local_user is not None and from_this_machine(connection):
             return Caller(self._local_user)
         raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>")
 

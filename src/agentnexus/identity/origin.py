@@ -1,0 +1,57 @@
+"""Where a request comes from: a page of ours, a page of another site, or a program; and under which name we were asked.
+
+A browser adds cookies by itself and reaches loopback from any page, so a request without a token is only as good as
+what sent it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a browser sent it from our own page, or no browser did.
+
+    Browsers name the sender in ``Sec-Fetch-Site`` or ``Origin`` whenever it matters; programs send neither.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def may_act(connection: HTTPConnection) -> bool:
+    """Whether a request may use what the browser adds by itself. Other sites' pages may link here and no more."""
+    is_read = connection.scope["type"] == "http" and connection.scope.get("method", "GET") in SAFE_METHODS
+    return is_read or same_origin(connection.headers)
+
+
+def from_this_machine(connection: HTTPConnection) -> bool:
+    """Whether both ends are this machine, and the name asked for is not one that a stranger's DNS points here."""
+    client = connection.client
+    host = _hostname(connection.headers.get("host", "localhost"))
+    return is_loopback(host) and (client is None or is_loopback(client.host))
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host name or address is this machine, whatever any DNS says."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
