@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from x402.schemas.v1 import PaymentRequirementsV1
 
 from agentnexus.core.errors import InvalidInput, NotAllowed, SellerFailed
 from agentnexus.core.money import Asset, Money
+from agentnexus.identity.origin import is_loopback
 from agentnexus.markets.x402.exact import ADDRESS
 from agentnexus.markets.x402.wire import AnyRequired, WireError, check_amount, from_v1
 
@@ -59,7 +59,7 @@ class PaymentPolicy:
             raise InvalidInput(f"not an http(s) address: {url!r}", field="url")
         if parts.username or parts.password:
             raise NotAllowed("an address with a password in it is not bought from", host=host)
-        if parts.scheme == "http" and not (self.allow_local_http and is_local(host)):
+        if parts.scheme == "http" and not (self.allow_local_http and is_loopback(host)):
             raise NotAllowed(
                 f"{host} is not asked over plain http: anyone on the way could change the price or take the payment",
                 next_step="use its https address",
@@ -117,13 +117,3 @@ class PaymentPolicy:
                 f"{self.longest_validity_seconds} s"
             )
         return Terms(version, requirement, price)
-
-
-def is_local(host: str) -> bool:
-    """Whether the host is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
