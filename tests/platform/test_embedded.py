@@ -81,3 +81,37 @@ async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     (folder / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(Unavailable, match="no_such_setting"):
         await EmbeddedPostgres(folder, durable=False).start()
+
+
+async def test_only_who_can_read_the_owners_files_gets_in(folder: Path) -> None:
+    server = EmbeddedPostgres(folder, durable=False)
+    url = await server.start()
+    assert (folder.stat().st_mode & 0o777, (folder / "password").stat().st_mode & 0o777) == (0o700, 0o600)
+    for stranger in ("postgres@", "postgres:guess@", "nobody@"):
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await asyncpg.connect(f"postgresql://{stranger}127.0.0.1:{server.port}/postgres")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await asyncpg.connect(host=str(folder), port=server.port, user="postgres", database="postgres", password="x")
+    await server.stop()
+    again = EmbeddedPostgres(folder, durable=False, port=server.port)
+    assert await again.start() == url
+    await again.stop()
+
+
+async def test_a_folder_from_before_there_were_passwords_gets_one_and_keeps_its_data(folder: Path) -> None:
+    old = EmbeddedPostgres(folder, durable=False)
+    connection = await asyncpg.connect(await old.start())
+    await connection.execute("create table kept (n int); insert into kept values (7)")
+    await connection.execute("alter role postgres password null")
+    await connection.close()
+    await old.stop()
+    (folder / "data" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+    (folder / "password").unlink()
+
+    server = EmbeddedPostgres(folder, durable=False)
+    connection = await asyncpg.connect(await server.start())
+    assert await connection.fetchval("select n from kept") == 7
+    await connection.close()
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await asyncpg.connect(f"postgresql://postgres@127.0.0.1:{server.port}/postgres")
+    await server.stop()

