@@ -1,0 +1,209 @@
+"""Runs every benchmark, keeps the JSON in ``bench/results/`` and rewrites the table of ``docs/benchmarks.md``.
+
+    python -m bench.all [--only x402,ledger] [--render]      --render: only the table, from the results that are there
+
+One after the other: two at once would measure each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path("bench/results")
+TABLE = Path("docs/benchmarks.md")
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SECONDS_MAX = 900
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `read` picks the figures out of the benchmark's JSON."""
+
+    bench: str
+    what: str
+    target: str
+    read: Callable[[Json], tuple[str, str, str]]  # ours, peer, ratio or remark
+
+
+def at(result: object, *path: str | int) -> float:
+    """A number deep in a JSON value."""
+    for key in path:
+        result = result[key]  # type: ignore[index]  # a JSON tree: a wrong path should fail loudly
+    assert isinstance(result, int | float)
+    return float(result)
+
+
+def plain(ours: float, unit: str, digits: int = 1) -> tuple[str, str, str]:
+    return f"{ours:,.{digits}f} {unit}", "", ""
+
+
+def beside(ours: float, peer: float, unit: str, *, faster: bool = False) -> tuple[str, str, str]:
+    """`faster`: larger is better."""
+    ratio = ours / peer if faster else peer / ours
+    return f"{ours:,.1f} {unit}", f"{peer:,.1f} {unit}", f"{ratio:.1f}× better"
+
+
+ROWS = (
+    Row(
+        "ledger",
+        "reserve + post, one hot account, 64 callers; peer: `SELECT … FOR UPDATE`",
+        "≥ 1,000/s",
+        lambda r: beside(
+            at(r, "rows", 1, "ledger", "pairs_per_second"),
+            at(r, "rows", 1, "naive_for_update", "pairs_per_second"),
+            "pairs/s",
+            faster=True,
+        ),
+    ),
+    Row(
+        "x402",
+        "paid request end to end, p50; peer: official Python stack, same chain and run",
+        "≤ 1/3 of the peer",
+        lambda r: beside(at(r, "paid_p50_ms", "ours"), at(r, "paid_p50_ms", "official"), "ms"),
+    ),
+    Row(
+        "x402",
+        "paid requests a second at concurrency 8; peer: official stack, its async facilitator",
+        "≥ 5× the peer",
+        lambda r: beside(at(r, "paid_rps_c8", "ours"), at(r, "paid_rps_c8", "official"), "/s", faster=True),
+    ),
+    Row("x402", "verify, CPU", "≤ 1 ms", lambda r: plain(at(r, "verify_cpu_ms"), "ms", 2)),
+    Row(
+        "x402",
+        "402 answer, CPU beyond the bare route; peer: official middleware",
+        "< 60 µs",
+        lambda r: (
+            f"{at(r, 'unpaid_402_overhead_us'):.0f} µs",
+            f"{at(r, 'official_402_overhead_us'):.0f} µs",
+            "below zero: answered before the route",
+        ),
+    ),
+    Row(
+        "hiring",
+        "search and rank 10,000 cached offers, by capability, p95",
+        "< 5 ms",
+        lambda r: plain(at(r, "search_10000_offers", "by capability", "p95_ms"), "ms"),
+    ),
+    Row(
+        "hiring",
+        "search and rank 10,000 cached offers, by words, p95",
+        "< 5 ms",
+        lambda r: plain(at(r, "search_10000_offers", "by words", "p95_ms"), "ms"),
+    ),
+    Row(
+        "hiring",
+        "overhead of a hire beyond seller and chain, p50",
+        "< 15 ms",
+        lambda r: plain(at(r, "hire_overhead_one_at_a_time", "p50_ms"), "ms"),
+    ),
+    Row(
+        "sandbox",
+        "warm sandbox, request to first update, p50; peer: plain `python` importing the same agent",
+        "< 150 ms",
+        lambda r: beside(
+            at(r, "sandbox", "first_update", "p50_ms"), at(r, "plain_python_importing_the_agent", "p50_ms"), "ms"
+        ),
+    ),
+    Row("sandbox", "cold sandbox, first result", "< 1 s", lambda r: plain(at(r, "sandbox", "cold_ms"), "ms", 0)),
+    Row(
+        "sandbox",
+        "sandboxed runs a second, 4 in flight",
+        "≥ 20/s",
+        lambda r: plain(at(r, "sandbox", "runs_per_second"), "/s"),
+    ),
+    Row(
+        "workflows",
+        "one-step workflows a second, 256 in flight; peer: one transaction per step, row locks",
+        "≥ 100/s",
+        lambda r: beside(
+            at(r, "results", "single-256", "per_second"),
+            at(r, "results", "naive-single-256", "per_second"),
+            "/s",
+            faster=True,
+        ),
+    ),
+    Row(
+        "workflows",
+        "five-step DAGs a second, 256 in flight; peer: the same naive engine",
+        "",
+        lambda r: beside(
+            at(r, "results", "dag-256", "per_second"),
+            at(r, "results", "naive-dag-256", "per_second"),
+            "/s",
+            faster=True,
+        ),
+    ),
+    Row(
+        "workflows",
+        "overhead of one step on the critical path, alone",
+        "",
+        lambda r: plain(at(r, "overhead_per_step_ms", "at_1"), "ms"),
+    ),
+)
+
+
+def run(name: str) -> None:
+    """Run one benchmark in a process of its own and keep its JSON."""
+    sys.stdout.write(f"measuring {name} …\n")
+    sys.stdout.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", f"bench.{name}"], capture_output=True, text=True, timeout=SECONDS_MAX, check=True
+    )
+    result: Json = json.loads(done.stdout)
+    kept = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "load_before": LOAD[name], "result": result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def render() -> str:
+    """The table, from the kept results."""
+    lines = ["| what | ours | peer | | target | measured |", "|---|---:|---:|---|---|---|"]
+    for row in ROWS:
+        path = RESULTS / f"{row.bench}.json"
+        if not path.exists():
+            continue
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        ours, peer, remark = row.read(kept["result"])
+        when = f"{kept['measured_at'][:10]}, load {kept['load_before']}"
+        lines.append(f"| {row.what} | **{ours}** | {peer} | {remark} | {row.target} | {when} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What it ran on, for the head of the table."""
+    return f"{os.cpu_count()} shared cores, {platform.machine()}, Linux, Python {platform.python_version()}"
+
+
+LOAD: dict[str, float] = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="comma-separated names")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    names = [name for name in arguments.only.split(",") if name] or sorted({row.bench for row in ROWS})
+    for name in [] if arguments.render else names:
+        time.sleep(2)  # lets the one before leave the cores
+        LOAD[name] = round(os.getloadavg()[0], 1)
+        run(name)
+    text = TABLE.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    tail = rest.partition(END)[2]
+    TABLE.write_text(f"{head}{BEGIN}\nMachine: {machine()}.\n\n{render()}\n{END}{tail}", encoding="utf-8")
+    sys.stdout.write(render() + "\n")
+
+
+if __name__ == "__main__":
+    main()
