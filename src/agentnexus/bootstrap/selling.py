@@ -105,17 +105,24 @@ async def _till(chain: Chain) -> Till:
 async def _list_agents(
     listings: Listings, runtime: Runtime, folders: tuple[Path, ...], sellers: list[LocalSigner]
 ) -> dict[str, Bundle]:
-    bundles: dict[str, Bundle] = {}
-    for number, folder in enumerate(folders):
-        seller = sellers[min(number, len(sellers) - 1)]
+    """All at once: on a new node every agent runs once, to say what it takes and gives."""
+
+    async def one(folder: Path, seller: LocalSigner) -> Bundle | None:
         try:
             bundle = await _bundle(listings, runtime, folder)
             await listings.publish(bundle, seller.public_id)
         except NexusError as error:
             log.error("selling.not_listed", agent=folder.name, reason=error.message, next_step=error.next_step)
-            continue
-        bundles[bundle.name] = bundle
-    return bundles
+            return None
+        return bundle
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(one(folder, sellers[min(number, len(sellers) - 1)]))
+            for number, folder in enumerate(folders)
+        ]
+    bundles = [bundle for task in tasks if (bundle := task.result()) is not None]
+    return {bundle.name: bundle for bundle in bundles}
 
 
 async def _bundle(listings: Listings, runtime: Runtime, folder: Path) -> Bundle:

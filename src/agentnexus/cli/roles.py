@@ -35,7 +35,7 @@ host_option = click.option("--host", default="127.0.0.1", show_default=True)
 @port_option
 def serve(host: str, port: int) -> int:
     """API, pages and the seller's side of the listed agents."""
-    from agentnexus.bootstrap.roles import run_api
+    from agentnexus.bootstrap.roles.api import run_api
 
     return _start("api", lambda: run_api(host, port))
 
@@ -43,7 +43,7 @@ def serve(host: str, port: int) -> int:
 @click.command()
 def worker() -> int:
     """Run workflows, repair what a crash left open, follow the chain."""
-    from agentnexus.bootstrap.roles import run_worker
+    from agentnexus.bootstrap.roles.worker import run_worker
 
     return _start("worker", run_worker)
 
@@ -53,7 +53,7 @@ def worker() -> int:
 @port_option
 def facilitator(host: str, port: int) -> int:
     """x402 verify and settle over HTTP."""
-    from agentnexus.bootstrap.roles import run_facilitator
+    from agentnexus.bootstrap.roles.facilitator import run_facilitator
 
     return _start("facilitator", lambda: run_facilitator(host, port))
 
@@ -63,7 +63,7 @@ def facilitator(host: str, port: int) -> int:
 @port_option
 def registry(host: str, port: int) -> int:
     """x402 registry and Bazaar over HTTP."""
-    from agentnexus.bootstrap.roles import run_registry
+    from agentnexus.bootstrap.roles.registry import run_registry
 
     return _start("registry", lambda: run_registry(host, port))
 

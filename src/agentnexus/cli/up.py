@@ -6,8 +6,12 @@ import asyncio
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from agentnexus.devnet.economy import Plan
 
 
 @click.command()
@@ -29,29 +33,48 @@ def up(json_file: Path | None, workers: int, unsafe_local: bool, free_ports: boo
         unsafe_local=unsafe_local or settings.unsafe_local,
         agents_dir=settings.agents_dir,
     )
-    asyncio.run(_run(plan, json_file))
+    return asyncio.run(_run(plan, json_file))
+
+
+async def _run(plan: Plan, json_file: Path | None) -> int:
+    from agentnexus.devnet.economy import run_economy, write_description
+    from agentnexus.devnet.status import show
+
+    started = time.monotonic()
+    interrupt = Interrupt()
+    description = plan.home / "devnet.json"
+    click.echo("starting the economy …")
+    try:
+        async with run_economy(plan, lambda line: click.echo(f"  {line}")) as economy:
+            for path in {description, json_file or description}:
+                write_description(economy, path)
+            click.echo(f"ready in {time.monotonic() - started:.1f} s; everything is described in {description}")
+            interrupt.started = True
+            await show(economy, interrupt.wanted)
+            click.echo("stopping …")
+            description.unlink(missing_ok=True)
+    except asyncio.CancelledError:
+        if not interrupt.wanted.is_set():
+            raise
+        click.echo("stopped before everything was up")
+        return 1
+    click.echo("stopped")
     return 0
 
 
-async def _run(plan: object, json_file: Path | None) -> None:
-    from agentnexus.devnet.economy import Plan, run_economy, write_description
-    from agentnexus.devnet.status import show
+class Interrupt:
+    """What Ctrl-C and SIGTERM do: end the start-up at once, later the waiting; a second one changes nothing."""
 
-    assert isinstance(plan, Plan)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sign, stop.set)
-    started = time.monotonic()
-    description = plan.home / "devnet.json"
-    starting = asyncio.create_task(stop.wait())
-    click.echo("starting the economy …")
-    async with run_economy(plan) as economy:
-        for path in {description, json_file or description}:
-            write_description(economy, path)
-        click.echo(f"ready in {time.monotonic() - started:.1f} s; everything is described in {description}")
-        await show(economy, stop)
-        click.echo("stopping …")
-    starting.cancel()
-    description.unlink(missing_ok=True)
-    click.echo("stopped")
+    def __init__(self) -> None:
+        self.wanted = asyncio.Event()
+        self.started = False
+        self._task = asyncio.current_task()
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(sign, self._come)
+
+    def _come(self) -> None:
+        if self.wanted.is_set():
+            return
+        self.wanted.set()
+        if not self.started and self._task is not None:
+            self._task.cancel()

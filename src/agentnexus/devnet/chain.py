@@ -152,6 +152,11 @@ class DevelopmentChain:
         )
         await self._prepare()
 
+    async def ended(self) -> None:
+        """Wait until the node ends by itself or is killed."""
+        if self._process is not None:
+            await self._process.wait()
+
     async def stop(self) -> None:
         """End the node so that it writes its state file."""
         await self._end(signal.SIGINT)

@@ -11,27 +11,30 @@ import fcntl
 import json
 import os
 import secrets
-import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import httpx
 
 from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.errors import Conflict, NexusError
 from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.devnet.nursery import Nursery
 from agentnexus.devnet.supervisor import Child
 from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
 from agentnexus.platform.process import free_port, port_open, wait_until_ready
+from agentnexus.rails.evm.transactions import TransactionSender
 
 LOCAL_USER = "local"
 READY_SECONDS = 60.0
+KEEP_SECONDS = 1.0
 DEFAULT_PORTS = {"chain": 8545, "registry": 3001, "facilitator": 4020, "api": 5000}
 SELLERS = ("seller-1", "seller-2", "seller-3", "seller-4")
 
@@ -60,18 +63,33 @@ class Part:
     pid: int | None = None
 
 
+class Kept(Protocol):
+    """The database server or the chain: something that is started again when it ends."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    async def start(self) -> object: ...
+
+    async def ended(self) -> None: ...
+
+
 class Economy:
     """A running economy; made by `run_economy`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, tell: Callable[[str], None] = lambda _line: None) -> None:
         self.plan = plan
+        self._tell = tell
         self.home = plan.home.absolute()
         self.children: list[Child] = []
         self.urls: dict[str, str] = {}
         self.token = ""
         self.database_url = plan.database_url or ""
+        self._nursery = Nursery(self.home / "logs" / "nursery.log")
         self._postgres: EmbeddedPostgres | None = None
         self._chain: DevelopmentChain | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+        self._restarts = {"database": 0, "chain": 0}
 
     @property
     def chain(self) -> DevelopmentChain:
@@ -84,40 +102,76 @@ class Economy:
         self._chain = DevelopmentChain(
             port=ports["chain"], state=self.home / "chain.json", log=self.home / "logs" / "chain.log"
         )
-        (self.home / "logs").mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._start_database())
-            group.create_task(self._chain.start())
+            group.create_task(self._nursery.start())
+            group.create_task(self._noted("database", self._start_database()))
+            group.create_task(self._noted("chain", self._chain.start()))
+        self._keepers = [asyncio.create_task(self._keep("chain", self._chain, self._send_again), name="keep-chain")]
+        if self._postgres is not None:
+            self._keepers.append(asyncio.create_task(self._keep("database", self._postgres), name="keep-database"))
         self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("registry", "facilitator", "api")}
         self.token = await self._local_token()
+        await self._start_roles(ports)
+
+    async def _start_roles(self, ports: dict[str, int]) -> None:
         environment = self._environment()
         for name, arguments in self._programs(ports):
-            self.children.append(
-                Child(
-                    name,
-                    [sys.executable, "-m", "agentnexus.cli", *arguments],
-                    environment,
-                    self.home / "logs" / f"{name}.log",
-                )
-            )
+            log = self.home / "logs" / f"{name}.log"
+            self.children.append(Child(name, arguments, environment, log, self._nursery))
         async with asyncio.TaskGroup() as group:
             for child in self.children:
                 group.create_task(child.start())
         async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
             for name, url in self.urls.items():
-                group.create_task(self._until_healthy(client, name, url))
-            await self._until_sold(client)
+                group.create_task(self._noted(name, self._until_healthy(client, name, url)))
+            await self._noted("agents", self._until_sold(client))
 
     async def stop(self) -> None:
         """End everything: first who works, then what they stand on."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
         async with asyncio.TaskGroup() as group:
             for child in self.children:
                 group.create_task(child.stop())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._nursery.stop())
+            if self._chain is not None:
+                group.create_task(self._chain.stop())
+            if self._postgres is not None:
+                group.create_task(self._postgres.stop())
         if self._chain is not None:
-            await self._chain.stop()
             await self._chain.rpc.close()
-        if self._postgres is not None:
-            await self._postgres.stop()
+
+    async def _noted(self, name: str, work: Awaitable[None]) -> None:
+        """Tell when a part is ready."""
+        started = time.monotonic()
+        await work
+        self._tell(f"{name} ready ({time.monotonic() - started:.1f} s)")
+
+    async def _keep(self, name: str, part: Kept, afterwards: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Start the database or the chain again when it ends."""
+        while True:
+            await part.ended()
+            self._restarts[name] += 1
+            self._tell(f"{name} ended and is started again")
+            try:
+                await part.start()
+                if afterwards is not None:
+                    await afterwards()
+            except NexusError as error:
+                self._tell(f"{name}: {error.message}")
+                await asyncio.sleep(KEEP_SECONDS)
+
+    async def _send_again(self) -> None:
+        """A killed node forgets its last moments; our transactions are stored, and sent again they are the same."""
+        database = await Database.open(self.database_url, max_size=2)
+        try:
+            sender = await TransactionSender.open(database, self.chain.rpc, self.chain.chain_id)
+            for name in ("relayer", "buyer"):
+                await sender.recover(self.chain.accounts[name].signer)
+        finally:
+            await database.close()
 
     def describe(self) -> dict[str, object]:
         """What programs need to use this economy; written to ``devnet.json``."""
@@ -146,13 +200,18 @@ class Economy:
     def status(self) -> list[Part]:
         """Every part with where it is and how it does."""
         parts = [
-            Part("database", self.database_url.partition("@")[2] or self.database_url, "running"),
-            Part("chain", self.chain.rpc_url, "running" if self.chain.pid else "stopped", pid=self.chain.pid),
+            self._ground("database", self.database_url.partition("@")[2], self._postgres),
+            self._ground("chain", self.chain.rpc_url, self.chain),
         ]
         for child in self.children:
             state = "failing" if child.failure else "running" if child.pid else "restarting"
             parts.append(Part(child.name, self.urls.get(child.name, ""), state, child.restarts, child.pid))
         return parts
+
+    def _ground(self, name: str, where: str, part: Kept | None) -> Part:
+        pid = part.pid if part else None
+        state = "running" if pid or part is None else "restarting"
+        return Part(name, where, state, self._restarts[name], pid)
 
     async def _port(self, name: str) -> int:
         wanted = DEFAULT_PORTS[name]
@@ -163,7 +222,8 @@ class Economy:
     async def _start_database(self) -> None:
         if not self.database_url:
             self._postgres = EmbeddedPostgres(self.home / "postgres")
-            self.database_url = await self._postgres.start()
+            await self._postgres.start()
+            self.database_url = self._postgres.url
         await migrate(self.database_url)
 
     async def _local_token(self) -> str:
@@ -235,18 +295,28 @@ class Economy:
 
 
 @asynccontextmanager
-async def run_economy(plan: Plan) -> AsyncIterator[Economy]:
-    """Start on entry, stop on exit; one economy per home folder at a time (`Conflict` otherwise)."""
-    plan.home.mkdir(parents=True, exist_ok=True)
+async def run_economy(plan: Plan, tell: Callable[[str], None] = lambda _line: None) -> AsyncIterator[Economy]:
+    """Start on entry, stop on exit; one economy per home folder at a time (`Conflict` otherwise).
+
+    `tell` gets a line when a part is ready or has to be started again.
+    """
+    _keep_private(plan.home)
     with (plan.home / "lock").open("w") as lock:
         _take(lock, plan.home)
-        economy = Economy(plan)
+        economy = Economy(plan, tell)
         try:
             await _start(economy)
             yield economy
         finally:
             # A second Ctrl-C must not leave half of it running.
             await asyncio.shield(economy.stop())
+
+
+def _keep_private(home: Path) -> None:
+    """Keys, tokens and logs are for this user alone; run by root, the database's own user must get through to its."""
+    for folder, mode in ((home, 0o711 if os.geteuid() == 0 else 0o700), (home / "logs", 0o700)):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
 
 
 async def _start(economy: Economy) -> None:

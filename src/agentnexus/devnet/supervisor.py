@@ -8,27 +8,56 @@ import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from agentnexus.core.errors import Unavailable
+from agentnexus.devnet.nursery import Nursery
 from agentnexus.platform.process import die_with_parent
 
-FIRST_DELAY_SECONDS = 0.2
+FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 5.0
 STOP_SECONDS = 10.0
 QUICK_DEATHS_MAX = 5
 
 
-class Child:
-    """One supervised program. `restarts` counts how often it came back after a crash."""
+class Running(Protocol):
+    """What we need of a running program: asyncio's processes and the nursery's roles have it."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, signal: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Child:
+    """One supervised program. `restarts` counts how often it came back after a crash.
+
+    With a `nursery` the arguments are those of `nexus` and the program is forked there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        nursery: Nursery | None = None,
+    ) -> None:
         self.name = name
         self.restarts = 0
         self.failure = ""
         self._arguments = list(arguments)
-        self._environment = {**os.environ, **environment}
+        self._environment = dict(environment)
+        self._nursery = nursery
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Running | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -70,10 +99,13 @@ class Child:
 
     async def _spawn(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        if self._nursery is not None:
+            self._process = await self._nursery.spawn(self._arguments, self._environment, self._log)
+            return
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._arguments,
-                env=self._environment,
+                env={**os.environ, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,13 +118,19 @@ class Child:
         delay = FIRST_DELAY_SECONDS
         while not self._stopping:
             assert self._process is not None
-            started = asyncio.get_running_loop().time()
-            await self._process.wait()
-            lived = asyncio.get_running_loop().time() - started
-            quick = quick + 1 if lived < LAST_DELAY_SECONDS else 0
+            quick += 1
+            try:
+                async with asyncio.timeout(LAST_DELAY_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                quick, self.failure = 0, ""
+                await self._process.wait()
             if quick >= QUICK_DEATHS_MAX:
                 self.failure = self.log_tail(400) or f"exit code {self._process.returncode}"
-            delay = min(delay * 2, LAST_DELAY_SECONDS) if quick else FIRST_DELAY_SECONDS
+            delay = min(delay * 2, LAST_DELAY_SECONDS) if quick > 1 else FIRST_DELAY_SECONDS
             await asyncio.sleep(delay)
             self.restarts += 1
-            await self._spawn()
+            try:
+                await self._spawn()
+            except Unavailable as error:
+                self.failure = error.message

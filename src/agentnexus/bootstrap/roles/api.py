@@ -1,0 +1,36 @@
+"""Role `api`: the HTTP API, the pages, and the seller's side of the listed agents."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from agentnexus.bootstrap.api import compose
+from agentnexus.bootstrap.buying import open_buying
+from agentnexus.bootstrap.ground import open_chain, open_ground
+from agentnexus.bootstrap.selling import open_selling, warm
+from agentnexus.bootstrap.serving import serve_app
+from agentnexus.bootstrap.tasks import open_workflows
+from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.wakeups import Wakeups
+
+
+async def run_api(host: str, port: int) -> None:
+    """Serve until SIGTERM, which drains open requests for some seconds."""
+    async with AsyncExitStack() as stack:
+        ground = await stack.enter_async_context(open_ground())
+        chain = await stack.enter_async_context(open_chain(ground))
+        buying = await stack.enter_async_context(open_buying(ground, chain))
+        wakeups = await stack.enter_async_context(Wakeups(ground.database))
+        blobs = PostgresBlobs(ground.database)
+        selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
+        room = open_workflows(ground, chain, buying, blobs, wakeups)
+        app = compose(ground, chain, buying, selling, room)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(selling.publisher.run(), name="publisher"),
+                group.create_task(warm(selling.runtime, selling.folders), name="warm"),
+            ]
+            await serve_app(app, host, port)
+            for task in background:
+                task.cancel()

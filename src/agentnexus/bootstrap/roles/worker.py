@@ -1,0 +1,39 @@
+"""Role `worker`: runs workflows, repairs what a crash left open, follows the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+from agentnexus.bootstrap.buying import open_buying
+from agentnexus.bootstrap.ground import open_chain, open_ground
+from agentnexus.bootstrap.serving import end_with_parent
+from agentnexus.bootstrap.tasks import open_workflows
+from agentnexus.bootstrap.upkeep import keep_up
+from agentnexus.hiring.repair import Repair
+from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.wakeups import Wakeups
+
+
+async def run_worker() -> None:
+    """Work until SIGTERM; what is under way then is taken over by another worker."""
+    end_with_parent()
+    stop = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    async with AsyncExitStack() as stack:
+        ground = await stack.enter_async_context(open_ground())
+        chain = await stack.enter_async_context(open_chain(ground))
+        buying = await stack.enter_async_context(open_buying(ground, chain))
+        wakeups = await stack.enter_async_context(Wakeups(ground.database))
+        room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups)
+        async with asyncio.TaskGroup() as group:
+            work = [
+                group.create_task(room.engine.work(), name="engine"),
+                group.create_task(Repair(buying.hiring, clock=ground.clock).run(), name="repair"),
+                group.create_task(keep_up(ground, chain, buying.books), name="upkeep"),
+            ]
+            await stop.wait()
+            for task in work:
+                task.cancel()
