@@ -48,11 +48,25 @@ def test_only_an_integer_is_money(wrong: object) -> None:
         Money(USDC, wrong)  # type: ignore[arg-type]  # the point of the test
 
 
-@pytest.mark.parametrize("wrong", ["0.0000001", "NaN", "Infinity", "one", "", "1e-7"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "0.0000001", "NaN", "Infinity", "one", "", "1e-7", "1e80", "1e400", "1e999999", "1e1000000000", "9" * 5000,
+        "9" * 78, "-" + "9" * 78, "1_000", "\N{ARABIC-INDIC DIGIT ONE}", "0x10", "1\n2", ".", "+", "1e", "sNaN",
+    ],
+)  # fmt: skip
 def test_an_amount_that_the_asset_cannot_carry_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         USDC.parse(wrong)
     assert caught.value.details["field"] == "amount"
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "atomic"), [(" 1 ", 10**6), ("1.", 10**6), (".5", 500_000), ("1e-06", 1), ("-2", -2 * 10**6)]
+)
+def test_amounts_are_read_as_people_and_programs_write_them(text: str, atomic: int) -> None:
+    assert USDC.parse(text) == Money(USDC, atomic)
 
 
 @pytest.mark.parametrize(

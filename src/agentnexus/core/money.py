@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal
 from typing import Self
 
 from pydantic import GetCoreSchemaHandler
@@ -20,6 +20,9 @@ from agentnexus.core.errors import InvalidInput
 
 # Python's default of 28 digits would round large token amounts.
 EXACT = Context(prec=200)
+# What people and programs type; the bounds keep a short text from becoming a number of a billion digits.
+AMOUNT = re.compile(r"\s*[+-]?(?:[0-9]{1,78}(?:\.[0-9]{0,78})?|\.[0-9]{1,78})(?:[eE][+-]?[0-9]{1,2})?\s*", re.ASCII)
+ATOMIC_MAX = 10**78 - 1
 CAIP19 = re.compile(r"^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}$")
 
 
@@ -58,12 +61,13 @@ class Asset:
 
     def parse(self, amount: str) -> Money:
         """Money from a decimal text such as ``0.05``; more digits than the asset has is an error."""
-        try:
-            scaled = Decimal(amount).scaleb(self.decimals, EXACT)
-        except InvalidOperation as error:
-            raise InvalidInput(f"not an amount of {self.symbol}: {amount!r}", field="amount") from error
-        if not scaled.is_finite() or scaled != scaled.to_integral_value(context=EXACT):
-            raise InvalidInput(f"{amount!r} has more digits than {self.symbol} carries", field="amount")
+        if not AMOUNT.fullmatch(amount):
+            raise InvalidInput(f"not an amount of {self.symbol}: {amount[:100]!r}", field="amount")
+        scaled = Decimal(amount).scaleb(self.decimals, EXACT)
+        if abs(scaled) > ATOMIC_MAX:
+            raise InvalidInput(f"{amount[:100]!r} is more than any amount of {self.symbol}", field="amount")
+        if scaled != scaled.to_integral_value(context=EXACT):
+            raise InvalidInput(f"{amount[:100]!r} has more digits than {self.symbol} carries", field="amount")
         return Money(self, int(scaled))
 
 
