@@ -21,6 +21,7 @@ from agentnexus.marketplace.publish import Publisher
 from agentnexus.markets.x402.facilitator_client import FacilitatorClient
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
 from agentnexus.platform.logs import log
+from agentnexus.platform.neighbour import NeighbourTransport
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.signer import LocalSigner
 from agentnexus.rails.evm.token import Token
@@ -56,7 +57,10 @@ async def open_selling(
     sellers = chain.sellers(settings.seller_keys)
     listings = Listings(ground.database, ground.clock, await _till(chain))
     folders = tuple(sorted(path.parent for path in settings.agents_dir.glob("*/agent.toml")))
-    async with open_runtime(unsafe_local=settings.unsafe_local) as runtime:
+    async with (
+        open_runtime(unsafe_local=settings.unsafe_local) as runtime,
+        httpx.AsyncClient(transport=NeighbourTransport()) as neighbours,
+    ):
         bundles = await _list_agents(listings, runtime, folders, sellers)
         executions = Executions(
             ground.database,
@@ -72,8 +76,8 @@ async def open_selling(
             listings=listings,
             executions=executions,
             listed=tuple([await listings.get(name) for name in bundles]),
-            facilitator=FacilitatorClient(settings.facilitator_url, http),
-            reservations=PostgresReservations(ground.database),
+            facilitator=FacilitatorClient(settings.facilitator_url, neighbours),
+            reservations=PostgresReservations(ground.database, settled_here=settings.facilitator_shares_database),
             publisher=Publisher(
                 listings,
                 http,

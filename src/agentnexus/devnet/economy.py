@@ -253,6 +253,7 @@ class Economy:
             "NEXUS_RELAYER_KEY": accounts["relayer"].private_key,
             "NEXUS_SELLER_KEYS": ",".join(accounts[name].private_key for name in SELLERS),
             "NEXUS_FACILITATOR_URL": self.urls["facilitator"],
+            "NEXUS_FACILITATOR_SHARES_DATABASE": "1",
             "NEXUS_REGISTRY_URL": self.urls["registry"],
             "NEXUS_API_URL": self.urls["api"],
             "NEXUS_AGENTS_DIR": str(self.plan.agents_dir.absolute()),

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     seller_keys: SecretStr | None = None  # one per built-in agent, comma-separated; the last serves the rest
 
     facilitator_url: str | None = None
+    facilitator_shares_database: bool = False  # its transactions and our answers are on one PostgreSQL server
     registry_url: str | None = None
     api_url: str | None = None
     agents_dir: Path = Path("agents")
