@@ -12,6 +12,7 @@ from agentnexus.core.errors import NexusError
 from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
+from agentnexus.markets.x402.reservations_postgres import PostgresReservations
 from agentnexus.platform.database import Connection
 from agentnexus.platform.logs import log
 from agentnexus.rails.evm.token import Token
@@ -21,6 +22,8 @@ WATCHER = "wallets"
 WATCH_SECONDS = 1.0
 EXPIRE_SECONDS = 5.0
 RECONCILE_SECONDS = 60.0
+PURGE_SECONDS = 3600.0
+SALES_KEPT_SECONDS = 7 * 86_400.0
 
 
 def own_addresses(ground: Ground, chain: Chain) -> list[str]:
@@ -77,7 +80,11 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
         await reconciler.compare(observed)
         await reconciler.find_stuck()
 
+    async def purge() -> None:
+        await PostgresReservations(ground.database).purge(SALES_KEPT_SECONDS)
+
     async with asyncio.TaskGroup() as group:
+        group.create_task(_repeat("purge", purge, PURGE_SECONDS))
         group.create_task(_repeat("deposits", deposits, WATCH_SECONDS))
         group.create_task(_repeat("expire", expire, EXPIRE_SECONDS))
         group.create_task(_repeat("reconcile", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS))
