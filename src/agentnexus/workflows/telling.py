@@ -168,14 +168,18 @@ class Teller:
         return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPLETED, data, {**state, **paid})]
 
     def give_back(self, transition: Transition) -> list[Draft]:
-        """What an unfinished step held was given back."""
-        if transition.phase is not Phase.COMPLETED:
+        """An unfinished step let go of its money, or had been delivered and paid in the very moment it was stopped."""
+        found = transition.output
+        if transition.phase is not Phase.COMPLETED or not isinstance(found, dict):
             return []
-        if self.ended is StepStatus.FAILED:
-            return []  # its refunds were told when its attempt failed
-        state = self._is(self.ended, attempts=self.attempts)
-        drafts = payment_drafts(self.step, transition.output)
-        return [*drafts, Draft(EventName.STEP_COMPENSATED, {"step": self.step.id, "how": "refunded"}, state)]
+        kept = found["paid"] != "0" and self.ended is not StepStatus.FAILED
+        state = self._is(StepStatus.COMPLETED if kept else self.ended, attempts=self.attempts)
+        money: dict[str, object] = {f"paid:{self.step.id}:{n}": "0" for n in range(1, self.attempts)}
+        money[f"paid:{self.step.id}:{self.attempts}"] = found["paid"]  # of all its attempts together
+        data: dict[str, object] = {"step": self.step.id, "how": "kept" if kept else "refunded", "paid": found["paid"]}
+        if self.ended is StepStatus.FAILED:  # how it failed and what came back was told by its attempts
+            return [Draft(EventName.STEP_PROGRESS, data, money)] if found["paid"] != "0" else []
+        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPENSATED, data, {**state, **money})]
 
     def undone(self, transition: Transition) -> list[Draft]:
         """A completed step was taken back by its undo."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 
@@ -87,8 +87,8 @@ class Form:
     label: Field | None = None
     media_type: Field | None = None
     sources: Sources | None = None
-    numbers: Mapping[str, Schema] = None  # type: ignore[assignment]  # always set by `form_of`
-    choices: Mapping[str, tuple[str, ...]] = None  # type: ignore[assignment]  # always set by `form_of`
+    numbers: Mapping[str, Schema] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fillable(self) -> frozenset[str]:
         parts = (self.file, self.text, self.html, self.url, self.question, self.label, self.media_type)
@@ -103,7 +103,7 @@ def form_of(capability: Capability) -> Form:
 def _form(schema: Schema, root: Schema, *, nested: bool) -> Form:
     options = [option for option in branches(schema, root) if isinstance(option.get("properties"), Mapping)]
     if not options:
-        return Form(frozenset(), numbers={}, choices={})
+        return Form(frozenset())
     chosen = options[0]
     declared = chosen.get("required")
     required = frozenset(str(name) for name in declared) if isinstance(declared, Sequence) else frozenset()
@@ -147,11 +147,11 @@ def _named(fields: Sequence[Field], names: Sequence[str]) -> Field | None:
 
 
 def _sources(fields: Sequence[Field], root: Schema) -> Sources | None:
-    for field in fields:
-        if types_of(field.type) == {"array"}:
-            item = _form(as_schema(field.type.get("items")), root, nested=True)
+    for each in fields:
+        if types_of(each.type) == {"array"}:
+            item = _form(as_schema(each.type.get("items")), root, nested=True)
             if item.text or item.file:
-                return Sources(field.name, item)
+                return Sources(each.name, item)
     return None
 
 
@@ -168,9 +168,9 @@ def text_path(capability: Capability) -> str | None:
     for prefix in ("", "result"):
         for option in branches(schema, schema):
             inner = as_schema(as_schema(option.get("properties")).get(prefix)) if prefix else option
-            for field in [f for o in branches(inner, schema) for f in _fields(o, schema)]:
-                if field.name in TEXT_NAMES and types_of(field.type) == {"string"}:
-                    return f"{prefix}.{field.name}" if prefix else field.name
+            for each in [f for o in branches(inner, schema) for f in _fields(o, schema)]:
+                if each.name in TEXT_NAMES and types_of(each.type) == {"string"}:
+                    return f"{prefix}.{each.name}" if prefix else each.name
     return None
 
 

@@ -1,0 +1,92 @@
+"""Workflows over the real hiring and ledger, and as a worker process that can be killed: ``… URL``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from agentnexus.core.clock import SystemClock
+from agentnexus.core.errors import SellerFailed
+from agentnexus.core.payments import PayMode
+from agentnexus.hiring.testing import Script
+from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.database import Database
+from agentnexus.platform.process import die_with_parent
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.engine.durable import DurableEngine
+from agentnexus.workflows.engine.postgres.journal import PostgresJournal
+from agentnexus.workflows.engine.worker import WorkerSettings
+from agentnexus.workflows.model import Plan, PlanStep, StepRetry
+from agentnexus.workflows.worker import WorkflowRoom, open_room
+from tests.hiring.support import BUDGET, Economy, TableDelivery, TableNetwork, make_offer, seller_key
+
+SETTINGS = WorkerSettings(
+    lease_seconds=1.0, renew_seconds=0.3, look_seconds=0.1, runs_max=6, claim_max=3, recoveries_max=50,
+    suspend_after_seconds=0.2,
+)  # fmt: skip
+OFFERS = [
+    make_offer(1, capability="text.echo", price="0.02"),
+    make_offer(2, capability="text.lock", price="0.03"),
+    make_offer(3, capability="text.fail", price="0.05"),
+]
+ONCE = StepRetry(attempts=1)
+
+
+def refuse(_given: object) -> object:
+    raise SellerFailed("out of paper")
+
+
+SCRIPTS = {
+    seller_key(1): Script(),
+    seller_key(2): Script(mode=PayMode.HOLD),
+    seller_key(3): Script(output=refuse),
+}
+
+
+def step(name: str, capability: str, *waits: str) -> PlanStep:
+    given: dict[str, object] = {"name": name, "from": [{"$step": other, "path": "echo"} for other in waits]}
+    return PlanStep(id=name, title=name, capability=capability, input=given, depends_on=waits, retry=ONCE)
+
+
+GOOD = Plan(
+    planner="hand",
+    steps=(
+        step("a", "text.echo"), step("b", "text.lock", "a"), step("c", "text.echo", "a"),
+        step("d", "text.echo", "b", "c"),
+    ),
+    output={"$step": "d", "path": "echo.name"},
+)  # fmt: skip
+BAD = Plan(planner="hand", steps=(step("a", "text.echo"), step("f", "text.fail", "a"), step("c", "text.lock", "a")))
+
+
+async def economy_on(database: Database) -> Economy:
+    network = await TableNetwork(database).create()
+    return await Economy.build(
+        database, offers=OFFERS, scripts=SCRIPTS, network=network, delivery=TableDelivery(database)
+    )
+
+
+async def own_budget(_user_id: str) -> str:
+    return BUDGET
+
+
+def room_of(economy: Economy, wakeups: Wakeups) -> WorkflowRoom:
+    """The room over an economy's hiring and books."""
+    engine = DurableEngine(PostgresJournal(economy.database, wakeups), settings=SETTINGS)
+    return open_room(
+        engine, hirer=economy.hiring, budgets=economy.books.budgets, blobs=PostgresBlobs(economy.database),
+        clock=SystemClock(), root_budget=own_budget,
+    )  # fmt: skip
+
+
+async def main(url: str) -> None:
+    database = await Database.open(url, max_size=8)
+    economy = await economy_on(database)
+    async with Wakeups(database) as wakeups:
+        print("working", flush=True)
+        await room_of(economy, wakeups).engine.work()
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    asyncio.run(main(sys.argv[1]))
