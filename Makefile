@@ -52,6 +52,7 @@ types:
 
 style:
 	@$(BIN)/python tools/style.py
+	@$(BIN)/python tools/tables.py --check
 
 unit:
 	@$(BIN)/pytest -q $(PYTEST)
