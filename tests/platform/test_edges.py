@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI, Request
@@ -146,6 +147,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def bug() -> None:
         raise ZeroDivisionError
 
+    @app.get("/kept/{text}")
+    async def kept(text: str) -> None:
+        raise asyncpg.CharacterNotInRepertoireError(text)
+
     @app.post("/echo")
     async def echo(request: Request) -> int:
         return len(await request.body())
@@ -153,6 +158,15 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(RequestContext(BodyLimit(app, 1024)), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as opened:
         yield opened
+
+
+@pytest.mark.parametrize("path", ["/kept/a", "/kept/%00", "/%00"])
+async def test_what_cannot_be_stored_is_the_senders_to_mend(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_input"
+    assert answer.json()["error"]["next_step"]
+    assert answer.headers["x-request-id"]
 
 
 async def test_an_expected_error_has_its_code_status_and_advice(client: httpx.AsyncClient) -> None:

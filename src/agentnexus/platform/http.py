@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+import asyncpg
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,12 +14,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentnexus.core.clock import TimeOrderedIds
-from agentnexus.core.errors import LimitExceeded, NexusError, NotFound
+from agentnexus.core.errors import InvalidInput, LimitExceeded, NexusError, NotFound
 from agentnexus.platform.logs import correlation_id, log
 from agentnexus.platform.telemetry import CONTENT_TYPE, http_seconds, render_metrics
 
 REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
 Check = Callable[[], Awaitable[object]]
+UNSTORABLE = InvalidInput(
+    "the request has a character or a number that cannot be kept",
+    next_step="send plain text without NUL characters, and numbers of a sensible size",
+)
 
 
 def error_response(error: NexusError) -> JSONResponse:
@@ -41,6 +46,12 @@ async def _on_http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse(body, error.status_code, headers=error.headers)
 
 
+async def _on_unstorable(_request: Request, error: Exception) -> Response:
+    """A value from outside that no column takes, such as text with a NUL: the sender's to mend, not a bug of ours."""
+    log.warning("http.unstorable_value", reason=type(error).__name__)
+    return error_response(UNSTORABLE)
+
+
 async def _on_bug(_request: Request, error: Exception) -> Response:
     log.error("http.unexpected_error", exc_info=error)
     body = {
@@ -59,6 +70,7 @@ def install_error_handlers(app: Starlette) -> None:
     """Every error becomes the one documented shape; a bug becomes a 500 with the request id."""
     app.add_exception_handler(NexusError, _on_nexus_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(asyncpg.DataError, _on_unstorable)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -86,7 +98,10 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            if "\x00" in scope["path"] and scope["type"] == "http":
+                await error_response(UNSTORABLE)(scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
         finally:
             correlation_id.reset(token)
             if scope["type"] == "http":
