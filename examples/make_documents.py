@@ -77,8 +77,8 @@ REPORT: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (
             "In 1887 James Blyth built a wind turbine in Marykirk in Scotland to charge batteries for the lamps in his "
             "holiday cottage. In the winter of 1887 to 1888 Charles Brush built a much larger one in Cleveland, Ohio.",
             "No turbine can take all the energy out of the wind, because the air has to move on behind it. In 1919 "
-            "the German physicist Albert Betz calculated that an ideal rotor can take at most 16/27 of it, or 59.3 percent. "
-            "This is known as the Betz limit.",
+            "the German physicist Albert Betz calculated that an ideal rotor can take at most 16/27 of it, or 59.3 "
+            "percent. This is known as the Betz limit.",
             "The first offshore wind farm, Vindeby in Denmark, went into service in 1991. Its eleven turbines of 450 "
             "kilowatts each had less than five megawatts together. Hornsea One, off the coast of England, was finished "
             "in 2020 and has 174 turbines of seven megawatts each, 1,218 megawatts in all.",
@@ -96,8 +96,8 @@ REPORT: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (
         "Sun and heat",
         (
             "Edmond Becquerel observed in 1839 that light can make an electric current flow. In 1954 Daryl Chapin, "
-            "Calvin Fuller and Gerald Pearson showed the first practical silicon solar cell at Bell Laboratories. It turned "
-            "about six percent of the light into electricity.",
+            "Calvin Fuller and Gerald Pearson showed the first practical silicon solar cell at Bell Laboratories. It "
+            "turned about six percent of the light into electricity.",
             "A solar cell with a single junction cannot turn more than about 33.7 percent of sunlight into current. "
             "William Shockley and Hans Queisser described this limit in 1961. Stacked cells can pass it because each "
             "layer takes another part of the spectrum.",

@@ -13,6 +13,7 @@ MAX_LABELS = 16
 LABEL_CHARACTERS = 16
 MAX_DOTS = 200
 ELLIPSIS = "\u2026"
+SMALLEST_SPAN = 1e-300  # below it the step between two ticks is no number any more
 ACCENT = "#3b6fd4"
 
 
@@ -46,8 +47,8 @@ class Axis:
 def axis_for(values: Sequence[float]) -> Axis:
     """An axis that shows zero and every value."""
     low, high = min(0.0, *values), max(0.0, *values)
-    if low == high:
-        high = 1.0
+    if high - low < SMALLEST_SPAN:
+        high = low + 1.0
     raw = (high - low) / 5
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= raw)
