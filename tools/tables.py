@@ -15,12 +15,14 @@ NOTE = "<!-- made by tools/tables.py from the code; do not edit -->\n\n"
 def error_page() -> str:
     """Every error with code, HTTP status and whether trying again may help."""
     lines = [NOTE + "# Errors\n"]
-    lines.append("Answers carry `{success: false, error: {code, message, next_step?, details?}}`. Codes never change meaning.\n")
+    lines.append(
+        "Answers carry `{success: false, error: {code, message, next_step?, details?}}`. Codes never change meaning.\n"
+    )
     lines += ["| code | HTTP | again? | when |", "|---|---:|---|---|"]
     meanings = _meanings()
     for kind in sorted(_family(errors.NexusError), key=lambda each: (each.http_status, each.code)):
         again = "may help" if kind.retryable else ""
-        lines.append(f"| `{kind.code}` | {kind.http_status} | {again} | {meanings.get(kind.__name__, 'a bug of ours')} |")
+        lines.append(f"| `{kind.code}` | {kind.http_status} | {again} | {meanings[kind.__name__]} |")
     return "\n".join(lines) + "\n"
 
 
@@ -41,11 +43,11 @@ def _family(kind: type[errors.NexusError]) -> list[type[errors.NexusError]]:
 
 def _meanings() -> dict[str, str]:
     """From the tree in the module's docstring: class name, status, meaning."""
-    found = {}
+    found = {errors.NexusError.__name__: "a bug of ours"}
     for line in (errors.__doc__ or "").splitlines():
         words = line.replace("│", " ").replace("├──", " ").replace("└──", " ").split(maxsplit=2)
-        if len(words) >= 2 and words[1].isdigit():
-            found[words[0]] = words[2] if len(words) == 3 else "there is no such thing"
+        if len(words) == 3 and words[1].isdigit():
+            found[words[0]] = words[2]
     return found
 
 
