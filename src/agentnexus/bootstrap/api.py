@@ -23,7 +23,7 @@ from agentnexus.marketplace.sell import REQUEST_BYTES_MAX, seller_app, sold
 from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
-from agentnexus.web.app import create_pages
+from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.routes import router as workflow_router
 from agentnexus.workflows.worker import WorkflowRoom
 
@@ -61,6 +61,8 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         clock=ground.clock,
         version=version("agentnexus"),
     )
+    # A browser that follows a workflow's address gets its page; programs get JSON.
+    app.router.routes[:0] = shared_pages(doors)
     app.state.workflows = room.workflows
     app.state.asset = chain.usdc
     paid = sold(

@@ -4,9 +4,9 @@ NexusError
 ├── InvalidInput            400  the request itself is wrong (names the field)
 │   └── InvalidPlan         422  a workflow plan that cannot run
 ├── NotAllowed              403  the caller may not do this
-├── NotFound                404
+├── NotFound                404  there is no such thing, or it belongs to somebody else
 ├── Conflict                409  the state does not allow it, or one key came with two bodies
-├── RateLimited             429
+├── RateLimited             429  too many calls (says how long to wait)
 ├── BudgetExceeded          402  a limit would be passed (names limit, rest, when it frees)
 ├── InsufficientFunds       402  the account or wallet has too little
 ├── NoOffer                 404  nobody sells what is needed within the constraints
@@ -16,7 +16,7 @@ NexusError
 ├── PaymentUnknown          409  sent, outcome not known yet: never pay again before lookup
 ├── AgentFailed             502  an agent run ended without a result
 │   ├── AgentRefused        422  the agent says this input cannot be served (permanent)
-│   ├── AgentTimeout        408
+│   ├── AgentTimeout        408  the run took longer than it may
 │   └── LimitExceeded       413  memory, processes, disk, output: says which
 ├── IsolationUnavailable    503  this host cannot isolate agents (says how to get it)
 └── Unavailable             503  a part this needs is not there (chain, registry, database)
