@@ -28,8 +28,10 @@ def list_agents(query: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found))
         return 0
+    if not found:
+        click.echo("no agent matches")
     for agent in found:
-        click.echo(f"{agent['id']}\n    {agent['title']}: {agent['summary']}  ({agent['price']} {agent['currency']})")
+        click.echo(f"{agent['id']}  {agent['price']} {agent['currency']}\n    {agent['name']}: {agent['summary']}")
     return 0
 
 

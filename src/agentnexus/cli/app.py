@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 
 def report(error: NexusError) -> None:
     """Show an error for a person on standard error, or as JSON on standard output when ``--json`` was asked for."""
-    if "--json" in sys.argv:
+    if "--json" in sys.argv and sys.argv[1] != "up":  # there it names a file
         click.echo(json.dumps({"success": False, "error": error.to_json()}))
         return
     click.secho(f"error: {error.message}", fg="red", err=True)

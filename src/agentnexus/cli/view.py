@@ -121,7 +121,7 @@ class TaskView:
             title = escape(str(offer.get("title", "")))
             for payment in _list(receipt.get("payments")):
                 paid, place = _amount(payment), escape(str(payment.get("network")))
-                self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}")
+                self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}", soft_wrap=True)
                 self.console.print(f"    [dim]{place}  {_moved(payment)}", soft_wrap=True)
             if not receipt.get("payments"):
                 self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  nothing was asked or paid")

@@ -26,6 +26,7 @@ from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.nursery import Nursery
 from agentnexus.devnet.supervisor import Child
 from agentnexus.identity.tokens import Tokens
+from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
@@ -98,7 +99,7 @@ class Economy:
 
     async def start(self) -> None:
         """Start everything, in the order things need each other; raises `Unavailable` naming what did not come up."""
-        ports = {name: await self._port(name) for name in DEFAULT_PORTS}
+        ports = await self._ports()
         self._chain = DevelopmentChain(
             port=ports["chain"], state=self.home / "chain.json", log=self.home / "logs" / "chain.log"
         )
@@ -110,7 +111,7 @@ class Economy:
         if self._postgres is not None:
             self._keepers.append(asyncio.create_task(self._keep("database", self._postgres), name="keep-database"))
         self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("registry", "facilitator", "api")}
-        self.token = await self._local_token()
+        await self._settle_in(ports)
         await self._start_roles(ports)
 
     async def _start_roles(self, ports: dict[str, int]) -> None:
@@ -213,11 +214,35 @@ class Economy:
         state = "running" if pid or part is None else "restarting"
         return Part(name, where, state, self._restarts[name], pid)
 
-    async def _port(self, name: str) -> int:
-        wanted = DEFAULT_PORTS[name]
-        if self.plan.fixed_ports and not await port_open("127.0.0.1", wanted):
-            return wanted
-        return free_port()
+    async def _ports(self) -> dict[str, int]:
+        """The ports of last time where they are free, else the well-known ones, else any."""
+        remembered = self._last_ports()
+        ports: dict[str, int] = {}
+        for name, known in DEFAULT_PORTS.items():
+            wanted = [remembered[name]] if name in remembered else []
+            wanted += [known] if self.plan.fixed_ports else []
+            free = [port for port in wanted if port not in ports.values() and not await port_open("127.0.0.1", port)]
+            ports[name] = free[0] if free else free_port()
+        return ports
+
+    def _last_ports(self) -> dict[str, int]:
+        path = self.home / "ports.json"
+        if not path.exists():
+            return {}
+        found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    async def _settle_in(self, ports: dict[str, int]) -> None:
+        """Where the API is elsewhere than last time, our own entries in our registry move with it."""
+        database = await Database.open(self.database_url, max_size=1)
+        try:
+            self.token = await self._local_token(database)
+            before = self._last_ports().get("api", ports["api"])
+            if before != ports["api"]:
+                await RegistryStore(database).move(f"http://127.0.0.1:{before}/", f"{self.urls['api']}/")
+        finally:
+            await database.close()
+        (self.home / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
 
     async def _start_database(self) -> None:
         if not self.database_url:
@@ -226,16 +251,12 @@ class Economy:
             self.database_url = self._postgres.url
         await migrate(self.database_url)
 
-    async def _local_token(self) -> str:
+    async def _local_token(self, database: Database) -> str:
         """The local user's token, kept in a file that only its owner can read."""
         path = self.home / "token"
         if path.exists():
             return path.read_text(encoding="utf-8").strip()
-        database = await Database.open(self.database_url, max_size=1)
-        try:
-            token = await Tokens(database, SystemEntropy()).issue(LOCAL_USER)
-        finally:
-            await database.close()
+        token = await Tokens(database, SystemEntropy()).issue(LOCAL_USER)
         path.touch(mode=0o600)
         path.write_text(token, encoding="utf-8")
         return token
@@ -290,7 +311,8 @@ class Economy:
                 answer = await client.get(f"{self.urls['registry']}/services/discover", timeout=2)
             except httpx.TransportError:
                 return False
-            return answer.status_code == 200 and len(answer.json()) > 0
+            entries = answer.json() if answer.status_code == 200 else []
+            return any(str(entry["url"]).startswith(self.urls["api"]) for entry in entries)
 
         await wait_until_ready(listed, what="the sellers' listings", timeout_seconds=READY_SECONDS)
 

@@ -129,6 +129,26 @@ class RegistryStore:
             raise NotFound("Service not found")
         return _service(row)
 
+    async def move(self, old: str, new: str) -> int:
+        """Entries under the address `old` go on under `new` with their ratings; how many. For a node that moved.
+
+        What is registered under the new address already stays, and its old entry is paused.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                """update registry.service as s set status = 'PAUSED' where starts_with(s.url, $1) and exists
+                       (select 1 from registry.service t where t.url = $2 || substr(s.url, length($1) + 1))""",
+                old,
+                new,
+            )
+            done = await connection.execute(
+                """update registry.service set url = $2 || substr(url, length($1) + 1)
+                    where starts_with(url, $1) and status <> 'PAUSED'""",
+                old,
+                new,
+            )
+        return int(done.rpartition(" ")[2])
+
     async def rate(self, identifier: str, rating: Rating, payer: str, now: datetime) -> Service:
         """Count a proven payment and its stars once; raises `Conflict` for a payment that was rated before."""
         async with self._database.transaction() as connection:
