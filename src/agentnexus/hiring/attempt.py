@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
+import asyncpg
+
 from agentnexus.core.canonical import bytes_hash, canonical_json
 from agentnexus.core.errors import (
     AgentRefused,
@@ -19,6 +21,7 @@ from agentnexus.core.errors import (
     PaymentFailed,
     PaymentUnknown,
     SellerFailed,
+    Unavailable,
 )
 from agentnexus.core.payments import PaymentState, PayMode
 from agentnexus.core.ports import Clock, Market
@@ -31,6 +34,8 @@ from agentnexus.hiring.purse import JobPurse, Terms
 from agentnexus.hiring.schemas import Schemas
 
 BUY_TRIES = 3
+OUTAGE_PAUSE_SECONDS = 0.3
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
 IN_THREAD_BYTES = 1 << 18
 
 OnUpdate = Callable[[Update], Awaitable[None] | None]
@@ -83,7 +88,7 @@ class NotDelivered:
         return back and not any(row.paid for row in self.payments)
 
 
-class _OwnFault(Exception):
+class OwnFault(Exception):
     """The caller's `on_update` failed: says nothing about the seller and must not look as if it did."""
 
     def __init__(self, error: Exception) -> None:
@@ -101,7 +106,11 @@ class AttemptRunner:
         self._clock = clock
 
     async def run(self, work: Work, market: Market, purse: JobPurse) -> Delivered | NotDelivered:
-        """Buy and bring to an end. Raises `PaymentUnknown` when the money's end is not known: run it again later."""
+        """Buy and bring to an end.
+
+        Raises `PaymentUnknown` when the money's end is not known and `Unavailable` when a part of ours fails while a
+        payment is open: run it again later, with the same payment.
+        """
         if work.attempt.output is not None:
             output, canonical = await asyncio.to_thread(json.loads, work.attempt.output), work.attempt.output
         else:
@@ -109,8 +118,12 @@ class AttemptRunner:
                 output = await self._buy(work, market, purse)
                 self._cashier.checkpoint("bought")
                 canonical = await self._checked(work, output)
-            except _OwnFault as fault:
+            except OwnFault as fault:
                 raise fault.error from fault
+            except Unavailable as error:
+                if any(row.open for row in await purse.rows()):
+                    raise
+                return await self.give_up(purse, error)
             except NexusError as error:
                 return await self.give_up(purse, as_the_seller_said(error))
         return await self._take_delivery(work, purse, output, canonical)
@@ -122,15 +135,20 @@ class AttemptRunner:
             tries += 1
             try:
                 return (await self._buy_once(work, market, purse)).output
-            except (PaymentUnknown, SellerFailed) as error:
+            except (PaymentUnknown, SellerFailed, Unavailable) as error:
                 if tries >= BUY_TRIES or not await self._worth_again(error, purse):
                     raise
+                if isinstance(error, Unavailable):
+                    await asyncio.sleep(OUTAGE_PAUSE_SECONDS * tries)
 
     async def _worth_again(self, error: NexusError, purse: JobPurse) -> bool:
-        """After an unknown outcome, or when the seller has the money and the answer was lost."""
+        """After an unknown outcome, an outage of ours, or when the seller has the money and the answer was lost."""
         if isinstance(error, PaymentUnknown):
             return True
-        return error.retryable and any(row.paid for row in await purse.rows())
+        rows = await purse.rows()
+        if isinstance(error, Unavailable):
+            return any(row.open or row.paid for row in rows)
+        return error.retryable and any(row.paid for row in rows)
 
     async def _buy_once(self, work: Work, market: Market, purse: JobPurse) -> Result:
         terms = work.terms
@@ -141,8 +159,10 @@ class AttemptRunner:
             raise AgentTimeout(
                 f"{_name(work)} did not deliver in time", next_step="allow more time, or choose a faster seller"
             ) from error
-        except (NexusError, _OwnFault):
+        except (NexusError, OwnFault):
             raise
+        except DATABASE_ERRORS as error:  # ours, in the purse that the market was given
+            raise Unavailable(f"the database does not answer: {error}", next_step="check the database") from error
         except Exception as error:  # a market is a foreign program's edge: whatever breaks there, the money comes back
             raise SellerFailed(
                 f"{_name(work)} broke off: {type(error).__name__}: {error}"[:500], next_step="choose another seller"
@@ -226,8 +246,8 @@ class AttemptRunner:
 
 
 def blames_seller(error: NexusError) -> bool:
-    """Whether a failure counts against the seller: not for a refused input, and not for the buyer's own wallet."""
-    if isinstance(error, AgentRefused | InvalidInput):
+    """Whether a failure counts against the seller: not for a refused input, nor for a wallet or an outage of ours."""
+    if isinstance(error, AgentRefused | InvalidInput | Unavailable):
         return False
     return isinstance(error, SellerFailed | AgentTimeout | PaymentUnknown) or error.retryable
 
@@ -238,7 +258,7 @@ async def _tell(on_update: OnUpdate, update: Update) -> None:
         if inspect.isawaitable(waiting):
             await waiting
     except Exception as error:  # the caller's own code: carried out untouched
-        raise _OwnFault(error) from error
+        raise OwnFault(error) from error
 
 
 def _large(output: object) -> bool:

@@ -22,12 +22,22 @@ from agentnexus.core.errors import (
     NexusError,
     NotFound,
     PaymentFailed,
+    PaymentUnknown,
     SellerFailed,
+    Unavailable,
 )
 from agentnexus.core.offers import Job, JobState, Need, Offer, Quote, Strategy
 from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
-from agentnexus.hiring.attempt import AttemptRunner, Delivered, NotDelivered, OnUpdate, Work
+from agentnexus.hiring.attempt import (
+    DATABASE_ERRORS,
+    AttemptRunner,
+    Delivered,
+    NotDelivered,
+    OnUpdate,
+    OwnFault,
+    Work,
+)
 from agentnexus.hiring.cashier import Cashier, Checkpoint, Wallet, no_checkpoint
 from agentnexus.hiring.choose import Choice, Chooser, Policy
 from agentnexus.hiring.failures import error_from_text, error_text
@@ -50,6 +60,7 @@ FALLBACK_MAX = 20
 HASH_IN_THREAD_CHARACTERS = 1 << 18
 QUOTE_SECONDS = 20.0
 CANONICAL_KEPT = 2_000
+OUTAGES = (Unavailable, OSError, *DATABASE_ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +273,7 @@ class Hiring:
                 return ended
             attempts[-1], last = ended
         while len(attempts) <= order.fallback and not self._late(order):
-            attempt = await self._next(order, attempts, last)
+            attempt = await self._next(order, attempts)
             if attempt is None:
                 break
             self._checkpoint("attempt-written")
@@ -285,8 +296,11 @@ class Hiring:
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
-    async def _next(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> Attempt | None:
-        """Choose, get a firm quote, write the attempt down and reserve its money. `None` when nobody is left."""
+    async def _next(self, order: Order, attempts: list[Attempt]) -> Attempt | None:
+        """Choose, get a firm quote, write the attempt down and reserve its money.
+
+        `None` when nobody is left beside those who failed; raises when there was nobody in the first place.
+        """
         found = await self.shop.search(order.need, order.buyer, limit=CANDIDATES_MAX + len(attempts))
         self._checkpoint("searched")
         left = _untried(found.answer.offers, attempts)
@@ -303,7 +317,9 @@ class Hiring:
                 booked = await self._book_one(order, left, len(attempts) + 1)
         if isinstance(booked, Attempt):
             return booked
-        raise last or booked
+        if attempts:
+            return None
+        raise booked
 
     async def _book_one(self, order: Order, left: list[RankedOffer], number: int) -> Attempt | NexusError:
         """The first that can be booked, chosen one after the other; else why the last one could not."""
@@ -396,6 +412,21 @@ class Hiring:
         return Terms(attempt.hire_key, budget_id, job, attempt.offer, attempt.quote, task)
 
     async def _attempt(
+        self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
+    ) -> Hired | tuple[Attempt, NexusError]:
+        """A fault of ours leaves the attempt open: its seller may be paid already, so only this key may go on."""
+        try:
+            return await self._try(order, attempt, before, resumed=resumed)
+        except OUTAGES as error:
+            if isinstance(error.__cause__, OwnFault):
+                raise
+            raise PaymentUnknown(
+                f"the hire was cut off, and its seller may have been paid: {error}",
+                next_step="call again with the same key: it goes on with the same payment",
+                hire=order.key,
+            ) from error
+
+    async def _try(
         self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
     ) -> Hired | tuple[Attempt, NexusError]:
         terms = self._terms(attempt, order.need, order.budget_id, order.task)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError, PaymentUnknown, SellerFailed
 from agentnexus.core.ports import Clock
+from agentnexus.hiring.attempt import DATABASE_ERRORS
 from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.holds import HoldRow
 from agentnexus.platform.logs import log
@@ -56,7 +57,7 @@ class Repair:
         while True:
             try:
                 await self.run_once()
-            except (NexusError, OSError, TimeoutError) as error:
+            except (NexusError, OSError, *DATABASE_ERRORS) as error:
                 log.warning("hiring.repair_failed", error=str(error))
             await asyncio.sleep(pause_seconds)
 
@@ -85,5 +86,9 @@ class Repair:
             if hire is None:
                 return "running"
             reason = SellerFailed("the job was cut off and nobody came back to it", next_step="hire again")
-            await self._hiring.abandon(hire, reason)
+            try:
+                await self._hiring.abandon(hire, reason)
+            except NexusError as error:
+                log.warning("hiring.hire_not_closed", hire=key, error=error.message)
+                return "unknown"
             return "closed"
