@@ -219,6 +219,21 @@ async def test_announcing_again_refreshes_the_one_entry(stall: Stall) -> None:
     assert first == again
 
 
+async def test_a_node_that_moved_takes_its_old_address_back(stall: Stall) -> None:
+    signers = stall.publisher._signers
+    elsewhere = Publisher(
+        stall.listings, stall.http, CLOCK, registry_url=REGISTRY, api_url="http://old.test", signers=signers
+    )
+    await elsewhere.announce_all()
+    await stall.publisher.announce_all()
+
+    found = (await stall.http.get(f"{REGISTRY}/services/discover")).json()
+    assert [entry["url"] for entry in found] == [(await stall.offer()).endpoint]
+    await elsewhere.announce_all()
+    found = (await stall.http.get(f"{REGISTRY}/services/discover")).json()
+    assert [entry["url"].split("/x402")[0] for entry in found] == ["http://old.test"]
+
+
 async def test_an_agent_paid_to_a_stranger_is_not_announced(stall: Stall) -> None:
     listing = await stall.listings.get(TRIAL_ID)
     publisher = Publisher(stall.listings, stall.http, CLOCK, registry_url=REGISTRY, api_url=API, signers={})

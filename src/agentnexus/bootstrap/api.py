@@ -38,6 +38,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
     api_url = settings.api_url or ""
     local_user = settings.local_user if settings.environment is Environment.LOCAL else None
     callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
+    limiter = Limiter(ground.clock, per_minute=settings.requests_per_minute)
     doors = house_doors(
         workflows=room.workflows,
         listings=selling.listings,
@@ -45,6 +46,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         callers=callers,
         asset=chain.usdc,
         api_url=api_url,
+        limiter=limiter,
     )
     app = create_api(
         routers=[
@@ -56,7 +58,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         ],
         pages=[*seller_app(selling.executions).routes, *create_pages(doors)],
         callers=callers,
-        limiter=Limiter(ground.clock, per_minute=settings.requests_per_minute),
+        limiter=limiter,
         checks=_checks(ground, chain),
         clock=ground.clock,
         version=version("agentnexus"),

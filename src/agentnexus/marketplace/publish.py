@@ -71,15 +71,29 @@ class Publisher:
         body = json.dumps(registration(listing, self._api_url, self._clock.now()), separators=(",", ":")).encode()
         path = "/services/register"
         signature = await sign_request(signer, "POST", path, body, self._clock.now())
-        answer = await self._post(path, body, signature)
+        answer = await self._ask("POST", path, body, signature)
         if answer.status_code not in (200, 201):
             raise SellerFailed(
                 f"the registry refused {listing.id}: {answer.status_code} {answer.text[:300]}",
                 next_step="check the listing's address and key",
             )
         service_id = str(answer.json()["id"])
-        verified = (await self._post(f"/services/{service_id}/verify", b"", {})).status_code == 200
+        # Before the API answers, or behind a proxy, the registry cannot ask us back: the next round will.
+        verified = (await self._ask("POST", f"/services/{service_id}/verify", b"", {})).status_code == 200
+        await self._retire_moved(listing, signer)
         return Announced(listing.id, service_id, verified)
+
+    async def _retire_moved(self, listing: Listing, signer: EvmSigner) -> None:
+        """Take back our entries of this agent at addresses that are ours no more, so that nobody is sent there."""
+        here = f"{self._api_url}{listing.path}"
+        answer = await self._ask("GET", f"/services/owner/{listing.seller}", b"", {})
+        entries = answer.json() if answer.status_code == 200 else []
+        for entry in entries:
+            moved = entry.get("extra", {}).get("agent") == listing.id and entry["url"] != here
+            if not moved or entry["status"] != "ACTIVE":
+                continue
+            path, body = f"/services/{entry['id']}", b'{"status":"DEPRECATED"}'
+            await self._ask("PATCH", path, body, await sign_request(signer, "PATCH", path, body, self._clock.now()))
 
     async def run(self) -> None:
         """Announce now and again, for as long as the process lives; a registry that is down is tried again soon."""
@@ -89,16 +103,18 @@ class Publisher:
                 announced = await self.announce_all()
                 log.info("publish.announced", agents=[entry.agent_id for entry in announced])
                 failures = 0
-                await asyncio.sleep(REFRESH_SECONDS)
+                settled = all(entry.verified for entry in announced)
+                await asyncio.sleep(REFRESH_SECONDS if settled else RETRY_SECONDS[-1])
             except (Unavailable, SellerFailed) as error:
                 wait_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 log.warning("publish.failed", reason=error.message, retry_seconds=wait_seconds)
                 failures += 1
                 await asyncio.sleep(wait_seconds)
 
-    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+    async def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         try:
-            return await self._http.post(
+            return await self._http.request(
+                method,
                 self._registry_url + path,
                 content=body,
                 headers={"content-type": "application/json", **headers},

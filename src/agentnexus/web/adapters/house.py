@@ -7,6 +7,7 @@ from starlette.requests import Request
 from agentnexus.core.money import Asset
 from agentnexus.hiring.hire import Hiring
 from agentnexus.identity.caller import Callers
+from agentnexus.identity.limits import Limiter
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
@@ -16,12 +17,22 @@ from agentnexus.workflows.service import Workflows
 
 
 def house_doors(
-    *, workflows: Workflows, listings: Listings, hiring: Hiring, callers: Callers, asset: Asset, api_url: str
+    *,
+    workflows: Workflows,
+    listings: Listings,
+    hiring: Hiring,
+    callers: Callers,
+    asset: Asset,
+    api_url: str,
+    limiter: Limiter,
 ) -> Doors:
     """`asset` is what amounts typed into pages are in; `api_url` the public address shown to programs."""
 
     async def user(request: Request) -> str:
-        return (await callers.identify(request)).user_id
+        found = await callers.identify(request)
+        if request.method == "POST":  # looking around is free; what starts work counts like a call of the API
+            limiter.take(found.user_id)
+        return found.user_id
 
     return Doors(
         runs=WorkflowRuns(workflows),
