@@ -87,6 +87,7 @@ def summarize(request: Request, context: Context) -> Answer:
     if len(found) <= request.sentences:
         warnings.append("the text is not longer than the summary asked for")
     context.progress(0.3, f"{len(found)} sentences")
+    # Five at least, because the key points are taken from the same ranking.
     ranked = rank(found, max(request.sentences, 5))
     context.progress(0.9, "sentences ranked")
     chosen = sorted(index for index, _ in ranked[: request.sentences])

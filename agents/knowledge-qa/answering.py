@@ -48,6 +48,7 @@ def best_sentences(question: str, terms: Sequence[str], hits: Sequence[Hit], ind
             score = index.coverage(terms, set(content_words(sentence)))
             fits = KIND_BONUS if score > 0 and wanted and re.search(wanted, _without(sentence, question)) else 0.0
             scored.append((score + fits - EARLY_BONUS * order, Found(sentence, hit.passage, score)))
+    # The bonuses order sentences; whether there is an answer at all is decided by the plain score.
     scored.sort(key=lambda pair: -pair[0])
     if not scored or scored[0][1].score <= 0:
         return []

@@ -68,6 +68,7 @@ class Index:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
         self._terms = [Counter(content_words(passage.text)) for passage in passages]
+        # The plus variant: with few passages, plain BM25 gives common words a negative weight.
         self._bm25 = BM25Plus([list(terms.elements()) or ["\0"] for terms in self._terms])
         self._frequency = Counter(term for terms in self._terms for term in terms)
 
@@ -89,6 +90,7 @@ class Index:
             score = self.coverage(question_terms, self._terms[position])
             if score > 0:
                 hits.append((round(score, 2), float(ranks[position]), self._passages[position], score))
+        # Coverage first, in steps of a hundredth: a passage with all the words beats one that repeats a few of them.
         hits.sort(key=lambda hit: (-hit[0], -hit[1]))
         return [Hit(passage, score) for _, _, passage, score in hits[:top_k]]
 

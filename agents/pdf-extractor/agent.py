@@ -86,6 +86,7 @@ def extract(request: Request, context: Context) -> Answer:
         _refuse_unreadable(texts)
     tables: dict[int, list[Table]] = {}
     if "tables" in request.want:
+        # Scans have nothing to find, and damaged pages would only fail a second time.
         readable = [page.number for page in texts if not page.scanned and not page.problem]
         tables, skipped = read_tables(
             data,

@@ -34,6 +34,7 @@ logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
 
 def open_pdf(data: bytes, password: str | None) -> pypdf.PdfReader:
     """A readable document. Raises `Refusal` for what is no PDF, is locked, damaged or too long."""
+    # Viewers accept some bytes before the mark, so this does too.
     if PDF_MARK not in data[:1024]:
         raise Refusal(f"this is not a PDF ({_kind(data)})", next_step="send a PDF file, base64-encoded", field="file")
     with refusing_damage():

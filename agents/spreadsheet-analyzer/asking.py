@@ -78,6 +78,7 @@ def plan_for(question: str, frame: pl.DataFrame) -> Plan | None:
     groups = _groups(text, frame, named)
     grouped = {group.column for group in groups}
     measure = _measure(text, frame, [item.column for item in named if item.column not in grouped], bool(groups))
+    # Better no answer than one to another question: something of the table must have been named.
     if measure is None or (not groups and not filters and not _asks_for_aggregate(text)):
         return None
     order, limit = _order(text, bool(groups))

@@ -74,6 +74,7 @@ def _split(text: str, delimiter: str) -> tuple[list[list[str]], bool]:
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     try:
         rows = _collect(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        # A quote that is never closed swallows the rest of the file into one cell; real cells have few line breaks.
         broken = any("\n" in cell and cell.count("\n") > 50 for row in rows[-3:] for cell in row)
     except csv.Error:
         rows, broken = [], True
@@ -99,6 +100,7 @@ def _collect(reader: Iterable[list[str]]) -> list[list[str]]:
 def shape(rows: list[list[str]], *, encoding: str, delimiter: str, warnings: list[str]) -> TextTable:
     """Rows of any length as a table: lines above it skipped, header found, every row as wide as most rows are."""
     widths = Counter(map(len, rows))
+    # The width of most rows is the table's: a title above it or a total below it has fewer cells.
     width = max(widths.items(), key=lambda item: (item[1], item[0]))[0]
     first = next(at for at, row in enumerate(rows) if len(row) == width)
     if first > 0 and width > 1 and all(len(row) < width for row in rows[:first]):

@@ -91,6 +91,7 @@ def outliers(column: pl.Series) -> list[Outlier]:
     known = values[~np.isnan(values)]
     low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
     reach = IQR_REACH * (high - low)
+    # 1.4826 makes the median deviation of a normal distribution its standard deviation.
     deviation = MAD_SCALE * np.median(np.abs(known - middle))
     by_fence = (values < low - reach) | (values > high + reach) if reach > 0 else np.zeros(len(values), dtype=bool)
     by_mad = np.abs(values - middle) > MAD_REACH * deviation if deviation > 0 else np.zeros(len(values), dtype=bool)

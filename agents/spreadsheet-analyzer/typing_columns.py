@@ -36,6 +36,7 @@ def typed(column: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series, list[st
     if (truths := _truths(text)) is not None:
         return truths, []
     candidates = [_dates(text), _times(text)]
+    # Postcodes and article numbers begin with zeros, and would lose them as numbers.
     if not text.str.contains(CODE).any():
         candidates.insert(0, _numbers(text, decimal_comma=decimal_comma))
     for candidate in candidates:
@@ -81,6 +82,7 @@ def _numbers(text: pl.Series, *, decimal_comma: bool) -> pl.Series:
 def _dates(text: pl.Series) -> pl.Series | None:
     if text.str.contains(r"^\d{4}-\d{2}$").fill_null(value=True).all():
         return (text + "-01").str.to_date("%Y-%m-%d", strict=False)
+    # 3/4/2024 is read with the month first unless some other cell makes that impossible; both orders are tried.
     slashed = text.str.contains(r"^\d{1,2}[/-]\d{1,2}[/-]\d{4}$").any()
     return _best([text.str.to_date(form, strict=False) for form in (SLASH_FORMATS if slashed else DATE_FORMATS)])
 

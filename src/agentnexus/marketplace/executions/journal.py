@@ -44,6 +44,7 @@ class RunJournal:
         self._closing = True
         self._work.set()
         assert self._writer is not None, "entered before left"
+        # A cancelled run still writes what was said: its readers would otherwise miss why it ended.
         await asyncio.shield(self._writer)
 
     def say(self, name: EventName, data: dict[str, object]) -> None:

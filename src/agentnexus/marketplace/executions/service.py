@@ -194,6 +194,7 @@ class Executions:
             finish = await self._until_end(work, journal, attempt)
             if finish is None:
                 return None
+        # The journal is closed by now: the last event must not overtake any before it.
         duration_ms = int((self._clock.monotonic() - started) * 1000)
         return await self._finish(work, journal, finish, duration_ms)
 

@@ -72,6 +72,7 @@ class ExecutionStore:
                 raise Conflict(
                     "this key was used for another input or agent", next_step="use a new key", execution=row["id"]
                 )
+            # A lease that ran out means a process that died: the row is ours by the lock we hold on it.
             if row["finished_at"] is not None or row["lease_until"] > now:
                 return _execution(row), False
             row = await connection.fetchrow(

@@ -78,6 +78,7 @@ def statement(query: ListingQuery, matching: Matching) -> Search:
         )
         if given is not None and given != ""
     ]
+    # Position, not offset: a page stays where it was when agents are added in front of it.
     after = ""
     if query.cursor:
         position = Position.decode(query.cursor)

@@ -35,6 +35,7 @@ async def read_offers(
             parameters["capability"] = need.capability
         if cursor:
             parameters["cursor"] = cursor
+        # Bounded in pages and bytes: a node that never ends its list must not hold up the others.
         entries, cursor = await _page(client, f"{api_url}/api/v1/agents", parameters)
         for entry in entries:
             try:
