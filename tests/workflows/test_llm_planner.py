@@ -95,7 +95,7 @@ async def test_an_invalid_plan_goes_back_with_its_reasons_and_is_mended() -> Non
     async with model(answers) as (chat, asked):
         planned = await Planning(ScriptedHirer(agent_offers()), [LlmPlanner(chat, "m")]).plan(request())
     assert len(planned.plan.steps) == 2
-    assert "'file' is a required property" in str(question_of(asked[1])["reasons"])
+    assert '"file" is a required property' in str(question_of(asked[1])["reasons"])
 
 
 async def test_after_three_invalid_plans_the_reasons_are_the_answer() -> None:

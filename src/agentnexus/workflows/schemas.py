@@ -7,16 +7,18 @@ hiring time has the last word. What can be told to be wrong is refused before mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeGuard
 
-from jsonschema import Draft202012Validator
-
+from agentnexus.core.errors import InvalidInput
 from agentnexus.core.offers import Schema
+from agentnexus.hiring.schemas import Schemas
 from agentnexus.workflows.references import FileReference, Reference, StepReference, read_reference
 
 ANYTHING: Schema = {}
 FILE_TYPE: Schema = {"type": "string", "contentEncoding": "base64"}
 TEXT_TYPE: Schema = {"type": "string"}
-REFS_MAX = 20
+BRANCHES_MAX = 32
+SCHEMAS = Schemas()
 
 
 def as_schema(value: object) -> Schema:
@@ -24,29 +26,42 @@ def as_schema(value: object) -> Schema:
     return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else ANYTHING
 
 
-def dereference(schema: Schema, root: Schema) -> Schema:
-    """Follow local ``$ref``s (bounded); foreign ones mean anything."""
-    for _ in range(REFS_MAX):
-        target = schema.get("$ref")
-        if not isinstance(target, str):
-            return schema
-        if not target.startswith("#/"):
-            return ANYTHING
-        found: object = root
-        for part in target[2:].split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-        schema = as_schema(found)
-    return ANYTHING
+def _target(reference: str, root: Schema) -> Schema:
+    """What a local ``$ref`` names; foreign ones mean anything and are never fetched."""
+    if not reference.startswith("#"):
+        return ANYTHING
+    found: object = root
+    for part in reference[1:].split("/")[1:]:
+        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+    return as_schema(found)
 
 
 def branches(schema: Schema, root: Schema) -> list[Schema]:
-    """The alternatives a schema allows, without ``null``."""
-    schema = dereference(schema, root)
-    for word in ("anyOf", "oneOf"):
-        options = schema.get(word)
-        if isinstance(options, Sequence) and not isinstance(options, str):
-            return [branch for option in options for branch in branches(as_schema(option), root)]
-    return [] if schema.get("type") == "null" else [schema]
+    """The alternatives a schema allows, without ``null``; at most `BRANCHES_MAX` of them.
+
+    Sellers write these schemas: each reference is followed once, so that none can multiply the work.
+    """
+    found: list[Schema] = []
+    followed: set[str] = set()
+    waiting = [schema]
+    while waiting and len(found) < BRANCHES_MAX:
+        option = waiting.pop()
+        reference = option.get("$ref")
+        if isinstance(reference, str):
+            if reference not in followed:
+                followed.add(reference)
+                waiting.append(_target(reference, root))
+            continue
+        inner = next((value for word in ("anyOf", "oneOf") if _is_list(value := option.get(word))), None)
+        if inner is not None:
+            waiting.extend(as_schema(each) for each in reversed(inner))
+        elif option.get("type") != "null":
+            found.append(option)
+    return found
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def types_of(schema: Schema) -> frozenset[str]:
@@ -68,7 +83,7 @@ def at_path(schema: Schema, parts: Sequence[str], root: Schema | None = None) ->
     root = schema if root is None else root
     options = branches(schema, root)
     for part in parts:
-        options = [found for option in options for found in _child(option, part, root)]
+        options = [found for option in options for found in _child(option, part, root)][:BRANCHES_MAX]
     return options
 
 
@@ -178,10 +193,13 @@ def _object_problems(
 
 
 def _value_problems(value: object, schema: Schema, place: str, root: Schema) -> Iterator[str]:
-    definitions = {name: root[name] for name in ("$defs", "definitions") if name in root}
-    for error in sorted(Draft202012Validator({**definitions, **schema}).iter_errors(value), key=str)[:5]:
-        where = ".".join([place, *(str(part) for part in error.absolute_path)])
-        yield f"{where}: {error.message}"[:300]
+    definitions: Schema = {name: root[name] for name in ("$defs", "definitions") if name in root}
+    try:
+        compiled = SCHEMAS.compile({**definitions, **schema})
+    except InvalidInput:
+        return  # cannot be told here, and nobody can be hired with it
+    for problem in compiled.problems(value):
+        yield f"{place}{problem.path.replace('/', '.')}: {problem.message}"[:300]
 
 
 def holds_reference(value: object) -> bool:
