@@ -49,6 +49,7 @@ lint:
 
 types:
 	@$(BIN)/mypy --no-error-summary
+	@for agent in agents/*/; do $(BIN)/mypy --no-error-summary $$agent || exit 1; done
 
 style:
 	@$(BIN)/python tools/style.py
