@@ -78,7 +78,10 @@ async def one_operation(journal: Journal, clock: ManualClock, dice: random.Rando
             distinct = list({(c.run.id, c.epoch): c for c in chosen}.values())
             return await journal.commit([write_of(clock, claim, dice) for claim in distinct])
         case 5:
-            return await journal.renew(worker, LEASE)
+            renewed = await journal.renew(worker, LEASE)
+            if not renewed:
+                await journal.register(worker, LEASE)
+            return renewed
         case 6:
             return await journal.repair(100)
         case 7:

@@ -91,6 +91,17 @@ async def test_a_run_of_a_worker_nobody_knows_is_freed(bench: Bench) -> None:
     assert await journal.repair(10) == 1
 
 
+async def test_a_worker_whose_lease_lapsed_or_that_never_registered_claims_nothing(bench: Bench) -> None:
+    journal = bench.journal
+    await journal.enqueue([NewRun("r1", "b", None)])
+    assert await journal.claim("nobody", ["b"], 10) == []
+    await journal.register("w1", DEFAULTS.lease_seconds)
+    bench.clock.advance(DEFAULTS.lease_seconds)
+    assert await journal.claim("w1", ["b"], 10) == []
+    await journal.register("w2", DEFAULTS.lease_seconds)
+    assert len(await journal.claim("w2", ["b"], 10)) == 1
+
+
 async def test_claims_and_repairs_are_bounded_and_nobody_gets_the_same_run(bench: Bench) -> None:
     journal = bench.journal
     await journal.enqueue([NewRun(f"r{n:02}", "b", None) for n in range(20)])

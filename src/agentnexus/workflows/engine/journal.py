@@ -121,7 +121,10 @@ class Journal(Protocol):
         """One commit; False for ids that exist."""
 
     async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
-        """Take up to `limit` queued runs of `bodies`: highest priority first, then oldest; nobody else gets them."""
+        """Take up to `limit` queued runs of `bodies`: highest priority first, then oldest; nobody else gets them.
+
+        A worker whose lease lapsed gets nothing.
+        """
 
     async def commit(self, writes: Sequence[Write]) -> list[bool]:
         """One commit; False for writes whose run belongs to somebody else by now (nothing of them is written)."""

@@ -114,6 +114,8 @@ class MemoryJournal:
         return True
 
     async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
+        if worker not in self._leases or self._leases[worker] <= self.now():
+            return []
         queued = [s for s in self._runs.values() if s.run.state is RunState.QUEUED and s.run.body in bodies]
         queued.sort(key=lambda s: (-s.run.priority, s.available_at or s.run.created_at, s.run.id))
         claims = []

@@ -113,7 +113,7 @@ class PostgresJournal:
 
     async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
         async with self._connection() as connection:
-            rows = await connection.fetch(sql.CLAIM, worker, list(bodies), limit, self.now())
+            rows = await connection.fetch(sql.CLAIM, worker, list(bodies), limit, self.now(), self._lease_now())
             seen = [row["id"] for row in rows if row["epoch"] > 1]
             signalled = [row["id"] for row in rows if row["signals"] > 0]
             steps = await connection.fetch(sql.READ_STEPS, seen) if seen else []

@@ -23,7 +23,8 @@ select id from made
 
 CLAIM = """
 with picked as (
-    select id from workflow.run where state = 'queued' and body = any($2::text[])
+    select id from workflow.run where state = 'queued' and body = any($2::text[]) and exists
+        (select from workflow.worker w where w.id = $1 and w.lease_until > coalesce($5, clock_timestamp()))
     order by priority desc, available_at, id limit $3 for update skip locked
 )
 update workflow.run r set state = 'running', owner = $1, epoch = r.epoch + 1, updated_at = $4
@@ -98,6 +99,7 @@ where id = $1 and epoch = $2 and state = 'running'
 REGISTER = """
 insert into workflow.worker (id, lease_until, started_at)
 values ($1, coalesce($2, clock_timestamp()) + $3::interval, coalesce($2, clock_timestamp()))
+on conflict (id) do update set lease_until = excluded.lease_until
 """
 RENEW = """
 update workflow.worker set lease_until = coalesce($2, clock_timestamp()) + $3::interval
