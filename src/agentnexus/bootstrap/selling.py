@@ -12,6 +12,7 @@ import httpx
 
 from agentnexus.bootstrap.authoring import open_runtime
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.upkeep import repeat
 from agentnexus.core.errors import NexusError, NotFound, Unavailable
 from agentnexus.core.ports import Blobs
 from agentnexus.marketplace.executions.service import Executions
@@ -27,6 +28,8 @@ from agentnexus.rails.evm.signer import LocalSigner
 from agentnexus.rails.evm.token import Token
 from agentnexus.runtime.bundle import Bundle, read_bundle
 from agentnexus.runtime.port import Runtime
+
+ABANDONED_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,15 @@ async def warm(runtime: Runtime, folders: tuple[Path, ...]) -> None:
             await runtime.prepare(folder)
         except NexusError as error:
             log.warning("selling.not_warm", agent=folder.name, reason=error.message)
+
+
+async def close_abandoned(executions: Executions) -> None:
+    """For ever: end runs whose buyer never came back, so that none stays queued."""
+
+    async def close() -> None:
+        await executions.close_abandoned()
+
+    await repeat("abandoned", close, ABANDONED_SECONDS)
 
 
 async def _till(chain: Chain) -> Till:

@@ -84,15 +84,16 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
         await PostgresReservations(ground.database).purge(SALES_KEPT_SECONDS)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(_repeat("purge", purge, PURGE_SECONDS))
-        group.create_task(_repeat("deposits", deposits, WATCH_SECONDS))
-        group.create_task(_repeat("expire", expire, EXPIRE_SECONDS))
-        group.create_task(_repeat("reconcile", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS))
+        group.create_task(repeat("purge", purge, PURGE_SECONDS))
+        group.create_task(repeat("deposits", deposits, WATCH_SECONDS))
+        group.create_task(repeat("expire", expire, EXPIRE_SECONDS))
+        group.create_task(repeat("reconcile", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS))
 
 
-async def _repeat(
+async def repeat(
     name: str, work: Callable[[], Awaitable[None]], pause_seconds: float, *, first_after: float = 0.0
 ) -> None:
+    """Do `work` again and again; a round that fails for an expected reason is logged and tried again."""
     await asyncio.sleep(first_after)
     while True:
         try:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from agentnexus.bootstrap.api import compose
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.ground import open_chain, open_ground
-from agentnexus.bootstrap.selling import open_selling, warm
+from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.platform.blobs import PostgresBlobs
@@ -30,6 +30,7 @@ async def run_api(host: str, port: int) -> None:
             background = [
                 group.create_task(selling.publisher.run(), name="publisher"),
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
+                group.create_task(close_abandoned(selling.executions), name="abandoned"),
             ]
             await serve_app(app, host, port)
             for task in background:
