@@ -93,6 +93,42 @@ async def test_an_answer_that_could_not_be_written_down_is_no_reason_to_hire_aga
     await economy.close()
 
 
+async def test_without_its_database_a_hire_says_that_it_may_have_been_paid(database: Database) -> None:
+    economy = await Economy.build(database)
+    await economy.hire()
+    async with database.connection() as connection:
+        await connection.execute("alter table hiring.attempt rename to attempt_elsewhere")
+    with pytest.raises(PaymentUnknown):
+        await economy.hire()
+    async with database.connection() as connection:
+        await connection.execute("alter table hiring.attempt_elsewhere rename to attempt")
+    hired = await economy.hire()
+    assert isinstance(hired, Hired)
+    assert hired.resumed
+    assert await economy.paid() == "0.02"
+    await economy.close()
+
+
+async def test_two_runners_of_one_hire_do_not_break_each_other(database: Database) -> None:
+    """As after a lost lock: another process has opened the next attempt meanwhile."""
+    economy = await Economy.build(database, offers=TWO, stop=Outage("searched", CutOff))
+    await cut_off(economy, "k1")
+    begin = economy.hiring.store.begin
+
+    async def twice(*arguments: object, **more: object) -> None:
+        await begin(*arguments, **more)  # type: ignore[arg-type]
+        await begin(*arguments, **more)  # type: ignore[arg-type]
+
+    economy.hiring.store.begin = twice  # type: ignore[method-assign]
+    with pytest.raises(PaymentUnknown, match="cut off"):
+        await economy.hire()
+    economy.hiring.store.begin = begin  # type: ignore[method-assign]
+    await economy.hire()
+    assert (await economy.paid(1), await economy.paid(2)) in (("0.01", "0"), ("0", "0.03"))
+    await economy.assert_sound()
+    await economy.close()
+
+
 async def test_an_outage_of_ours_does_not_count_against_the_seller(database: Database) -> None:
     economy = await Economy.build(database)
     economy.rail.down = True

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
-import asyncpg
 import pytest
 
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import NoOffer, Unavailable
 from agentnexus.core.offers import Constraints, Need, Offer
 from agentnexus.hiring.cache import OfferCache
-from agentnexus.hiring.locks import HireLocks
 from agentnexus.platform.cache import Cache
 from agentnexus.platform.database import Database
 from tests.hiring.support import NEED, NOW, Economy, make_offer, seller_key, usd
@@ -152,70 +149,3 @@ async def test_a_source_that_never_answered_has_nothing_to_fall_back_on() -> Non
 
     with pytest.raises(Unavailable):
         await OfferCache(Cache(clock=ManualClock(NOW))).get_or_load("m", "q", dead)
-
-
-async def test_a_hire_is_locked_in_this_and_in_every_other_process(database: Database) -> None:
-    here, there = HireLocks(database), HireLocks(database)
-    async with (
-        here.hold("k"),
-        here.try_hold("k") as mine,
-        there.try_hold("k") as theirs,
-        there.try_hold("other") as free,
-    ):
-        assert (mine, theirs, free) == (False, False, True)
-    async with there.try_hold("k") as theirs:
-        assert theirs
-    await here.close()
-    await there.close()
-
-
-async def test_who_waits_for_a_lock_gets_it_when_it_is_free(database: Database) -> None:
-    here, there = HireLocks(database), HireLocks(database)
-    order: list[str] = []
-    held, go_on = asyncio.Event(), asyncio.Event()
-
-    async def first() -> None:
-        async with here.hold("k"):
-            held.set()
-            await go_on.wait()
-            order.append("first")
-
-    async def second() -> None:
-        await held.wait()
-        async with there.hold("k"):
-            order.append("second")
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(first())
-        tasks.create_task(second())
-        await held.wait()
-        go_on.set()
-    assert order == ["first", "second"]
-    await here.close()
-    await there.close()
-
-
-async def test_a_lost_lock_connection_is_opened_again_with_its_locks(database: Database) -> None:
-    here, there = HireLocks(database), HireLocks(database)
-    async with here.hold("k"):
-        connection = here._connection
-        assert connection is not None
-        connection.terminate()
-        async with here.hold("other"), there.try_hold("k") as theirs:
-            assert not theirs
-    await here.close()
-    await there.close()
-
-
-async def test_a_lock_ends_with_the_connection_of_a_dead_process(database: Database) -> None:
-    dead = await asyncpg.connect(database.url)
-    locks = HireLocks(database)
-    async with locks.hold("k"):
-        number = next(iter(locks._held))
-    assert await dead.fetchval("select pg_try_advisory_lock($1)", number)
-    async with locks.try_hold("k") as taken:
-        assert not taken
-    await dead.close()
-    async with asyncio.timeout(5), locks.hold("k"):
-        assert number in locks._held
-    await locks.close()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -220,23 +221,29 @@ class Hiring:
         if not key or not key.isprintable() or len(key) > 200:
             raise InvalidInput("a hire needs a printable key of at most 200 characters", field="key")
         seconds = deadline_seconds or need.constraints.deadline_seconds
-        order = Order(
-            key=key,
-            need=need,
-            need_hash=await _need_hash(need),
-            budget_id=budget_id,
-            user_id=user_id,
-            task=task or key,
-            buyer=await self._buyer(user_id, prefer),
-            prefer=tuple(prefer),
-            fallback=min(fallback, FALLBACK_MAX),
-            policy=policy,
-            session=session,
-            deadline=None if seconds is None else self._clock.monotonic() + seconds,
-            on_update=on_update,
-        )
-        async with self.locks.hold(key):
-            return await self._run(order)
+        deadline = None if seconds is None else self._clock.monotonic() + seconds
+        need_hash = await _need_hash(need)
+        async with AsyncExitStack() as stack:
+            with _cut_off(key):  # an earlier call may have paid: without the database nobody can tell
+                await stack.enter_async_context(self.locks.hold(key))
+                hire = await self.store.load(key)
+                buyer = await self._buyer(user_id, prefer)
+            order = Order(
+                key=key,
+                need=need,
+                need_hash=need_hash,
+                budget_id=budget_id,
+                user_id=user_id,
+                task=task or key,
+                buyer=buyer,
+                prefer=tuple(prefer),
+                fallback=min(fallback, FALLBACK_MAX),
+                policy=policy,
+                session=session,
+                deadline=deadline,
+                on_update=on_update,
+            )
+            return await self._run(order, hire)
 
     async def cancel(self, key: str, reason: str = "cancelled by the buyer") -> list[Receipt]:
         """End a hire that nobody is running: money comes back, receipts say so. Waits for a runner to stop."""
@@ -259,8 +266,7 @@ class Hiring:
                 ending = await self._failed(attempt, hire.need_hash, interrupted, outcome=None)
                 await self.store.end(attempt, ending)
 
-    async def _run(self, order: Order) -> Hired:
-        hire = await self.store.load(order.key)
+    async def _run(self, order: Order, hire: HireRow | None) -> Hired:
         done = _stored_answer(hire, order)
         if done is not None:
             return done
@@ -273,7 +279,8 @@ class Hiring:
                 return ended
             attempts[-1], last = ended
         while len(attempts) <= order.fallback and not self._late(order):
-            attempt = await self._next(order, attempts)
+            with _cut_off(order.key, DATABASE_ERRORS):
+                attempt = await self._next(order, attempts)
             if attempt is None:
                 break
             self._checkpoint("attempt-written")
@@ -415,16 +422,8 @@ class Hiring:
         self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
     ) -> Hired | tuple[Attempt, NexusError]:
         """A fault of ours leaves the attempt open: its seller may be paid already, so only this key may go on."""
-        try:
+        with _cut_off(order.key):
             return await self._try(order, attempt, before, resumed=resumed)
-        except OUTAGES as error:
-            if isinstance(error.__cause__, OwnFault):
-                raise
-            raise PaymentUnknown(
-                f"the hire was cut off, and its seller may have been paid: {error}",
-                next_step="call again with the same key: it goes on with the same payment",
-                hire=order.key,
-            ) from error
 
     async def _try(
         self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
@@ -535,6 +534,21 @@ class Hiring:
             duration_seconds=max(0.0, seconds),
             promised_seconds=None if offer.latency_ms is None else offer.latency_ms / 1000,
         )
+
+
+@contextmanager
+def _cut_off(key: str, errors: tuple[type[Exception], ...] = OUTAGES) -> Iterator[None]:
+    """Turn a fault of ours into "not known": what was begun goes on under its key, and only there."""
+    try:
+        yield
+    except errors as error:
+        if isinstance(error.__cause__, OwnFault):
+            raise
+        raise PaymentUnknown(
+            f"the hire was cut off, and its seller may have been paid: {error}",
+            next_step="call again with the same key: it goes on with the same payment",
+            hire=key,
+        ) from error
 
 
 def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:
