@@ -9,6 +9,8 @@ from typing import cast
 
 import click
 
+from agentnexus.cli.amounts import AMOUNT
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -48,7 +50,7 @@ def show(agent_id: str) -> int:
 @agents.command()
 @click.argument("agent_id")
 @click.option("--input", "input_json", required=True, help="the job's input as JSON, or @FILE")
-@click.option("--max-price", required=True, help="in USDC, e.g. 0.05")
+@click.option("--max-price", required=True, type=AMOUNT, help="in USDC, e.g. 0.05")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
 def run(context: click.Context, agent_id: str, input_json: str, max_price: str, as_json: bool) -> int:

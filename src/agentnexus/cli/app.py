@@ -56,22 +56,39 @@ class LazyGroup(click.Group):
             over = error.code in (ErrorCode.BUDGET_EXCEEDED, ErrorCode.INSUFFICIENT_FUNDS)
             return EXIT_OVER_BUDGET if over else EXIT_FAILED
         except click.exceptions.Abort:
+            if wants_json():
+                _print_error({"code": "cancelled", "message": "stopped by the person at the keyboard"})
             click.echo("stopped", err=True)
             return EXIT_FAILED
         except click.ClickException as error:
-            error.show()
+            if wants_json():
+                _print_error({"code": str(ErrorCode.INVALID_INPUT), "message": error.format_message()})
+            else:
+                error.show()
             return error.exit_code
         return result if isinstance(result, int) else 0
 
 
+def wants_json() -> bool:
+    """Whether standard output belongs to one JSON value (``up --json FILE`` names a file instead)."""
+    return "--json" in sys.argv and sys.argv[1] != "up"
+
+
 def report(error: NexusError) -> None:
     """Show an error for a person on standard error, or as JSON on standard output when ``--json`` was asked for."""
-    if "--json" in sys.argv and sys.argv[1] != "up":  # there it names a file
-        click.echo(json.dumps({"success": False, "error": error.to_json()}))
+    if wants_json():
+        _print_error(error.to_json())
         return
     click.secho(f"error: {error.message}", fg="red", err=True)
+    fields = error.details.get("fields")
+    for field in fields if isinstance(fields, list) else []:
+        click.echo(f"  {field.get('field')}: {field.get('problem')}", err=True)
     if error.next_step:
         click.echo(f"  what to do: {error.next_step}", err=True)
+
+
+def _print_error(error: dict[str, object]) -> None:
+    click.echo(json.dumps({"success": False, "error": error}))
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

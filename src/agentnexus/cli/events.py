@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import httpx
 
-RECONNECTS_MAX = 20
+PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
 
 
 async def follow(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str, object]]:
-    """Yield ``{type, data, seq, at}`` until the server ends the stream; nothing twice, nothing missed."""
+    """Yield ``{type, data, seq, at}`` until the server ends the stream; nothing twice, nothing missed.
+
+    A server that restarts is waited for; the transport's error is raised when it stays away for a minute.
+    """
     last = 0
-    for _ in range(RECONNECTS_MAX):
+    alone_since: float | None = None
+    while True:
         try:
             async with client.stream("GET", path, params={"after": last}, timeout=None) as answer:
+                alone_since = None
                 async for event in _parse(answer.aiter_lines()):
                     sequence = event.get("seq")
                     last = sequence if isinstance(sequence, int) else last
                     yield event
             return
-        except httpx.RemoteProtocolError:
-            continue  # the server restarted: go on after the last event seen
+        except httpx.TransportError:
+            now = time.monotonic()
+            alone_since = alone_since if alone_since is not None else now
+            if now - alone_since > PATIENCE_SECONDS:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _parse(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, object]]:

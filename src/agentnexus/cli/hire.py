@@ -8,6 +8,8 @@ from typing import cast
 
 import click
 
+from agentnexus.cli.amounts import AMOUNT
+
 
 @click.command()
 @click.argument("need")
@@ -21,35 +23,30 @@ def offers(need: str, strategy: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found))
         return 0
-    from rich.console import Console
-    from rich.table import Table
+    entries = cast("list[dict[str, object]]", found)
+    if not entries:
+        click.echo(f"nobody sells {need!r} right now; see `nexus agents list`")
+    for number, ranked in enumerate(entries, 1):
+        _show_offer(number, ranked)
+    return 0
 
+
+def _show_offer(number: int, ranked: dict[str, object]) -> None:
+    """Three lines: what and how much, from whom, and why it is ranked here."""
     from agentnexus.cli.view import money
 
-    table = Table(title=f"offers for {need!r}", title_justify="left")
-    for column in ("#", "offer", "capability", "market", "price", "reputation", "value", "why"):
-        table.add_column(column)
-    for number, ranked in enumerate(cast("list[dict[str, object]]", found), 1):
-        offer = cast("dict[str, dict[str, object]]", ranked["offer"])
-        count = offer["reputation"]["count"]
-        table.add_row(
-            str(number),
-            str(offer["title"]),
-            str(offer["capability"]["name"]),
-            str(offer["market"]),
-            money(offer["price"]["per_job"]),
-            f"{offer['reputation']['score']:.1f} ({count})" if count else "new",
-            f"{ranked['value_score']:.3g}",
-            "; ".join(str(reason) for reason in cast("list[object]", ranked["reasons"]))[:60],
-        )
-    Console(highlight=False).print(table)
-    return 0
+    offer = cast("dict[str, dict[str, object]]", ranked["offer"])
+    reputation = offer["reputation"]
+    stars = f"{reputation['score']:.1f} of 5 ({reputation['count']})" if reputation["count"] else "not rated yet"
+    click.secho(f"{number:>2}  {offer['title']}  {money(offer['price']['per_job'])}", bold=True)
+    click.echo(f"    {offer['capability']['name']} on {offer['market']}  {stars}  value {ranked['value_score']:.3g}")
+    click.echo(f"    {'; '.join(str(reason) for reason in cast('list[object]', ranked['reasons']))}")
 
 
 @click.command()
 @click.argument("need")
 @click.option("--input", "input_json", required=True, help="the job's input as JSON, or @FILE")
-@click.option("--max-price", required=True, help="in USDC, e.g. 0.05")
+@click.option("--max-price", required=True, type=AMOUNT, help="in USDC, e.g. 0.05")
 @click.option("--key", default="", help="idempotency key: the same key is the same hire")
 @click.option("--json", "as_json", is_flag=True)
 def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) -> int:
@@ -70,9 +67,11 @@ def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) ->
 def _input(text: str) -> object:
     from pathlib import Path
 
-    raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     try:
+        raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
         return json.loads(raw)
+    except OSError as error:
+        raise click.UsageError(f"--input {text}: {error.strerror}") from error
     except ValueError as error:
         raise click.UsageError(f"--input is not JSON: {error}") from error
 

@@ -17,6 +17,7 @@ from agentnexus.core.errors import NexusError, Unavailable
 
 DESCRIPTION = "devnet.json"
 REQUEST_SECONDS = 60.0
+CONNECT_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,17 @@ def find_node() -> Node:
     if not path.exists():
         raise Unavailable("no economy is running here", next_step=advice)
     facts = json.loads(path.read_text(encoding="utf-8"))
-    if not psutil.pid_exists(int(facts["pid"])):
+    if not _alive(int(facts["pid"]), path.stat().st_mtime):
         raise Unavailable("the economy that ran here has stopped", next_step=advice)
     return Node(str(facts["api_url"]), str(facts["token"]), str(facts["user"]), facts)
+
+
+def _alive(pid: int, described_at: float) -> bool:
+    """Whether the process that wrote the description lives; a later process may have got its number."""
+    try:
+        return psutil.Process(pid).create_time() <= described_at
+    except psutil.NoSuchProcess:
+        return False
 
 
 @asynccontextmanager
@@ -81,6 +90,7 @@ async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
             base_url=node.api_url,
             headers={"Authorization": f"Bearer {node.token}"} if node.token else {},
             timeout=REQUEST_SECONDS,
+            transport=httpx.AsyncHTTPTransport(retries=CONNECT_RETRIES),  # bridges a restart of the API
             event_hooks={"response": [check]},
         ) as client:
             yield client

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentnexus.cli.amounts import AMOUNT
+
 if TYPE_CHECKING:
     import httpx
 
@@ -22,7 +24,7 @@ EXIT_OVER_BUDGET = 3
 @click.command()
 @click.argument("text")
 @click.option("--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--budget", required=True, help="the most it may cost, in USDC, e.g. 0.50")
+@click.option("--budget", required=True, type=AMOUNT, help="the most it may cost, in USDC, e.g. 0.50")
 @click.option("--max-seconds", type=click.IntRange(1, 86_400), default=600, show_default=True)
 @click.option("--yes", is_flag=True, help="approve the plan without asking")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
@@ -55,7 +57,12 @@ async def _task(
         )
         identifier = made.json()["workflow"]["id"]
         view = TaskView(quiet=as_json)
-        await _until_done(client, identifier, view, yes=yes)
+        try:
+            await _until_done(client, identifier, view, yes=yes)
+        except asyncio.CancelledError:
+            await client.post(f"/workflows/{identifier}/cancel")  # Ctrl-C: nothing more is bought, holds go back
+            click.echo(f"{identifier} is cancelled", err=True)
+            raise
         state = (await client.get(f"/workflows/{identifier}/task")).json()
     if as_json:
         click.echo(json.dumps(state))

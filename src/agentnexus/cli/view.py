@@ -94,9 +94,13 @@ class TaskView:
     def ask(self) -> bool:
         """Whether the person says yes."""
         self._progress.stop()
-        answer = self.console.input("run it? [y/N] ").strip().lower() in ("y", "yes")
+        try:
+            answer = self.console.input(escape("run it? [y/N] "))
+        except EOFError:
+            self.console.print("nobody is there to ask, so no: --yes approves without asking")
+            answer = ""
         self._progress.start()
-        return answer
+        return answer.strip().lower() in ("y", "yes")
 
     def result(self, state: Json) -> None:
         """How it ended: result or error, then receipts and costs."""
@@ -109,7 +113,8 @@ class TaskView:
         else:
             body = escape(summary(state.get("result")))
         self.console.print(Panel(body, title=f"[{colour}]{status}", title_align="left"))
-        self.receipts(_list(state.get("receipts")))
+        if receipts := _list(state.get("receipts")):
+            self.receipts(receipts)
         self.console.print(f"paid in all: [bold]{money(state.get('cost'))}")
 
     def receipts(self, receipts: list[Json]) -> None:
@@ -121,7 +126,9 @@ class TaskView:
             title = escape(str(offer.get("title", "")))
             for payment in _list(receipt.get("payments")):
                 paid, place = _amount(payment), escape(str(payment.get("network")))
-                self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}", soft_wrap=True)
+                self.console.print(
+                    f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}", soft_wrap=True
+                )
                 self.console.print(f"    [dim]{place}  {_moved(payment)}", soft_wrap=True)
             if not receipt.get("payments"):
                 self.console.print(f"  [{colour}]{receipt.get('status')}[/]  {title}  nothing was asked or paid")
