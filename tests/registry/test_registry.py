@@ -250,7 +250,7 @@ async def test_a_service_is_verified_only_when_its_own_402_pays_the_owner(world:
     url, path = "http://seller.test/x402/agents/pdf", f"/services/{identifier}/verify"
     assert (await world.client.post(path)).status_code == 502
     world.answers[url] = httpx.Response(200)
-    assert "instead of 402" in (await world.client.post(path)).json()["error"]["message"]
+    assert "did not answer 402" in (await world.client.post(path)).json()["error"]["message"]
 
     def required(payee: str) -> httpx.Response:
         accept = {"scheme": "exact", "network": NETWORK, "asset": TOKEN, "amount": "1", "payTo": payee}
@@ -334,3 +334,21 @@ async def test_a_dead_source_is_unavailable(clock: ManualClock) -> None:
     source = RegistrySource("http://127.0.0.1:1", httpx.AsyncClient(), clock, {})
     with pytest.raises(Unavailable, match="does not answer"):
         await _collect(source, Need())
+
+
+async def test_verifying_tells_strangers_nothing_and_reads_no_more_than_terms(world: World) -> None:
+    """Anybody may register any address and have it asked: the answer must not show what is behind it."""
+    path = f"/services/{(await world.register()).json()['id']}/verify"
+    told = set()
+    for inside in (httpx.Response(200, text="admin password: 1"), httpx.Response(500), httpx.Response(302)):
+        world.answers["http://seller.test/x402/agents/pdf"] = inside
+        told.add((await world.client.post(path)).json()["error"]["message"])
+    assert told == {"the service did not answer 402 to an unpaid call"}
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    world.answers["http://seller.test/x402/agents/pdf"] = httpx.Response(402, content=endless())
+    answer = await world.client.post(path)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (502, "the service answers too much")

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agentnexus.runtime.egress import HEADER_BYTES, EgressProxy, EgressRecord, is_public
+from agentnexus.platform.outbound import is_public
+from agentnexus.runtime.egress import HEADER_BYTES, EgressProxy, EgressRecord
 from tests.runtime.conftest import HOSTILE, audited, collect, write_agent
 
 

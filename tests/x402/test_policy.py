@@ -95,3 +95,26 @@ def test_a_price_in_another_asset_than_the_quote_is_refused() -> None:
     other = Asset("USDC", 6, "eip155:1/erc20:" + TOKEN)
     with pytest.raises(TermsRefused, match="agreed"):
         POLICY.choose(PaymentRequired(accepts=[requirement()]), Money(other, PRICE))
+
+
+@pytest.mark.parametrize(
+    ("url", "is_asked"),
+    [
+        ("http://127.0.0.1:5000/x402/agents/a", True),
+        ("http://127.0.0.1:4711/anything", True),
+        ("https://seller.example:5000/workflows/w/cancel", True),
+        ("http://127.0.0.1:5000/workflows/w/cancel", False),
+        ("http://localhost:5000/api/v1/hire", False),
+        ("http://[::1]:5000/files", False),
+        ("http://127.0.0.1:8545/", False),
+        ("http://127.0.0.1:99999/", False),
+        ("http://[::1/", False),
+    ],
+)
+def test_an_offer_does_not_lead_the_node_to_its_own_parts(url: str, is_asked: bool) -> None:
+    policy = PaymentPolicy({}, local_paths={5000: "/x402/", 8545: None})
+    if is_asked:
+        policy.check_url(url)
+        return
+    with pytest.raises((NotAllowed, InvalidInput)):
+        policy.check_url(url)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -24,13 +25,16 @@ from agentnexus.markets.x402.discover import BazaarSource, OfferSource, Registry
 from agentnexus.markets.x402.market import X402Market
 from agentnexus.markets.x402.policy import PaymentPolicy
 from agentnexus.platform.cache import Cache
+from agentnexus.platform.outbound import OutboundTransport
 from agentnexus.platform.redis_level import RedisLevel
+from agentnexus.platform.settings import Environment, Settings
 from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.rails.evm.wallet import EvmRail
 
 SELLER_SECONDS = 300.0
 CONNECT_SECONDS = 5.0
 CONNECTIONS_MAX = 100
+SOLD_BELOW = "/x402/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,22 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
                 follow_redirects=False,
             )
         )
+        sellers = await stack.enter_async_context(
+            httpx.AsyncClient(
+                timeout=httpx.Timeout(SELLER_SECONDS, connect=CONNECT_SECONDS),
+                transport=OutboundTransport(
+                    allow_loopback=_is_local(ground),
+                    trusted=[urlsplit(settings.api_url or "").hostname or ""],
+                    connections_max=CONNECTIONS_MAX,
+                ),
+                follow_redirects=False,
+            )
+        )
         books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids))
         cache = Cache(second=RedisLevel.connect(settings.redis_url) if settings.redis_url else None)
         hiring = await stack.enter_async_context(
             Hiring(
-                gatherer=Gatherer(markets(ground, chain, http), OfferCache(cache), clock=ground.clock),
+                gatherer=Gatherer(markets(ground, chain, http, sellers), OfferCache(cache), clock=ground.clock),
                 books=books,
                 database=ground.database,
                 wallets={rail.name: wallet},
@@ -82,10 +97,16 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
         yield Buying(books, hiring, rail, wallet, signer, http)
 
 
-def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> list[Market]:
-    """Every market this node buys on. A new market is one line here."""
+def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient, sellers: httpx.AsyncClient) -> list[Market]:
+    """Every market this node buys on. A new market is one line here.
+
+    Args:
+        http: asks the places that the operator configured.
+        sellers: asks the addresses that offers name.
+    """
     settings, assets = ground.settings, {chain.usdc.caip19: chain.usdc}
-    client = X402Client(http, PaymentPolicy(assets), ground.clock)
+    policy = PaymentPolicy(assets, allow_local_http=_is_local(ground), local_paths=_local_paths(settings))
+    client = X402Client(sellers, policy, ground.clock)
     sources: list[OfferSource] = []
     if settings.registry_url:
         sources.append(RegistrySource(settings.registry_url, http, ground.clock, assets))
@@ -95,3 +116,18 @@ def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> list[Marke
     if settings.api_url:
         found.append(CatalogueMarket(settings.api_url, http, x402, ground.clock, assets))
     return found
+
+
+def _is_local(ground: Ground) -> bool:
+    return ground.settings.environment is Environment.LOCAL
+
+
+def _local_paths(settings: Settings) -> dict[int, str | None]:
+    """On this machine an offer may lead to our paid routes and to strangers' ports, never to our other parts."""
+    paths: dict[int, str | None] = {}
+    for url in (settings.registry_url, settings.facilitator_url, settings.evm_rpc_url):
+        if url and (port := urlsplit(url).port):
+            paths[port] = None
+    if settings.api_url and (port := urlsplit(settings.api_url).port):
+        paths[port] = SOLD_BELOW
+    return paths

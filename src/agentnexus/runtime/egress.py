@@ -12,10 +12,11 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
+from agentnexus.platform.outbound import Resolve, is_public, resolve_by_system
 from agentnexus.runtime.text import clean
 
 DEFAULT_PORT = 443
@@ -26,14 +27,6 @@ IDLE_SECONDS = 120.0
 MAX_CONNECTIONS = 32
 _CHUNK_BYTES = 64 * 1024
 _TARGET = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)\.?:(?P<port>\d{1,5})")
-_CARRIERS = tuple(
-    # Networks that Python calls global although they carry an IPv4 address of anybody's choice inside.
-    ipaddress.ip_network(network)
-    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96", "::/96")
-)
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
-"""Host and port to address texts. Raises `OSError` when the name is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +67,6 @@ class _Connection:
     def record(self, duration_ms: int) -> EgressRecord:
         counts = (self.up, self.down, duration_ms)
         return EgressRecord(self.host, self.port, self.verdict, self.reason, self.address, *counts)
-
-
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """What the host's resolver says."""
-    loop = asyncio.get_running_loop()
-    rows = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(row[4][0]) for row in rows]
-
-
-def is_public(text: str) -> bool:
-    """Whether this address is on the open internet, and not a private one wrapped in a public prefix."""
-    address: Address = ipaddress.ip_address(text.partition("%")[0])
-    if address.is_multicast or not address.is_global:
-        return False
-    return not any(address in network for network in _CARRIERS if network.version == address.version)
 
 
 class EgressProxy:

@@ -42,6 +42,8 @@ class PaymentPolicy:
         hosts_denied: win over allowed ones.
         longest_validity_seconds: how long a signature may stay good.
         allow_local_http: plain http to this machine only; everything else must be https.
+        local_paths: what may be asked of this machine, by port, as the path's beginning; None: nothing. An offer must
+            not lead the node to its own API, where a call from here counts as the local user's.
     """
 
     assets: Mapping[str, Asset]
@@ -50,11 +52,15 @@ class PaymentPolicy:
     schemes: Collection[str] = field(default=("exact",))
     longest_validity_seconds: int = 900
     allow_local_http: bool = True
+    local_paths: Mapping[int, str | None] = field(default_factory=dict)
 
     def check_url(self, url: str) -> None:
         """Raises `NotAllowed` naming the rule that the address breaks."""
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError as error:
+            raise InvalidInput(f"not an http(s) address: {url[:200]!r}", field="url") from error
         if parts.scheme not in ("http", "https") or not host:
             raise InvalidInput(f"not an http(s) address: {url!r}", field="url")
         if parts.username or parts.password:
@@ -65,6 +71,9 @@ class PaymentPolicy:
                 next_step="use its https address",
                 host=host,
             )
+        prefix = self.local_paths.get(port or (443 if parts.scheme == "https" else 80), "")
+        if is_loopback(host) and (prefix is None or not parts.path.startswith(prefix)):
+            raise NotAllowed("that address is a part of this node and not for sale", next_step="choose another seller")
         if any(fnmatchcase(host, pattern.lower()) for pattern in self.hosts_denied):
             raise NotAllowed(f"{host} is on the deny list", host=host, next_step="choose another seller")
         if self.hosts_allowed and not any(fnmatchcase(host, pattern.lower()) for pattern in self.hosts_allowed):

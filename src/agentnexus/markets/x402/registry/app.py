@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -22,6 +23,7 @@ from agentnexus.markets.x402.wire import PAYMENT_REQUIRED, read_required, to_jso
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, metrics_page
 
 BODY_BYTES_MAX = 256 * 1024
+PROBE_SECONDS = 5.0
 PaidLookup = Callable[[str, str, str, str], Awaitable[bool]]
 M = TypeVar("M", bound=BaseModel)
 
@@ -31,7 +33,8 @@ class RegistryApp:
 
     Args:
         paid: ``await paid(network, transaction, payer, payee)``: whether that payment is on its chain.
-        probe: client that fetches a service's own 402 to check that its payee is the owner.
+        probe: client that fetches a service's own 402 to check that its payee is the owner. It is given strangers'
+            addresses: its transport decides which may be asked (`OutboundTransport`).
     """
 
     def __init__(
@@ -138,19 +141,30 @@ class RegistryApp:
         return sender
 
     async def _check_endpoint(self, service: Service) -> None:
-        try:
-            answer = await self._probe.post(service.registration.url, json={}, timeout=5)
-        except httpx.HTTPError as error:
-            raise SellerFailed(
-                f"the service does not answer: {error}", next_step="start it, then verify again"
-            ) from error
-        if answer.status_code != 402:
-            raise SellerFailed(f"the service answered {answer.status_code} instead of 402 to an unpaid call")
-        required = to_json(read_required(answer.headers.get(PAYMENT_REQUIRED), answer.content[:BODY_BYTES_MAX]))
+        status, header, content = await self._ask_for_terms(service.registration.url)
+        if status != 402:
+            raise SellerFailed("the service did not answer 402 to an unpaid call", next_step="put a price on it")
+        required = to_json(read_required(header, content))
         accepts = required.get("accepts")
         payees = {str(accept.get("payTo", "")).lower() for accept in accepts} if isinstance(accepts, list) else set()
         if payees != {service.owner}:
             raise NotAllowed("the service's own 402 does not pay the owner", next_step="register its true payee")
+
+    async def _ask_for_terms(self, url: str) -> tuple[int, str | None, bytes]:
+        """Status, terms header and body of an unpaid call, as far as we read; says little of what went wrong.
+
+        Anybody may have an address asked, so this must neither hold us up nor tell a stranger what is inside.
+        """
+        content = b""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS), self._probe.stream("POST", url, json={}) as answer:
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > BODY_BYTES_MAX:
+                        raise SellerFailed("the service answers too much", next_step="answer 402 with its terms only")
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise SellerFailed("the service does not answer", next_step="start it, then verify again") from error
+        return answer.status_code, answer.headers.get(PAYMENT_REQUIRED), content
 
 
 def registry_app(
