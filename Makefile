@@ -37,8 +37,7 @@ node_modules/.ready: package.json package-lock.json
 
 .nexus/.system: tools/system-packages
 	@mkdir -p .nexus
-	@tools/system-packages
-	@touch $@
+	@tools/system-packages $@
 
 check: lint types style ## linters, types, import floors, style bars
 
