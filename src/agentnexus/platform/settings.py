@@ -51,7 +51,7 @@ class Settings(BaseSettings):
 
     unsafe_local: bool = False
     local_user: str | None = None
-    workflow_slots: int = Field(default=8, ge=1, le=256)
+    workflow_slots: int = Field(default=64, ge=1, le=256)
     requests_per_minute: int = Field(default=100, ge=1)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     log_level: str = "INFO"
