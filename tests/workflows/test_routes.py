@@ -161,6 +161,18 @@ async def test_a_stream_that_broke_goes_on_after_the_last_event_seen(site: Site)
     assert set(event) == {"type", "data", "seq", "at"}
 
 
+async def test_a_place_in_the_stream_that_is_not_ours_does_not_break_it(site: Site) -> None:
+    ann = await site.client("ann")
+    workflow_id = await make(ann, autoApprove=True)
+    whole = await sse(ann, workflow_id)
+    for strange in ("9" * 30, "-1", "1e3", "none"):
+        again = await sse(ann, workflow_id, **{"Last-Event-ID": strange})
+        assert [frame.get("id") for frame in again] == [frame.get("id") for frame in whole]
+    assert (await ann.get(f"/workflows/{workflow_id}/events?after={'9' * 30}")).status_code in (400, 422)
+    async with site.socket(f"/workflows/{workflow_id}/stream?after={'9' * 30}", "ann") as socket:
+        assert [message async for message in socket] == []
+
+
 async def test_the_socket_streams_the_same_events_and_closes_at_the_end(site: Site) -> None:
     ann = await site.client("ann")
     hiring = asyncio.Event()

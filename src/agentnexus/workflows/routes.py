@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from agentnexus.workflows.service import Workflows
 
 router = APIRouter(tags=["workflows"])
 MILLISECONDS_MAX = 7 * 86_400_000
+SEQUENCE_MAX = 2**31 - 1
 KEEP_ALIVE_SECONDS = 15.0
 SLOW_SECONDS = 10.0
 TOO_SLOW = 4008  # WebSocket close code: the client did not read; it comes back with ?after=SEQ
@@ -195,12 +197,13 @@ async def events(
     workflow_id: str,
     workflows: Service,
     who: Who,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=SEQUENCE_MAX)] = 0,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Server-sent events for pages; `Last-Event-ID` goes on where the connection broke."""
     await workflows.get(workflow_id, owner(who))
-    start = int(last_event_id) if last_event_id.isdigit() else after
+    is_ours = re.fullmatch(r"[0-9]{1,9}", last_event_id) is not None
+    start = int(last_event_id) if is_ours else after
     stream = _server_sent(workflows.events(workflow_id, owner(who), start))
     return StreamingResponse(
         stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -246,7 +249,7 @@ async def stream(websocket: WebSocket, workflow_id: str, after: int = 0) -> None
         who = await caller(websocket)
         workflows = service(websocket)
         await workflows.get(workflow_id, owner(who))
-        async for event in workflows.events(workflow_id, owner(who), max(after, 0)):
+        async for event in workflows.events(workflow_id, owner(who), min(max(after, 0), SEQUENCE_MAX)):
             async with asyncio.timeout(SLOW_SECONDS):
                 await websocket.send_json(event_json(event))
         await websocket.close(1000)
