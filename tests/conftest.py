@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,19 @@ import asyncpg
 import pytest
 
 from agentnexus.core.clock import ManualClock
+from agentnexus.ledger.mandates import RECURSION_MAX
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
 
 pytest_plugins: list[str] = ["tests.chain_fixtures"]
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _recursion_limit_of_the_program() -> None:
+    """Test modules import eth_account themselves, and with it a limit at which deep JSON kills the process."""
+    sys.setrecursionlimit(RECURSION_MAX)
 
 
 @pytest.fixture(scope="session")

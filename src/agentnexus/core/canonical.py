@@ -20,7 +20,7 @@ def canonical_json(value: Json | BaseModel) -> bytes:
     plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
     try:
         return rfc8785.dumps(plain)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidInput(f"not canonical JSON: {error}") from error
 
 

@@ -23,7 +23,7 @@ EXACT = Context(prec=200)
 # What people and programs type; the bounds keep a short text from becoming a number of a billion digits.
 AMOUNT = re.compile(r"\s*[+-]?(?:[0-9]{1,78}(?:\.[0-9]{0,78})?|\.[0-9]{1,78})(?:[eE][+-]?[0-9]{1,2})?\s*", re.ASCII)
 ATOMIC_MAX = 10**78 - 1
-CAIP19 = re.compile(r"^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}$")
+CAIP19 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Asset:
     caip19: str
 
     def __post_init__(self) -> None:
-        if not CAIP19.match(self.caip19):
+        if not CAIP19.fullmatch(self.caip19):
             raise InvalidInput(f"not a CAIP-19 asset id: {self.caip19!r}", field="asset")
         if not 0 <= self.decimals <= 36:
             raise InvalidInput(f"decimals of {self.symbol} out of range: {self.decimals}", field="decimals")
@@ -64,7 +64,7 @@ class Asset:
         if not AMOUNT.fullmatch(amount):
             raise InvalidInput(f"not an amount of {self.symbol}: {amount[:100]!r}", field="amount")
         scaled = Decimal(amount).scaleb(self.decimals, EXACT)
-        if abs(scaled) > ATOMIC_MAX:
+        if scaled.copy_abs() > ATOMIC_MAX:  # abs() would round to 28 digits
             raise InvalidInput(f"{amount[:100]!r} is more than any amount of {self.symbol}", field="amount")
         if scaled != scaled.to_integral_value(context=EXACT):
             raise InvalidInput(f"{amount[:100]!r} has more digits than {self.symbol} carries", field="amount")
@@ -142,13 +142,17 @@ class Money:
         if not isinstance(value, dict):
             raise ValueError("money must be an object {asset, symbol, decimals, atomic}")
         try:
-            asset = Asset(str(value["symbol"]), int(value["decimals"]), str(value["asset"]))
-            atomic = value["atomic"]
+            symbol, decimals, caip19, atomic = (value[name] for name in ("symbol", "decimals", "asset", "atomic"))
         except KeyError as error:
             raise ValueError(f"money lacks {error}") from error
         if not isinstance(atomic, str) or not re.fullmatch(r"-?[0-9]{1,78}", atomic):
             raise ValueError("money.atomic must be an integer in text")
-        return cls(asset, int(atomic))
+        if not isinstance(symbol, str) or not isinstance(caip19, str) or type(decimals) is not int:
+            raise ValueError("money.symbol and money.asset must be text, money.decimals an integer")
+        try:
+            return cls(Asset(symbol, decimals, caip19), int(atomic))
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -7,6 +7,7 @@ limits that AP2 does not know are constraints of type ``agentnexus.limit``. What
 from __future__ import annotations
 
 import binascii
+import sys
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,11 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import Noun
 from agentnexus.core.payments import Limits
 from agentnexus.platform.signing import verify_ed25519_now
+
+# py_ecc, which eth_account brings along, raises Python's limit to 100,000 on import. So deep, hostile JSON no longer
+# raises RecursionError: it overflows the stack and ends the process.
+RECURSION_MAX = 1000
+sys.setrecursionlimit(min(sys.getrecursionlimit(), RECURSION_MAX))
 
 ED25519_CONTEXT = b"agentnexus/mandate/1\n"  # the same key's other signatures can never pass for an approval
 CONSTRAINTS_MAX = 32

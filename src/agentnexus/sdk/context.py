@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import operator
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -94,14 +95,15 @@ class Context:
 
         `key` makes a repeat harmless: the same key is billed once. Without one, every call is its own.
         """
+        count = operator.index(count)
         if count < 1:
             raise ValueError("charge a count of at least 1")
         self._charges += 1
         self._emit("charge", {"event": event, "count": count, "key": key or f"{event}#{self._charges}"})
 
     def metric(self, name: str, value: int) -> None:
-        """A figure about the work (pages read, rows seen); shown beside the result, never billed."""
-        self._emit("metric", {"name": name, "value": value})
+        """A whole figure about the work (pages read, rows seen); shown beside the result, never billed."""
+        self._emit("metric", {"name": name, "value": operator.index(value)})
 
     def secret(self, name: str) -> str:
         """A secret named in the manifest. Raises `KeyError` when the buyer or operator gave none."""

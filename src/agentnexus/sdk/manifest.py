@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,8 @@ CAPABILITY_PATTERN = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$"
 ENTRY_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 MODULE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 HOST_PATTERN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9](:\d{1,5})?$"
+# Bounded, so that no price is a number of a billion digits once it is counted with.
+PRICE = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 SECRET_PATTERN = r"^[A-Z][A-Z0-9_]{0,63}$"  # noqa: S105 - the shape of a secret's name
 
 
@@ -30,12 +33,8 @@ class ManifestError(ValueError):
 
 
 def _decimal(text: str) -> str:
-    try:
-        value = Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError("write the price as decimal text, such as 0.02") from error
-    if not value.is_finite() or value < 0:
-        raise ValueError("a price is zero or more")
+    if not PRICE.fullmatch(text):
+        raise ValueError("write the price as decimal text of zero or more, such as 0.02")
     return text
 
 

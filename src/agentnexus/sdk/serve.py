@@ -164,7 +164,6 @@ class AgentServer:
         if self._running() >= self._manifest.limits.concurrency:
             raise http.HttpError(429, "rate_limited", "every place is taken", "Try again in a moment.")
         execution = Execution(own_id, body.get("input"))
-        self._remember(execution)
         context = Context(
             own_id,
             emit=_from_any_thread(execution),
@@ -174,6 +173,7 @@ class AgentServer:
             timeout_seconds=self._manifest.limits.timeout_seconds,
         )
         execution.task = asyncio.create_task(self._run(execution, context))
+        self._remember(execution)
         return execution
 
     def _remember(self, execution: Execution) -> None:

@@ -24,7 +24,7 @@ _TRANSFER_TYPEHASH = keccak(
     b"bytes32 nonce)"
 )
 _CANCEL_TYPEHASH = keccak(b"CancelAuthorization(address authorizer,bytes32 nonce)")
-_DECIMAL = re.compile(r"^(?:0|[1-9][0-9]{0,77})$")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
 # A contract wallet's signature has any length; past this it is an attack on the log or the store.
 _MAX_SIGNATURE_BYTES = 8192
 
@@ -121,6 +121,6 @@ def nonce_for(key: str) -> bytes:
 
 
 def _decimal(value: object, field: str) -> int:
-    if not isinstance(value, str) or not _DECIMAL.match(value) or int(value) > MAX_WORD:
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value) or int(value) > MAX_WORD:
         raise InvalidInput(f"{field} must be a decimal integer in text", field=field)
     return int(value)

@@ -14,8 +14,9 @@ WORD = 32
 MAX_WORD = (1 << 256) - 1
 ZERO_ADDRESS = "0x" + "00" * 20
 
-_ADDRESS = re.compile(r"^0x[0-9a-fA-F]{40}$")
-_HEX = re.compile(r"^0x(?:[0-9a-fA-F]{2})*$")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 RlpItem: TypeAlias = "bytes | int | Sequence[RlpItem]"
 
@@ -31,7 +32,7 @@ def to_hex(data: bytes) -> str:
 
 def from_hex(text: object, *, size: int | None = None, field: str = "value") -> bytes:
     """Bytes of a ``0x…`` text; raises `InvalidInput` naming `field` for anything else or another size."""
-    if not isinstance(text, str) or not _HEX.match(text):
+    if not isinstance(text, str) or not _HEX.fullmatch(text):
         raise InvalidInput(f"{field} is not 0x-prefixed hex", field=field)
     data = bytes.fromhex(text[2:])
     if size is not None and len(data) != size:
@@ -41,12 +42,9 @@ def from_hex(text: object, *, size: int | None = None, field: str = "value") -> 
 
 def quantity(value: object, *, field: str = "quantity") -> int:
     """A JSON-RPC quantity (``0x1f``) as an int."""
-    if not isinstance(value, str) or not value.startswith("0x"):
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
         raise InvalidInput(f"{field} is not a JSON-RPC quantity", field=field)
-    try:
-        return int(value, 16)
-    except ValueError as error:
-        raise InvalidInput(f"{field} is not a JSON-RPC quantity", field=field) from error
+    return int(value, 16)
 
 
 def address(text: object, *, field: str = "address") -> str:
@@ -54,7 +52,7 @@ def address(text: object, *, field: str = "address") -> str:
 
     Mixed case is read as an EIP-55 checksum and must be right, so that a mistyped address is caught.
     """
-    if not isinstance(text, str) or not _ADDRESS.match(text):
+    if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
         raise InvalidInput(f"{field} is not an EVM address: {text!r}", field=field)
     lower = text.lower()
     digits = text[2:]

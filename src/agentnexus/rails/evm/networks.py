@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,6 +10,9 @@ from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset
 from agentnexus.rails.evm.encoding import address
 from agentnexus.rails.evm.errors import WrongNetwork
+
+# CAIP-2 allows 32 characters; a seller may write anything, and Python reads digits of every script.
+_CAIP2 = re.compile(r"eip155:([0-9]{1,32})")
 
 
 class NetworkKind(StrEnum):
@@ -95,13 +99,14 @@ def network_by_id(chain_id: int) -> Network:
 def network_by_name(text: object) -> Network:
     """Read ``eip155:8453`` (x402 v2) or ``base`` (v1)."""
     if isinstance(text, str):
-        prefix, _, number = text.partition(":")
-        if prefix == "eip155" and number.isdigit():
-            return network_by_id(int(number))
+        if numbered := _CAIP2.fullmatch(text):
+            return network_by_id(int(numbered[1]))
         for network in NETWORKS.values():
             if network.name == text:
                 return network
-    raise InvalidInput(f"not an EVM network: {text!r}", field="network", next_step="write it as eip155:<chain id>")
+    raise InvalidInput(
+        f"not an EVM network: {str(text)[:100]!r}", field="network", next_step="write it as eip155:<chain id>"
+    )
 
 
 def require_kind(key_kind: NetworkKind, network: Network, who: str) -> None:
