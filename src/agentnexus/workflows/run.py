@@ -19,7 +19,17 @@ from agentnexus.core.events import EventName
 from agentnexus.core.offers import Constraints, Need
 from agentnexus.core.payments import Limits, Receipt
 from agentnexus.core.ports import Blobs, Clock
-from agentnexus.workflows.engine.port import Draft, Phase, Retry, Run, RunCancelled, RunState, StepContext
+from agentnexus.workflows.engine.port import (
+    Draft,
+    Narrator,
+    Phase,
+    Retry,
+    Run,
+    RunCancelled,
+    RunState,
+    StepContext,
+    StepFunction,
+)
 from agentnexus.workflows.model import (
     PARALLEL_MAX,
     Plan,
@@ -37,6 +47,7 @@ from agentnexus.workflows.telling import Reporter, Teller, known_outcome, money_
 
 BODY = "workflow"
 APPROVAL_SECONDS = 24 * 3600.0
+UNDO_TIME = timedelta(hours=1)  # the budget outlives the workflow's time by this, or nothing could be undone after it
 INLINE_BYTES = 64 * 1024
 PLANNING = Retry(attempts=4, first_delay_seconds=0.5, longest_delay_seconds=5)
 CLEANING = Retry(attempts=20, first_delay_seconds=0.5, longest_delay_seconds=30)
@@ -163,8 +174,12 @@ class Conductor:
             owner=self.request.user_id,
             asset=self.request.max_cost.asset,
             limits=limits,
-            expires_at=self.deadline,
+            expires_at=self.deadline + UNDO_TIME,
         )
+        return None
+
+    async def _close_budget(self, _context: StepContext) -> Json:
+        await self.means.budgets.revoke(budget_id(self.run.id))
         return None
 
     async def _steps(self) -> None:
@@ -278,7 +293,10 @@ class Conductor:
     # ---- when it cannot be finished ----
 
     async def _roll_back(self, error: NexusError | RunCancelled) -> None:
-        """In reverse order of completion: give back what is held, undo what declares how, say what stays."""
+        """In reverse order of completion: give back what is held, undo what declares how, say what stays.
+
+        At the end the budget is closed, so that a worker which does not know of the end yet can spend nothing.
+        """
         for step in self.plan.steps:
             known = self.run.recorded(step_key(step))
             if known is not None and known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
@@ -297,6 +315,18 @@ class Conductor:
         for step in done:
             if step.undo is not None:
                 await self._undo(step, step.undo)
+        made = self.run.recorded("budget")
+        if made is not None and made.phase is Phase.COMPLETED:
+            await self._clean("close-budget", self._close_budget, {"budget_open": True})
+
+    async def _clean(
+        self, key: str, function: StepFunction, left: dict[str, object], narrate: Narrator | None = None
+    ) -> None:
+        """One step of cleaning up. What cannot be done is told, with `left`, and does not stop the rest."""
+        try:
+            await self.run.step(key, function, retry=CLEANING, narrate=narrate, shielded=True)
+        except NexusError as error:
+            await self.run.mark(f"not-{key}", Draft(EventName.STEP_PROGRESS, {**left, "error": error.to_json()}))
 
     async def _give_back(self, step: PlanStep, reason: str) -> None:
         known = self.run.recorded(step_key(step))
@@ -312,7 +342,8 @@ class Conductor:
 
         status = StepStatus.FAILED if failed else StepStatus.REFUNDED
         teller = Teller(step, ended=status, attempts=attempts)
-        await self.run.step(f"refund-{step.id}", function, retry=CLEANING, narrate=teller.give_back, shielded=True)
+        left: dict[str, object] = {"step": step.id, "not_given_back": True}
+        await self._clean(f"refund-{step.id}", function, left, teller.give_back)
 
     async def _undo(self, step: PlanStep, undo: Undo) -> None:
         async def function(context: StepContext) -> Json:
