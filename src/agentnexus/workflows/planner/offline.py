@@ -23,6 +23,8 @@ from agentnexus.workflows.planner.words import Clause
 from agentnexus.workflows.references import steps_used
 
 PASTED_MIN = 120
+# Reading a request takes time that grows with the square of its length, and everybody's plans wait meanwhile.
+HEAD_MAX = 4000
 ASKING = re.compile(
     r"^(?:answer|find out|tell me|look up|search for|check)(?:\s+(?:the|this|my|following)\s+questions?)?\s*[:,]?\s*"
     r"(?:from (?:it|them|these|those)[:,]?\s*)?",
@@ -78,6 +80,11 @@ class Drafting:
                 next_step="check that the registry is up and that agents are listed (`nexus agents list`)",
             )
         head, pasted = split_pasted(self.task.text, has_files=bool(self.task.files))
+        if len(head) > HEAD_MAX:
+            raise NoOffer(
+                f"what is asked is {len(head):,} characters long, {HEAD_MAX:,} are the most",
+                next_step="say in a few sentences what you want; put a text to work on after a colon, or into a file",
+            )
         materials = [Material(file.name, index, file) for index, file in enumerate(self.task.files)]
         if pasted:
             materials.append(Material("text of the task", text=pasted))
@@ -275,6 +282,8 @@ def split_pasted(text: str, *, has_files: bool) -> tuple[str, str]:
     """(the task, a text pasted behind it after a colon or line break), if there is one that long."""
     least = PASTED_MIN * 4 if has_files else PASTED_MIN
     for joint in words.PASTED.finditer(text):
+        if joint.start() > HEAD_MAX:
+            break
         head, rest = text[: joint.start()], text[joint.end() :]
         if len(rest) >= least and words.concepts_in(head[-2000:]) | ({words.QUESTION} if "?" in head else set()):
             return head, rest
