@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 NAMED, DESCRIBED, SAID = 3.0, 1.0, 2.0
 CERTAIN = 2.0  # from this score on a capability is what a clause means
 KIND_WORDS = (
-    (words.word_set("pdf pdfs"), frozenset({Kind.PDF})),
-    (
-        words.word_set("csv xlsx xls excel spreadsheet spreadsheets sheet workbook dataset figures"),
-        frozenset({Kind.TABLE}),
-    ),
-    (words.word_set("html webpage website page article articles"), frozenset({Kind.HTML})),
-    (
-        words.word_set("report reports paper papers document documents contract contracts minutes letter"),
-        frozenset({Kind.PDF, Kind.HTML, Kind.TEXT}),
-    ),
+    (words.word_set("pdf pdfs"), Kind.PDF),
+    (words.word_set("csv xlsx xls excel spreadsheet spreadsheets sheet workbook dataset figures"), Kind.TABLE),
+    (words.word_set("html webpage website page article articles"), Kind.HTML),
 )
+DOCUMENT_WORDS = words.word_set("report reports paper papers document documents contract contracts minutes letter")
+DOCUMENTS = frozenset({Kind.PDF, Kind.HTML, Kind.TEXT})
+PAIR = re.compile(r"(\w+),?\s+(?:and|plus|as well as)\s+(?:(?:the|my|this|that|our)\s+)?(\w+)")
 BACK = words.word_set("it its them they these those this their")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A capability with the stems of its name, title and tags, and those of its description."""
+    """A capability with the stems of its name and title, and those of its description and tags."""
 
     capability: Capability
     form: Form
@@ -51,14 +47,18 @@ class Matcher:
             Known(
                 capability,
                 form_of(capability),
-                frozenset(words.stems(" ".join((capability.name, capability.title, *capability.tags)))),
-                frozenset(words.stems(capability.description)),
+                frozenset(words.stems(f"{capability.name} {capability.title}")),
+                frozenset(words.stems(" ".join((capability.description, *capability.tags)))),
             )
             for capability in offered
         ]
 
     def listing(self) -> str:
         return ", ".join(known.capability.title or known.capability.name for known in self._known[:20])
+
+    def names(self, stem: str) -> bool:
+        """Whether any capability is called by a word."""
+        return any(stem in known.name for known in self._known)
 
     def score(self, known: Known, clause: Clause) -> float:
         """Concepts weigh more than words, names more than descriptions; what a task works on weighs nothing."""
@@ -100,7 +100,9 @@ class Matcher:
         )
         if scored and scored[0][0] >= CERTAIN:
             return scored[0][1].capability
-        if not self._understood(clause):
+        if words.ANALYZE in clause.concepts and material.kind is not Kind.TABLE:
+            return self._for(replace(clause, concepts=frozenset({words.SUMMARIZE})), material)
+        if words.EXTRACT in clause.concepts or not self._understood(clause):
             return None
         direct = [known for _, known in scored if self._takes(known.form, material)]
         return direct[0].capability if direct else None
@@ -144,18 +146,31 @@ def mentioned(clause: Clause, materials: Sequence[Material], before: Sequence[Ma
     text = clause.text.lower()
     named = [m for m in materials if m.file is not None and names_file(text, m.file.name)]
     if named:
-        return named
+        others = _kinds_said(_paired(text), {m.kind for m in materials}) - {m.kind for m in named}
+        return [m for m in materials if m in named or m.kind in others]
     said = set(re.findall(r"[a-z]+", text))
-    for nouns, kinds in KIND_WORDS:
-        found = [m for m in materials if m.kind in kinds]
-        if nouns & said and found:
-            return found
+    kinds = _kinds_said(said, {m.kind for m in materials})
+    if kinds:
+        return [m for m in materials if m.kind in kinds]
     if clause.question or said & words.TABULAR:
         tables = [m for m in materials if m.kind is Kind.TABLE]
         documents = [m for m in materials if m.kind is not Kind.TABLE]
         if tables and documents:
             return tables if said & words.TABULAR else documents
     return before if said & BACK else materials
+
+
+def _paired(text: str) -> set[str]:
+    """The nouns on both sides of an *and*: ``the sheet and the report``."""
+    return {noun for pair in PAIR.findall(text) for noun in pair}
+
+
+def _kinds_said(said: set[str], there: set[Kind]) -> set[Kind]:
+    """Kinds of documents that words name: ``the PDF report`` is a PDF, ``the sheet and the report`` are two kinds."""
+    kinds = {kind for nouns, kind in KIND_WORDS if nouns & said} & there
+    if DOCUMENT_WORDS & said and kinds <= {Kind.TABLE}:
+        kinds |= DOCUMENTS & there
+    return kinds
 
 
 def names_file(text: str, name: str) -> bool:

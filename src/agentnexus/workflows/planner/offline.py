@@ -6,6 +6,7 @@ directly or through another capability that turns it into text. What fits nothin
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ PASTED_MIN = 120
 # Reading a request takes time that grows with the square of its length, and everybody's plans wait meanwhile.
 HEAD_MAX = 4000
 ASKING = re.compile(
-    r"^(?:answer|find out|tell me|look up|search for|check)(?:\s+(?:the|this|my|following)\s+questions?)?\s*[:,]?\s*"
+    r"^(?:answer|find out|tell me|look up|search for|check)"
+    r"(?:(?:\s+(?:the|this|these|my|following)){1,2}\s+questions?)?\s*[:,]?\s*"
     r"(?:from (?:it|them|these|those)[:,]?\s*)?",
     re.IGNORECASE,
 )
@@ -70,7 +72,7 @@ class Drafting:
     notes: list[str] = field(default_factory=list)
     results: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     converted: dict[int, dict[str, object]] = field(default_factory=dict)
-    done: set[tuple[str, ...]] = field(default_factory=set)
+    done: set[tuple[str, str]] = field(default_factory=set)
 
     def plan(self) -> Plan:
         """Raises `NoOffer` when a clause fits nothing that is on offer."""
@@ -116,6 +118,10 @@ class Drafting:
         """Plan one clause. Documents of different kinds may need different capabilities."""
         if not clause.actions and not clause.concepts and self.steps:
             return  # a courtesy, a remark
+        if words.is_foreign(clause) and not matcher.names(words.opening(clause)):
+            raise self._nothing(matcher, clause.text)
+        if words.URL.search(clause.text) and not explicit and self._from_address(clause, matcher):
+            return
         served = 0
         for capability, group in matcher.assign(clause, materials, thrifty=self.task.thrifty):
             served += self._use(capability, clause, group)
@@ -139,14 +145,22 @@ class Drafting:
             )
         return self._nothing(matcher, clause.text)
 
-    def _without_material(self, clause: Clause, matcher: Matcher) -> int:
-        """A capability that needs nothing but words: a question, a URL."""
-        url = words.URL.search(self.task.text)
-        for capability in matcher.ranked(clause):
+    def _from_address(self, clause: Clause, matcher: Matcher) -> int:
+        """What the clause asks for of the web page whose address stands in the task."""
+        url = words.URL.search(clause.text) or words.URL.search(self.task.text)
+        for capability in matcher.ranked(clause) if url else ():
             form = form_of(capability)
             if url and form.url is not None and not form.required - {form.url.name}:
                 self._add(capability, {form.url.name: url.group().rstrip(".,)")}, clause, url.group())
                 return 1
+        return 0
+
+    def _without_material(self, clause: Clause, matcher: Matcher) -> int:
+        """A capability that needs nothing but words: a URL, a question."""
+        if self._from_address(clause, matcher):
+            return 1
+        for capability in matcher.ranked(clause):
+            form = form_of(capability)
             slot = form.question
             if slot is not None and not form.required - {slot.name} and form.sources is None and form.file is None:
                 self._add(capability, {slot.name: asked(clause)}, clause, "")
@@ -227,7 +241,7 @@ class Drafting:
         return None
 
     def _add(self, capability: Capability, given: dict[str, object], clause: Clause, label: str) -> None:
-        identity = (capability.name, label, asked(clause) if clause.question else "")
+        identity = (capability.name, json.dumps(given, sort_keys=True))
         if identity in self.done:
             return
         self.done.add(identity)
@@ -308,7 +322,7 @@ NUMBERS = {
     name: n
     for n, name in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], start=1)
 }
-COUNTED = re.compile(r"\b(\d{1,3}|" + "|".join(NUMBERS) + r")[\s-]+(?:[a-z]+\s+)?([a-z]+)", re.IGNORECASE)
+COUNTED = re.compile(r"\b(\d{1,3}|" + "|".join(NUMBERS) + r")[\s-]+(?:most\s+)?([a-z]+)(?:\s+([a-z]+))?", re.IGNORECASE)
 
 
 def parameters(form: Form, clause: Clause) -> dict[str, object]:
@@ -319,7 +333,8 @@ def parameters(form: Form, clause: Clause) -> dict[str, object]:
         for name, schema in form.numbers.items():
             least, most = schema.get("minimum", 1), schema.get("maximum", 1000)
             fits = isinstance(least, int) and isinstance(most, int) and least <= amount <= most
-            if fits and stem(match.group(2).lower()) == stem(name):
+            counted = {stem(word.lower()) for word in match.groups()[1:] if word}
+            if fits and stem(name) in counted:
                 found[name] = amount
     said = set(words.stems(clause.text))
     for name, values in form.choices.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from agentnexus.hiring.text import stem
 
@@ -14,6 +16,8 @@ def word_set(text: str) -> frozenset[str]:
 
 
 WORD = re.compile(r"[a-z][a-z0-9]*|[0-9]+")
+LETTERS = re.compile(r"[^\W\d_]+")
+QUESTION_MARKS = ("?", "\uff1f", "\u061f")  # ours, the full-width one, the Arabic one
 URL = re.compile(r"https?://[^\s<>\"']{4,2000}")
 PASTED = re.compile(r"(?::|\n)\s*(?=\S)")
 QUESTION_WORDS = (
@@ -53,7 +57,7 @@ CONCEPTS = (
         "extract",
         (
             "extract", "extracting", "extraction", "extracted", "pull out", "pull the", "text of", "get the text",
-            "convert to text", "to plain text", "read out", "all tables", "the tables", "metadata", "full text",
+            "to text", "to plain text", "read out", "all tables", "the tables", "metadata", "full text",
             "raw text", "tables from", "text from",
         ),
         frozenset({"extract", "read"}),
@@ -79,6 +83,11 @@ CONCEPTS = (
 )  # fmt: skip
 QUESTION = next(concept for concept in CONCEPTS if concept.name == "question")
 SUMMARIZE = next(concept for concept in CONCEPTS if concept.name == "summarize")
+EXTRACT = next(concept for concept in CONCEPTS if concept.name == "extract")
+ANALYZE = next(concept for concept in CONCEPTS if concept.name == "analyze")
+LONG_WAYS = tuple(way for concept in CONCEPTS for way in concept.ways if way.isalpha() and len(way) >= 7)
+TYPO_MIN, TYPO_MAX = 6, 20
+NO_TYPOS = word_set("analyst")
 # Words that ask for arithmetic over rows: they point at tables when there are any.
 TABULAR = word_set(
     "most least highest lowest average mean median total totals sum count per max min maximum minimum largest "
@@ -127,13 +136,31 @@ def strip_politeness(text: str) -> str:
 def is_question(text: str) -> bool:
     """By its mark or its first word."""
     first = WORD.match(strip_politeness(text).lower())
-    return text.rstrip().endswith("?") or (first is not None and first.group() in QUESTION_WORDS)
+    return text.rstrip().endswith(QUESTION_MARKS) or (first is not None and first.group() in QUESTION_WORDS)
 
 
 def concepts_in(text: str) -> frozenset[Concept]:
-    """The actions that the text names, in whatever words."""
-    padded = " " + " ".join(re.findall(r"[a-z0-9;]+", text.lower())) + " "
+    """The actions that the text names, in whatever words; small slips of the pen are understood."""
+    padded = " " + " ".join(map(_mended, re.findall(r"[a-z0-9;]+", text.lower()))) + " "
     return frozenset(concept for concept in CONCEPTS if any(f" {way} " in padded for way in concept.ways))
+
+
+@lru_cache(maxsize=10_000)
+def _mended(word: str) -> str:
+    """``sumarise`` → ``summarise``: a long word one slip away from a way to name an action, else the word itself."""
+    if len(word) < TYPO_MIN or len(word) > TYPO_MAX or word in LONG_WAYS or word in NO_TYPOS:
+        return word
+    return next((way for way in LONG_WAYS if way[0] == word[0] and _one_slip(word, way)), word)
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether one letter more, less or different, or two neighbours exchanged, makes one word the other."""
+    start = 0
+    while start < min(len(one), len(other)) and one[start] == other[start]:
+        start += 1
+    left, right = one[start:], other[start:]
+    slips = [left[1:] == right, left == right[1:], left[1:] == right[1:]]
+    return any(slips) or (len(left) > 1 and left[:2] == right[1::-1] and left[2:] == right[2:])
 
 
 def clause_of(text: str) -> Clause:
@@ -142,12 +169,17 @@ def clause_of(text: str) -> Clause:
     if question and not named:
         named = frozenset({QUESTION})
     words = frozenset(word for word in stems(text) if word not in OBJECTS and len(word) > 2)
+    words |= frozenset(word for word in LETTERS.findall(text.lower()) if not word.isascii())  # other languages
     return Clause(strip_politeness(text).rstrip(" .;,"), named, words, question)
 
 
 IMPERATIVES = word_set(
     "give make write create produce draw show get list find prepare translate send compare tell read convert"
 )
+# What somebody else would have to do with a result: half the work is not what was asked for.
+FOREIGN = word_set("translate send publish upload submit forward delete remove buy deploy install encrypt tweet sing")
+FOREIGN_OR_NOUN = word_set("email mail post print book order sign call")  # ``email it``, not ``email list``
+POINTING = word_set("it them this that these those the me him her us everything all my")
 REMARK = re.compile(
     r"^(?:cite|quote|give citations|with citations|include (?:page|cit)|thank|be (?:brief|short|precise))", re.I
 )
@@ -159,7 +191,7 @@ def clauses(text: str) -> list[Clause]:
     """The things a task asks for, in order: sentences, cut where a joint is followed by another action."""
     found: list[Clause] = []
     for sentence in SENTENCE.split(text):
-        found.extend(clause_of(part) for part in _cut(sentence) if WORD.search(part.lower()))
+        found.extend(clause_of(part) for part in _cut(sentence) if any(map(str.isalnum, part)))
     wishes = [clause for clause in found if not REMARK.match(clause.text)]
     return [_with_default(clause) for clause in wishes or found]
 
@@ -171,12 +203,30 @@ def _with_default(clause: Clause) -> Clause:
     return replace(clause, concepts=frozenset({SUMMARIZE}))
 
 
+def opening(clause: Clause) -> str:
+    """The stem of a clause's first word."""
+    return next(iter(stems(clause.text)), "")
+
+
+def is_foreign(clause: Clause) -> bool:
+    """Whether a clause begins with an action that none of the known ones is: ``translate the summary``."""
+    return _starts_foreign(WORD.findall(clause.text.lower()))
+
+
+def _starts_foreign(said: Sequence[str]) -> bool:
+    if not said:
+        return False
+    return said[0] in FOREIGN or (said[0] in FOREIGN_OR_NOUN and len(said) > 1 and said[1] in POINTING)
+
+
 def _cut(sentence: str) -> list[str]:
     """``summarise X and answer Y`` is two things; ``summarise X and Y`` and ``who did X and what is Y`` are one."""
     parts: list[str] = []
     start = 0
     for joint in JOINT.finditer(sentence):
         left, right = sentence[start : joint.start()], sentence[joint.end() :]
+        if left.count('"') % 2:
+            continue  # inside a quotation
         if starts_action(right) and _meaning(left) and _meaning(left) != _meaning(right):
             parts.append(left)
             start = joint.end()
@@ -196,4 +246,4 @@ def starts_action(text: str) -> bool:
         return False
     opening = " ".join(words[:4]) + " "
     named = any(opening.startswith(way + " ") for concept in CONCEPTS for way in concept.ways)
-    return named or words[0] in QUESTION_WORDS or words[0] in IMPERATIVES
+    return named or words[0] in QUESTION_WORDS or words[0] in IMPERATIVES or _starts_foreign(words)
