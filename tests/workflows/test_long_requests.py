@@ -11,6 +11,7 @@ from agentnexus.workflows.service import TASK_MAX
 
 from .catalogue import agents_offered
 
+
 @pytest.mark.parametrize(
     "part", ["summarize ", "Summarize and then ", " and ", "x \n", "a:", "a: ", "a,", "(", "please ", "a" + " " * 2000]
 )
