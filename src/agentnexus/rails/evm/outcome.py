@@ -45,21 +45,30 @@ class OutcomeReader:
         self, token: str, payer: str, nonce: bytes, *, valid_before: int, from_block: int
     ) -> AuthorizationOutcome:
         """State and block are read in one round trip; `from_block` is one at or before the signing."""
+        question = authorization_state_call(payer, nonce)
         state, head = await self._rpc.batch(
             [
-                eth_call(token, authorization_state_call(payer, nonce)),
+                eth_call(token, question),
                 Call("eth_getBlockByNumber", (self._network.trial_block, False)),
             ]
         )
         block = call_object(head)
         if block is None:
             raise ChainUnavailable("the chain's node has no latest block")
-        if uint(call_data(state)):
-            latest = quantity(block["number"], field="number")
-            return await self._find_event(token, payer, nonce, from_block=from_block, latest=latest)
-        if quantity(block["timestamp"], field="timestamp") >= valid_before:
+        used = bool(uint(call_data(state)))
+        if not used:
+            if quantity(block["timestamp"], field="timestamp") < valid_before:
+                return AuthorizationOutcome(OutcomeKind.OPEN)
+            # The state may be of an earlier block than the time. Expired means money back, so both must be of one.
+            used = bool(uint(await self._rpc.read_contract(token, question, block=self._same_block(block))))
+        if not used:
             return AuthorizationOutcome(OutcomeKind.EXPIRED)
-        return AuthorizationOutcome(OutcomeKind.OPEN)
+        latest = quantity(block["number"], field="number")
+        return await self._find_event(token, payer, nonce, from_block=from_block, latest=latest)
+
+    def _same_block(self, block: dict[str, RpcValue]) -> str:
+        pending = self._network.trial_block == "pending"
+        return "pending" if pending else hex(quantity(block["number"], field="number"))
 
     async def _find_event(
         self, token: str, payer: str, nonce: bytes, *, from_block: int, latest: int

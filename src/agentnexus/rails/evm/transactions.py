@@ -7,6 +7,7 @@ whatever died in between.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
@@ -14,7 +15,7 @@ from typing import Self
 import asyncpg
 
 from agentnexus.core.clock import SystemClock
-from agentnexus.core.errors import Conflict, InsufficientFunds, PaymentFailed
+from agentnexus.core.errors import Conflict, InsufficientFunds, PaymentFailed, PaymentUnknown
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Connection, Database
 from agentnexus.rails.evm.encoding import RlpItem, keccak, rlp, to_hex
@@ -22,7 +23,7 @@ from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle, Fees
 from agentnexus.rails.evm.networks import Network, NetworkKind, network_by_id
 from agentnexus.rails.evm.nonces import NonceManager, check_chain
-from agentnexus.rails.evm.receipts import Receipt, find_receipt, poll_seconds, unknown
+from agentnexus.rails.evm.receipts import Receipt, find_receipt, poll_seconds, unknown, wait_for_receipt
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue
 from agentnexus.rails.evm.signer import EvmSigner, require_network
 
@@ -276,25 +277,41 @@ class TransactionSender:
             return Receipt.from_json(answer) if isinstance(answer, dict) else outgoing
         text = answer.message.lower()
         if "nonce too low" in text:
-            await self._settle_nonce_conflict(outgoing)
-        elif _any(_NO_MONEY, text):
+            return await self._settle_nonce_conflict(outgoing, patience_seconds)
+        if _any((*_NO_MONEY, *_NEVER), text) and await self._is_on_its_way(outgoing):
+            return outgoing
+        if _any(_NO_MONEY, text):
             await self._reject(outgoing, text)
             raise InsufficientFunds(
                 f"the account {outgoing.sender} has too little {self.network.native_symbol} for gas",
                 next_step=f"send it some {self.network.native_symbol} and try again",
                 address=outgoing.sender,
             )
-        elif _any(_NEVER, text):
+        if _any(_NEVER, text):
             await self._reject(outgoing, text)
             raise PaymentFailed(f"the node refuses the transaction: {answer.message}", next_step="read its reason")
-        elif _any(_TOO_CHEAP, text):
+        if _any(_TOO_CHEAP, text):
             return await self._bump(signer, outgoing)
         return outgoing
 
-    async def _settle_nonce_conflict(self, outgoing: Outgoing) -> None:
-        """The nonce is used on chain: by this very transaction, or by someone else who holds the key."""
-        if await find_receipt(self.rpc, outgoing.transactions):
-            return
+    async def _is_on_its_way(self, outgoing: Outgoing) -> bool:
+        """Whether an earlier try, whose answer was lost, got through: then no later refusal counts."""
+        try:
+            known = await self.rpc.batch([Call("eth_getTransactionByHash", (t,)) for t in outgoing.transactions])
+        except ChainUnavailable:
+            return True
+        return any(isinstance(each, dict) for each in known)
+
+    async def _settle_nonce_conflict(self, outgoing: Outgoing, patience_seconds: float) -> Receipt:
+        """The nonce is used on chain: by this very transaction, or by someone else who holds the key.
+
+        A node may count a block before it can show what is in it. So nothing is given up before it was asked for a
+        while: a transaction wrongly called rejected would be paid a second time.
+        """
+        with suppress(PaymentUnknown):
+            return await wait_for_receipt(
+                self.rpc, self.network, outgoing.transactions, timeout_seconds=patience_seconds, confirmations=1
+            )
         async with self.database.transaction() as connection:
             await self._mark_rejected(connection, outgoing, "another program used the nonce")
             await self._nonces.skip_to_chain(connection, outgoing.sender)
