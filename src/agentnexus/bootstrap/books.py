@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agentnexus.bootstrap.ground import Chain, Ground, open_chain, open_ground
 from agentnexus.bootstrap.upkeep import account_of, book_deposits, own_addresses
+from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
@@ -56,20 +57,22 @@ def running_settings() -> Settings:
 
 
 async def check_books() -> BooksReport:
-    """Double entry, balances, holds and budgets; then every wallet of ours against the chain."""
+    """Every wallet of ours against the chain; then double entry, balances, holds and budgets."""
+    report = BooksReport()
     async with open_ground(running_settings()) as ground, Books(ground.database, ground.clock, ground.ids) as books:
+        try:
+            async with open_chain(ground) as chain:
+                await _compare_wallets(ground, chain, books, report)
+        except Unavailable as error:
+            report.problems.append(f"the wallets are not compared with the chain: {error.message}")
         checked = await books.check()
-        report = BooksReport(
-            counts={
-                "accounts": checked.accounts,
-                "transfers": checked.transfers,
-                "reservations": checked.reservations,
-                "budgets": checked.budgets,
-            },
-            problems=[f"{f.rule}: {f.subject}: {f.found}, expected {f.expected}" for f in checked.findings],
-        )
-        async with open_chain(ground) as chain:
-            await _compare_wallets(ground, chain, books, report)
+    report.counts = {
+        "accounts": checked.accounts,
+        "transfers": checked.transfers,
+        "reservations": checked.reservations,
+        "budgets": checked.budgets,
+    }
+    report.problems += [f"{f.rule}: {f.subject}: {f.found}, expected {f.expected}" for f in checked.findings]
     return report
 
 

@@ -1,0 +1,95 @@
+"""The selling side: every agent that can be prepared is listed, one that cannot keeps nobody else from selling."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from agentnexus.bootstrap.authoring import make_agent
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.selling import Selling, open_selling, warm
+from agentnexus.core.errors import Unavailable
+from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.wakeups import Wakeups
+
+COUNTER, BROKEN, NAMELESS, SECOND = "a-counter", "b-broken", "c-nameless", "d-second"
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Path:
+    """Two that work, one whose code cannot be imported, one whose manifest is no manifest."""
+    folder = tmp_path / "agents"
+    for name in (COUNTER, BROKEN, NAMELESS, SECOND):
+        make_agent(folder / name)
+    (folder / BROKEN / "agent.py").write_text("raise RuntimeError('broken on purpose')\n")
+    (folder / NAMELESS / "agent.toml").write_text("version = 5\n")
+    return folder
+
+
+@asynccontextmanager
+async def selling_from(ground: Ground, chain: Chain, agents: Path) -> AsyncIterator[Selling]:
+    settings = ground.settings.model_copy(update={"agents_dir": agents, "unsafe_local": True})
+    own = dataclasses.replace(ground, settings=settings)
+    async with (
+        httpx.AsyncClient() as http,
+        Wakeups(ground.database) as wakeups,
+        open_selling(own, chain, http, PostgresBlobs(ground.database), wakeups) as selling,
+    ):
+        yield selling
+
+
+async def test_a_broken_agent_is_left_out_and_the_others_are_listed(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, agents: Path
+) -> None:
+    with capture_logs() as logs:
+        async with selling_from(ground, connected, agents) as selling:
+            listed = {listing.id: listing for listing in selling.listed}
+    assert set(listed) == {f"org.example.{COUNTER}", f"org.example.{SECOND}"}
+    complaints = {entry["agent"]: entry["reason"] for entry in logs if entry["event"] == "selling.not_listed"}
+    assert set(complaints) == {BROKEN, NAMELESS}
+    assert "broken on purpose" in complaints[BROKEN]
+    # Each is paid to the key of its place in the folder, so that a broken neighbour moves nobody's money.
+    assert listed[f"org.example.{COUNTER}"].seller == chain.accounts["seller-1"].address
+    assert listed[f"org.example.{SECOND}"].seller == chain.accounts["seller-4"].address
+
+
+async def test_a_second_start_takes_the_schemas_from_the_catalogue_until_the_code_changes(
+    ground: Ground, connected: Chain, agents: Path
+) -> None:
+    name = f"org.example.{COUNTER}"
+    async with selling_from(ground, connected, agents) as selling:
+        first = await selling.listings.get(name)
+    async with selling_from(ground, connected, agents) as selling:
+        again = await selling.listings.get(name)
+        assert (again.code_hash, again.input_schema) == (first.code_hash, first.input_schema)
+    code = agents / COUNTER / "agent.py"
+    code.write_text(code.read_text().replace("longest: str", "longest: str\n    shortest: str = ''"))
+    async with selling_from(ground, connected, agents) as selling:
+        changed = await selling.listings.get(name)
+    assert changed.code_hash != first.code_hash
+    assert "shortest" in changed.output_schema["properties"]  # type: ignore[operator]  # JSON
+
+
+async def test_warming_goes_on_after_one_that_cannot_be(ground: Ground, connected: Chain, agents: Path) -> None:
+    async with selling_from(ground, connected, agents) as selling:
+        with capture_logs() as logs:
+            await warm(selling.runtime, selling.folders)
+    assert {entry["agent"] for entry in logs} == {BROKEN, NAMELESS}
+
+
+@pytest.mark.parametrize("missing", ["facilitator_url", "registry_url", "api_url"])
+async def test_a_seller_that_does_not_know_where_things_are_is_told_what_to_set(
+    ground: Ground, connected: Chain, tmp_path: Path, missing: str
+) -> None:
+    settings = ground.settings.model_copy(update={missing: None})
+    with pytest.raises(Unavailable) as error:
+        async with selling_from(dataclasses.replace(ground, settings=settings), connected, tmp_path):
+            pytest.fail("opened")
+    assert f"NEXUS_{missing.upper()}" in error.value.next_step

@@ -1,0 +1,103 @@
+"""`nexus receipt verify`: what the receipt says is looked up on the chain, and every lie is found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agentnexus.bootstrap.verify import verify_with_chain
+from agentnexus.core.errors import Unavailable
+from agentnexus.core.money import Asset, Money
+from agentnexus.core.payments import PaymentState, ReceiptStatus
+from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.hiring.receipts import sign_receipt
+from agentnexus.platform.signing import Ed25519Signer
+from tests.hiring.test_receipts import payment, unsigned
+
+SIGNER = Ed25519Signer.from_seed(b"\x07" * 32)
+NOBODY = "0x" + "0" * 40
+
+
+async def receipt(
+    chain: DevelopmentChain, status: ReceiptStatus = ReceiptStatus.SETTLED, **changes: object
+) -> dict[str, object]:
+    """A receipt for 42 units that really moved (new USDC comes from the zero address)."""
+    alice = chain.accounts["alice"].address
+    await chain.mint(alice, 42)
+    logs = await chain.rpc.call(
+        "eth_getLogs", {"fromBlock": "latest", "toBlock": "latest", "address": chain.usdc.reference}
+    )
+    assert isinstance(logs, list) and isinstance(logs[0], dict)
+    fields: dict[str, object] = {
+        "network": chain.network.caip2,
+        "asset": chain.usdc.caip19,
+        "amount": "42",
+        "payer": NOBODY,
+        "payee": alice,
+        "transaction": str(logs[0]["transactionHash"]),
+    }
+    paid = payment(**fields | changes)
+    quoted = Money(Asset("USDC", 6, paid.asset), 42_000)
+    plain = unsigned(payments=(paid,))
+    plain = plain.model_copy(update={"quote": plain.quote.model_copy(update={"maximum": quoted}), "status": status})
+    signed = await sign_receipt(plain, SIGNER)
+    found: dict[str, object] = signed.model_dump(mode="json")
+    return found
+
+
+async def test_a_payment_that_is_on_the_chain_is_valid(chain: DevelopmentChain) -> None:
+    entry = await receipt(chain)
+    assert await verify_with_chain(entry, chain.rpc_url) == {"id": "rct_1", "valid": True, "problems": []}
+    assert (await verify_with_chain(entry, None))["valid"]
+    assert (await verify_with_chain(json.loads(json.dumps(entry)), chain.rpc_url))["valid"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"amount": "43"}, "42 units"),
+        ({"payer": "0x" + "9" * 40}, "0 units"),
+        ({"payee": "0x" + "9" * 40}, "0 units"),
+        ({"transaction": "0x" + "ab" * 32}, "does not know"),
+        ({"network": "eip155:8453"}, "does not know"),
+        ({"network": "cosmos:hub"}, "does not know"),
+        ({"asset": "eip155:31337/erc20:0x" + "9" * 40}, "0 units"),
+    ],
+)
+async def test_a_signed_lie_about_the_payment_is_found_on_the_chain(
+    chain: DevelopmentChain, changes: dict[str, object], said: str
+) -> None:
+    entry = await receipt(chain, **changes)
+    report = await verify_with_chain(entry, chain.rpc_url)
+    assert not report["valid"]
+    problem = next(each for each in report["problems"] if each.startswith("payments.0.on_network"))
+    assert said in problem
+
+
+async def test_a_receipt_changed_after_signing_is_not_valid_even_offline(chain: DevelopmentChain) -> None:
+    entry = await receipt(chain)
+    report = await verify_with_chain(entry | {"job_id": "job_2"}, None)
+    assert not report["valid"]
+    assert any("signature" in problem for problem in report["problems"])
+
+
+async def test_a_payment_that_was_given_back_needs_no_transfer(chain: DevelopmentChain) -> None:
+    entry = await receipt(
+        chain, ReceiptStatus.REFUNDED, state=PaymentState.REFUNDED, transaction="", refund_transaction="0x" + "1" * 64
+    )
+    assert (await verify_with_chain(entry, chain.rpc_url))["valid"]
+
+
+@pytest.mark.parametrize("entry", [None, 5, "text", [], {}, {"id": "x", "payments": 3}])
+async def test_what_is_no_receipt_is_named_so(entry: object) -> None:
+    report = await verify_with_chain(entry, None)
+    assert not report["valid"]
+    assert report["problems"]
+
+
+async def test_a_chain_that_does_not_answer_is_no_verdict(chain: DevelopmentChain) -> None:
+    entry = await receipt(chain)
+    with pytest.raises(Unavailable) as error:
+        await verify_with_chain(entry, "http://127.0.0.1:1")
+    assert "--rpc" in error.value.next_step
