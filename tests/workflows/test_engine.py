@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from agentnexus.core.canonical import Json
+from agentnexus.core.clock import SeededEntropy
 from agentnexus.core.errors import AgentRefused, AgentTimeout, BudgetExceeded, NexusError, NotFound, SellerFailed
 from agentnexus.core.events import EventName
+from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import (
     Draft,
     NewRun,
@@ -22,7 +25,7 @@ from agentnexus.workflows.engine.port import (
 )
 from agentnexus.workflows.engine.worker import WorkerSettings
 
-from .conftest import Bench, run_to_end, state_is, until
+from .conftest import QUICK, Bench, run_to_end, state_is, until
 
 
 def value(output: Json):
@@ -228,6 +231,38 @@ async def test_an_output_that_is_not_json_fails_the_step_and_nothing_else(bench:
     engine.register("b", body)
     record = await run_to_end(bench, engine, NewRun("r1", "b", None))
     assert (record.error or {})["code"] == "invalid_input"
+
+
+@pytest.mark.parametrize("output", [{1, 2}, float("nan"), b"bytes"])
+async def test_an_output_of_the_whole_run_that_is_not_json_fails_the_run(bench: Bench, output: object) -> None:
+    engine = bench.engine()
+
+    async def body(_run: Run, _given: Json) -> Json:
+        return output  # type: ignore[return-value]  # wrong on purpose
+
+    engine.register("b", body)
+    record = await run_to_end(bench, engine, NewRun("r1", "b", None))
+    assert record.state is RunState.FAILED
+    assert (record.error or {})["code"] == "invalid_input"
+
+
+async def test_a_run_whose_end_cannot_be_told_is_given_up_and_does_not_stay_with_its_worker(bench: Bench) -> None:
+    engine = DurableEngine(bench.journal, settings=replace(QUICK, recoveries_max=2), entropy=SeededEntropy(1))
+    told: list[RunState] = []
+
+    async def body(_run: Run, _given: Json) -> Json:
+        return "done"
+
+    def cannot(state: RunState, _output: Json, _error: NexusError | None) -> list[Draft]:
+        told.append(state)
+        if len(told) <= 2:
+            raise KeyError("a word that is missing")
+        return []
+
+    engine.register("b", body, cannot)
+    record = await run_to_end(bench, engine, NewRun("r1", "b", None))
+    assert record.state is RunState.COMPLETED
+    assert record.recoveries == 2
 
 
 async def test_text_that_postgres_refuses_is_replaced_not_lost(bench: Bench) -> None:

@@ -24,7 +24,9 @@ NexusError
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 from typing import ClassVar
 
 
@@ -184,3 +186,29 @@ class Unavailable(NexusError):
     code = ErrorCode.UNAVAILABLE
     http_status = 503
     retryable = True
+
+
+def error_class(code: object) -> type[NexusError] | None:
+    """The class in this module that owns a code; its subclasses in other rooms take other arguments."""
+    return _classes().get(str(code))
+
+
+def error_from_json(body: Mapping[str, object], otherwise: type[NexusError] = NexusError) -> NexusError:
+    """The error that `NexusError.to_json` described, in the class of its code; `otherwise` for an unknown code."""
+    kind = error_class(body.get("code")) or otherwise
+    error = kind(str(body.get("message", "")), next_step=str(body.get("next_step", "")))
+    details = body.get("details")
+    error.details = {str(key): value for key, value in details.items()} if isinstance(details, Mapping) else {}
+    return error
+
+
+@cache
+def _classes() -> Mapping[str, type[NexusError]]:
+    return {str(kind.code): kind for kind in _family(NexusError)}
+
+
+def _family(root: type[NexusError]) -> Iterator[type[NexusError]]:
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == __name__:
+            yield from _family(child)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-from agentnexus.core.errors import AgentFailed, AgentRefused, InvalidInput, LimitExceeded, NexusError, SellerFailed
+from agentnexus.core.errors import (
+    AgentFailed,
+    AgentRefused,
+    InvalidInput,
+    LimitExceeded,
+    NexusError,
+    SellerFailed,
+    error_class,
+    error_from_json,
+)
 
 # Answers that say the request is at fault, not the seller.
 REQUEST_FAULTS = frozenset({400, 413, 415, 422})
@@ -18,12 +26,7 @@ def error_text(error: NexusError) -> str:
 
 def error_from_text(text: str | bytes) -> NexusError:
     """The error again, of its own class; an unknown code (from a newer version) is a `SellerFailed`."""
-    body = json.loads(text)
-    kind = _CLASSES.get(body["code"], SellerFailed)
-    details = {str(key): value for key, value in (body.get("details") or {}).items()}
-    error = kind(body["message"], next_step=body.get("next_step", ""))
-    error.details = details
-    return error
+    return error_from_json(json.loads(text), SellerFailed)
 
 
 def as_the_seller_said(error: NexusError) -> NexusError:
@@ -36,19 +39,10 @@ def as_the_seller_said(error: NexusError) -> NexusError:
         return error
     try:
         said = json.loads(str(answer))["error"]
-        kind = _CLASSES[said["code"]]
+        kind = error_class(said["code"])
         message, next_step = str(said["message"]), str(said.get("next_step", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return AgentRefused(error.message, next_step=error.next_step or "check the input", status=status, answer=answer)
-    if not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
+    if kind is None or not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
         return error
     return kind(message, next_step=next_step, status=status)
-
-
-def _family(root: type[NexusError]) -> Iterator[type[NexusError]]:
-    yield root
-    for child in root.__subclasses__():
-        yield from _family(child)
-
-
-_CLASSES = {str(kind.code): kind for kind in _family(NexusError)}

@@ -11,16 +11,11 @@ from enum import StrEnum
 from agentnexus.core.canonical import bytes_hash
 from agentnexus.core.errors import (
     AgentFailed,
-    AgentRefused,
     AgentTimeout,
-    BadResult,
     Conflict,
     ErrorCode,
-    InvalidInput,
-    IsolationUnavailable,
-    LimitExceeded,
     NexusError,
-    Unavailable,
+    error_from_json,
 )
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.updates import Log, Partial, Progress, Update
@@ -30,15 +25,6 @@ BACKOFF_SECONDS = (0.5, 2.0)
 ID_PATTERN = r"^exe_[0-9a-f]{32}$"
 SOLD_KEY = "x402:"  # how the keys of runs begin that are paid for after them
 WORK = frozenset({"partial", "blob"})  # what an event carries of the work itself
-
-# Errors a run can end in, by their stable code, so that a stored end raises what the first caller saw.
-ERRORS: dict[str, type[NexusError]] = {
-    str(kind.code): kind
-    for kind in (
-        AgentFailed, AgentRefused, AgentTimeout, BadResult, Conflict, InvalidInput, IsolationUnavailable, LimitExceeded,
-        Unavailable,
-    )
-}  # fmt: skip
 
 
 class ExecutionStatus(StrEnum):
@@ -108,11 +94,9 @@ def status_of(error: NexusError) -> ExecutionStatus:
 
 def error_from(stored: Mapping[str, object], execution_id: str) -> NexusError:
     """The stored error as an exception of its own class again."""
-    kind = ERRORS.get(str(stored.get("code")), AgentFailed)
-    details = stored.get("details")
-    known = {str(key): value for key, value in details.items()} if isinstance(details, Mapping) else {}
-    known["execution"] = execution_id
-    return kind(str(stored.get("message", "the run failed")), next_step=str(stored.get("next_step", "")), **known)
+    error = error_from_json(stored, AgentFailed)
+    error.details["execution"] = execution_id
+    return error
 
 
 def transient(error: NexusError) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agentnexus.core.canonical import Json
-from agentnexus.core.errors import AgentTimeout, NexusError
+from agentnexus.core.errors import AgentTimeout, InvalidInput, NexusError, error_from_json
 from agentnexus.core.ports import Entropy
-from agentnexus.workflows.engine.failures import failure_of, revive
+from agentnexus.workflows.engine.failures import failure_of
 from agentnexus.workflows.engine.journal import Claim, End, Letter, StepRow, Write, decode, encode
 from agentnexus.workflows.engine.port import (
     ONCE,
@@ -133,12 +133,20 @@ class Execution:
         if self._lost:
             return
         if error is None:
-            await self._end(RunState.COMPLETED, task.result(), None)
+            await self._complete(task.result())
         elif self._let_go is not None:
             end = End(self._let_go, available_at=self._due, signals_seen=self.letters_known)
             await self._settled(self.put(end=end))
         else:
             await self._end_badly(_leaf(error))
+
+    async def _complete(self, output: Json) -> None:
+        try:
+            encode(output)
+        except InvalidInput as wrong:
+            await self._end(RunState.FAILED, None, wrong)
+        else:
+            await self._end(RunState.COMPLETED, output, None)
 
     def deliver(self, letters: Sequence[Letter], cancel_reason: str | None) -> None:
         """News from outside: signals and a cancel, which reaches the running steps."""
@@ -205,7 +213,7 @@ class Execution:
         if row is not None and row.phase is Phase.COMPLETED:
             return decode(row.output)
         if row is not None and row.phase is Phase.FAILED:
-            raise revive(row.error or {})
+            raise error_from_json(row.error or {})
         attempt = 1 if row is None else row.attempt
         if row is not None and row.phase is Phase.RETRYING:
             await self._wait_until(row.retry_at or self._around.now(), shielded=shielded)
@@ -216,7 +224,7 @@ class Execution:
             if result.phase is Phase.COMPLETED:
                 return decode(result.output)
             if result.phase is Phase.FAILED:
-                raise revive(result.error or {})
+                raise error_from_json(result.error or {})
             await self._wait_until(result.retry_at or self._around.now(), shielded=shielded)
             attempt += 1
 
@@ -224,7 +232,7 @@ class Execution:
         row = self._steps.get(key)
         if row is None:
             return None
-        error = revive(row.error) if row.error is not None else None
+        error = error_from_json(row.error) if row.error is not None else None
         return Transition(key, row.phase, row.attempt, decode(row.output), error)
 
     async def mark(self, key: str, *drafts: Draft) -> None:
@@ -338,7 +346,7 @@ class Execution:
             row.phase,
             row.attempt,
             decode(row.output),
-            revive(row.error) if row.error is not None else None,
+            error_from_json(row.error) if row.error is not None else None,
             duration_ms=int((ended - row.started_at).total_seconds() * 1000),
             retry_in_seconds=(row.retry_at - ended).total_seconds() if row.retry_at else 0.0,
         )

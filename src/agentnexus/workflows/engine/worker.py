@@ -172,9 +172,11 @@ class Worker:
     async def _execute(self, execution: Execution) -> None:
         try:
             await execution.run()
+        except Exception as error:  # noqa: BLE001 - the edge of a task: whatever broke, the run must not stay ours
+            execution.commit_failure = error
         finally:
             if execution.commit_failure is not None:
-                log.warning("commit failed", run=execution.id, error=str(execution.commit_failure))
+                log.warning("run not recorded", run=execution.id, error=str(execution.commit_failure))
                 self._to_free.append((execution.id, execution.epoch))
             if self._executions.get(execution.id) is execution:
                 del self._executions[execution.id]
