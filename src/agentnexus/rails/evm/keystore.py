@@ -14,6 +14,7 @@ from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.rails.evm.encoding import keccak
 
 _KEY_BYTES = 32
+_NONCE_BYTES = 16
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 1 << 17, 8, 1
 # Files from elsewhere name their own cost; past this they are a way to stop the process, not to protect a key.
 _MAX_SCRYPT_MEMORY = 1 << 29
@@ -33,7 +34,7 @@ def read_document(data: bytes) -> dict[str, object]:
 
 def encrypt(secret: bytes, password: str) -> dict[str, object]:
     """A new document for `secret`: scrypt, AES-128-CTR, Keccak MAC."""
-    salt, nonce = os.urandom(32), os.urandom(16)
+    salt, nonce = os.urandom(32), os.urandom(_NONCE_BYTES)
     derived = _scrypt(password, salt, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
     ciphertext = _aes_ctr(derived[:16], nonce, secret)
     return {
@@ -60,7 +61,9 @@ def decrypt(document: dict[str, object], password: str) -> bytes:
         ciphertext = bytes.fromhex(crypto["ciphertext"])
         nonce = bytes.fromhex(crypto["cipherparams"]["iv"])
         stated = bytes.fromhex(crypto["mac"])
-    except (KeyError, TypeError, ValueError) as error:
+        if len(nonce) != _NONCE_BYTES:
+            raise InvalidInput("the keystore's iv does not have 16 bytes", field="keystore")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"the keystore is damaged: {type(error).__name__}", field="keystore") from error
     if not hmac.compare_digest(keccak(derived[16:32] + ciphertext), stated):
         raise NotAllowed("the password does not open this keystore", next_step="type the password again")
@@ -82,7 +85,7 @@ def _derive(kind: str, parameters: dict[str, object], password: str) -> bytes:
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     memory = 128 * n * r
-    if memory > _MAX_SCRYPT_MEMORY or p > 16:
+    if not 0 < memory <= _MAX_SCRYPT_MEMORY or not 0 < p <= 16:
         raise InvalidInput("the keystore asks for more work than is sane", field="keystore")
     return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=memory + (1 << 20), dklen=_KEY_BYTES)
 

@@ -116,6 +116,8 @@ def signer_from_keystore(path: Path, password: str, kind: NetworkKind | None = N
         )
     document = read_document(path.read_bytes())
     recorded = document.get("x-network-kind")
+    if isinstance(recorded, str) and recorded not in set(NetworkKind):
+        raise InvalidInput(f"{path.name} is for networks of an unknown kind", field="x-network-kind")
     stated = NetworkKind(recorded) if isinstance(recorded, str) else None
     if stated and kind and stated is not kind:
         raise NotAllowed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Protocol
 
-from agentnexus.core.errors import Conflict, InsufficientFunds
+from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput
 from agentnexus.core.money import Asset, Money
 
 
@@ -41,6 +41,8 @@ class InMemoryPosting:
         self._balances[account, amount.asset.caip19] += amount.atomic
 
     async def post(self, key: str, *, debit: str, credit: str, amount: Money) -> str:
+        if amount.atomic < 0:
+            raise InvalidInput(f"{amount} would take money from {credit}", field="amount", next_step="pay zero or more")
         transfer = (debit, credit, amount)
         known = self._posted.get(key)
         if known is not None:
