@@ -10,6 +10,7 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.printable import printable
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -32,7 +33,7 @@ def list_agents(query: str, as_json: bool) -> int:
         return 0
     if not found:
         click.echo("no agent matches")
-    for agent in found:
+    for agent in printable(found):
         click.echo(f"{agent['id']}  {agent['price']} {agent['currency']}\n    {agent['name']}: {agent['summary']}")
     return 0
 

@@ -79,12 +79,14 @@ def report(error: NexusError) -> None:
     if wants_json():
         _print_error(error.to_json())
         return
-    click.secho(f"error: {error.message}", fg="red", err=True)
-    fields = error.details.get("fields")
+    from agentnexus.cli.printable import printable
+
+    click.secho(f"error: {printable(error.message)}", fg="red", err=True)
+    fields = printable(error.details.get("fields"))
     for field in fields if isinstance(fields, list) else []:
         click.echo(f"  {field.get('field')}: {field.get('problem')}", err=True)
     if error.next_step:
-        click.echo(f"  what to do: {error.next_step}", err=True)
+        click.echo(f"  what to do: {printable(error.next_step)}", err=True)
 
 
 def _print_error(error: dict[str, object]) -> None:

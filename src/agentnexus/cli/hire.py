@@ -9,6 +9,7 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.printable import printable
 
 
 @click.command()
@@ -26,7 +27,7 @@ def offers(need: str, strategy: str, as_json: bool) -> int:
     entries = cast("list[dict[str, object]]", found)
     if not entries:
         click.echo(f"nobody sells {need!r} right now; see `nexus agents list`")
-    for number, ranked in enumerate(entries, 1):
+    for number, ranked in enumerate(printable(entries), 1):
         _show_offer(number, ranked)
     return 0
 
@@ -59,7 +60,7 @@ def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) ->
     from agentnexus.cli.view import TaskView, summary
 
     view = TaskView()
-    view.console.print(summary(done["output"]), markup=False)
+    view.console.print(summary(printable(done["output"])), markup=False)
     view.receipts([cast("dict[str, object]", done["receipt"])])
     return 0
 

@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agentnexus.cli.printable import printable
+
 TEXT_SHOWN_MAX = 1800
 LISTED_MAX = 6
 ENTRY_SHOWN_MAX = 240
@@ -60,7 +62,7 @@ class TaskView:
     def event(self, event: Json) -> None:
         """Take one event into the picture."""
         name = str(event["type"])
-        data = cast("Json", event.get("data") or {})
+        data = printable(cast("Json", event.get("data") or {}))
         step = str(data.get("step") or data.get("step_id") or "")
         if name == "step.started":
             self._row(step, str(data.get("title") or step))
@@ -80,7 +82,7 @@ class TaskView:
         table = Table(title=f"plan (by {state.get('planner')})", title_justify="left")
         for column in ("step", "does", "seller", "market", "after", "price"):
             table.add_column(column)
-        plan = cast("Json", state.get("plan") or {})
+        plan = printable(cast("Json", state.get("plan") or {}))
         for step in _list(plan.get("steps")):
             after = ", ".join(str(name) for name in cast("list[object]", step.get("depends_on") or []))
             cells = (step.get("id"), step.get("capability"), _party(step.get("seller")), step.get("market"), after)
@@ -104,6 +106,7 @@ class TaskView:
 
     def result(self, state: Json) -> None:
         """How it ended: result or error, then receipts and costs."""
+        state = printable(state)
         status = str(state["status"])
         colour = "green" if status == "completed" else "red"
         error = state.get("error")
@@ -120,7 +123,7 @@ class TaskView:
     def receipts(self, receipts: list[Json]) -> None:
         """Two lines per payment: what it was for, and the transaction a stranger can look up."""
         self.console.print("[bold]receipts")
-        for receipt in receipts:
+        for receipt in printable(receipts):
             offer = cast("Json", receipt.get("offer") or {})
             colour = "green" if receipt.get("status") == "settled" else "yellow"
             title = escape(str(offer.get("title", "")))
