@@ -1,0 +1,152 @@
+"""The nursery: roles forked from one warm process behave like processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from agentnexus.core.errors import Unavailable
+from agentnexus.devnet.nursery import GONE, Forked, Nursery
+from agentnexus.devnet.nursery_process import Forker, Order
+from agentnexus.devnet.supervisor import Child
+from agentnexus.platform.process import free_port, wait_until_ready
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+FROZEN_DATABASE = "postgresql://postgres@127.0.0.1:{port}/nothing"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nursery(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nursery]:
+    opened = Nursery(tmp_path_factory.mktemp("nursery") / "nursery.log")
+    yield opened
+    await opened.stop()
+    assert opened.pid is None
+
+
+async def test_a_role_is_the_nexus_command_with_its_own_output_and_environment(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    log = tmp_path / "doctor.log"
+    role = await nursery.spawn(["doctor", "--json"], {"NEXUS_AGENTS_DIR": str(tmp_path)}, log)
+    assert await role.wait() == 1  # there are no agents in that folder
+    findings = {finding["name"]: finding for finding in json.loads(log.read_text())}
+    assert str(tmp_path) in findings["agents"]["found"]
+    assert role.returncode == 1
+    role.send_signal(signal.SIGTERM)  # to one that has ended: nothing happens
+
+
+async def test_wrong_use_ends_the_role_and_not_the_nursery(nursery: Nursery, tmp_path: Path) -> None:
+    await nursery.start()
+    before = nursery.pid
+    log = tmp_path / "log"
+    first = await nursery.spawn(["serve", "--port", "no number"], {}, log)
+    second = await nursery.spawn(["no-such-role"], {}, log)
+    assert [await first.wait(), await second.wait()] == [2, 2]
+    assert "no number" in log.read_text()
+    assert nursery.pid == before
+
+
+async def test_roles_are_sessions_of_their_own_and_can_be_killed(nursery: Nursery, tmp_path: Path) -> None:
+    role, server = await _waiting_role(nursery, tmp_path)
+    assert os.getsid(role.pid) == role.pid
+    assert psutil.Process(role.pid).name() == "nexus-facilitat"
+    role.kill()
+    assert await role.wait() == -signal.SIGKILL
+    server.close()
+
+
+async def test_a_killed_nursery_takes_its_roles_and_comes_back_at_the_next_need(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    role, server = await _waiting_role(nursery, tmp_path)
+    process = psutil.Process(role.pid)
+    assert nursery.pid is not None
+    os.kill(nursery.pid, signal.SIGKILL)
+    assert await role.wait() == GONE
+
+    async def ended() -> bool:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+    await wait_until_ready(ended, what="the end of the role", timeout_seconds=20)
+    again = await nursery.spawn(["--version"], {}, tmp_path / "version")
+    assert await again.wait() == 0
+    assert "nexus" in (tmp_path / "version").read_text()
+    server.close()
+
+
+async def test_a_request_to_a_nursery_that_dies_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    nursery = Nursery(tmp_path / "log")
+    await nursery.start()
+    assert nursery.pid is not None
+    os.kill(nursery.pid, signal.SIGSTOP)  # it must not answer before it dies
+    asking = asyncio.create_task(nursery.spawn(["--version"], {}, tmp_path / "out"))
+    await asyncio.sleep(0)
+    os.kill(nursery.pid, signal.SIGKILL)
+    with pytest.raises(Unavailable, match="ended with code -9"):
+        await asking
+    await nursery.stop()
+
+
+async def test_a_supervised_role_comes_back(nursery: Nursery, tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    environment = _environment(server)
+    child = Child("facilitator", ["facilitator", "--port", str(free_port())], environment, tmp_path / "log", nursery)
+    await child.start()
+    first = child.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+
+    async def back() -> bool:
+        return child.restarts == 1 and child.pid not in (None, first)
+
+    await wait_until_ready(back, what="the role", timeout_seconds=30)
+    await child.stop()
+    assert child.pid is None
+    server.close()
+
+
+async def test_orders_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    forker = Forker(wake_up=os.pipe()[0], children={})
+    taken: list[str] = []
+
+    def note(_forker: Forker, order: Order) -> bool:
+        taken.append(order["log"])
+        return False
+
+    monkeypatch.setattr(Forker, "_fork", note)
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        line = json.dumps({"id": 1, "arguments": [], "environment": {}, "log": "a"}).encode() + b"\n"
+        os.write(writing, line + line[:9])
+        os.write(writing, line[9:])
+        os.close(writing)
+        assert forker.run() is None
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (kept, reading, forker.wake_up):
+            os.close(descriptor)
+    assert taken == ["a", "a"]
+
+
+async def _waiting_role(nursery: Nursery, tmp_path: Path) -> tuple[Forked, asyncio.Server]:
+    """A role that waits for a database which accepts and says nothing."""
+    connected = asyncio.Event()
+    server = await asyncio.start_server(lambda _reader, _writer: connected.set(), "127.0.0.1", 0)
+    role = await nursery.spawn(["facilitator", "--port", str(free_port())], _environment(server), tmp_path / "log")
+    async with asyncio.timeout(30):
+        await connected.wait()
+    return role, server
+
+
+def _environment(server: asyncio.Server) -> dict[str, str]:
+    return {"NEXUS_DATABASE_URL": FROZEN_DATABASE.format(port=server.sockets[0].getsockname()[1])}
