@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from agentnexus.web.forms.model import Field, Form, Kind, Option, join_pointer
+from agentnexus.web.forms.moments import to_picker
 from agentnexus.web.forms.schema import MAX_DEPTH, MAX_OPTIONS, Reader, Schema, as_text, encode_option, hints
 
 MAX_FIELDS: Final = 400
@@ -66,7 +67,8 @@ class _Builder:
         label = (as_text(flat.get("title")) or _words(name))[:120]
         base = Field(
             pointer=pointer, kind=kind, label=label, description=as_text(flat.get("description"))[:600],
-            unit=as_text(hints(flat).get("unit"))[:40], section=as_text(hints(flat).get("section"))[:80],
+            unit=(as_text(hints(flat).get("unit")) or _unit(flat, kind))[:40],
+            section=as_text(hints(flat).get("section"))[:80],
             required=required and kind not in (Kind.BOOLEAN, Kind.CHECKS),
             error=self.errors.pop(VARIANT.sub("", pointer), ""),
         )  # fmt: skip
@@ -93,6 +95,7 @@ class _Builder:
                 field = replace(base, value=_json_text(value))
             case _:
                 shown = "" if value is MISSING else encode_option(value)
+                shown = to_picker(shown) if flat.get("format") in ("date-time", "time") else shown
                 attributes = _attributes(base.kind, flat)
                 field = replace(base, value=shown, attributes=attributes, options=self._suggestions(flat))
         return field
@@ -177,6 +180,10 @@ def _number_attributes(flat: Schema) -> dict[str, str]:
     if isinstance(step, int | float) and step > 0:
         found["step"] = str(step)
     return found
+
+
+def _unit(flat: Schema, kind: Kind) -> str:
+    return "UTC" if kind is Kind.TEXT and flat.get("format") in ("date-time", "time") else ""
 
 
 def _fits(shape: Schema, value: object) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentnexus.web.forms.model import NAME_PREFIX, Kind, join_pointer
+from agentnexus.web.forms.moments import from_picker
 from agentnexus.web.forms.schema import MAX_DEPTH, Reader, Schema, encode_option
 
 MAX_ITEMS: Final = 200
@@ -64,11 +65,16 @@ class _Parser:
             shape = self._reader.read(part)
             place = join_pointer(name, key)
             value = self._value(place, join_pointer(pointer, key), key, shape, depth=depth + 1)
-            if value is not MISSING:
+            if value is not MISSING and not (value == {} and self._may_be_left_out(flat, key, shape)):
                 result[key] = value
             files += self._uploads(place)
         self._name_after_file(result, self._reader.properties(flat), files)
         return result
+
+    def _may_be_left_out(self, flat: Schema, key: str, shape: Schema) -> bool:
+        """An optional group that nobody filled in is absent, and its required fields are not asked for."""
+        required = flat.get("required")
+        return self._reader.kind(shape, key) is Kind.GROUP and not (isinstance(required, list) and key in required)
 
     def _name_after_file(
         self, result: dict[str, object], properties: Mapping[str, object], files: list[Upload]
@@ -131,6 +137,8 @@ class _Parser:
         known = {encode_option(item): item for item in self._reader.choices(flat)}
         if known:
             return known.get(text, text)
+        if kind is Kind.TEXT and flat.get("format") in ("date-time", "time"):
+            return from_picker(text.strip())
         return text.replace("\r\n", "\n") if kind is Kind.TEXTAREA else text
 
     def _number(self, text: str, pointer: str, *, whole: bool) -> object:
