@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import stat
 from pathlib import Path
@@ -40,10 +41,9 @@ async def test_the_description_is_whole_private_and_replaced_at_once(tmp_path: P
 
 
 async def test_the_table_shows_every_part_and_no_password(tmp_path: Path, chain: DevelopmentChain) -> None:
-    console = Console(width=120, record=True, quiet=False, file=(tmp_path / "out").open("w"))
-    console.print(table(economy(tmp_path, chain)))
-    text = console.export_text()
-    console.file.close()
+    out = io.StringIO()
+    Console(width=120, file=out).print(table(economy(tmp_path, chain)))
+    text = out.getvalue()
     assert "127.0.0.1:5/x" in text
     assert chain.rpc_url in text
     assert "secret" not in text

@@ -352,3 +352,21 @@ async def test_verifying_tells_strangers_nothing_and_reads_no_more_than_terms(wo
     world.answers["http://seller.test/x402/agents/pdf"] = httpx.Response(402, content=endless())
     answer = await world.client.post(path)
     assert (answer.status_code, answer.json()["error"]["message"]) == (502, "the service answers too much")
+
+
+async def test_a_node_that_moved_keeps_its_entries_with_their_ratings(world: World, database: Database) -> None:
+    old, new = "http://seller.test/", "http://elsewhere.test:5000/"
+    first = (await world.register()).json()
+    await world.register(BOB, url="http://other.test/x402/agents/pdf", name="Another")
+    await world.register(url="http://seller.test/x402/agents/twice", name="Twice")
+    await world.register(url="http://elsewhere.test:5000/x402/agents/twice", name="Twice")
+    store = RegistryStore(database)
+    assert await store.move(old, new) == 1
+    assert (await store.get(first["id"])).registration.url == "http://elsewhere.test:5000/x402/agents/pdf"
+    urls = sorted(entry["url"] for entry in (await world.client.get("/services/discover")).json())
+    assert urls == [
+        "http://elsewhere.test:5000/x402/agents/pdf",
+        "http://elsewhere.test:5000/x402/agents/twice",
+        "http://other.test/x402/agents/pdf",
+    ]
+    assert await store.move(old, new) == 0
