@@ -35,7 +35,7 @@ from agentnexus.hiring.schemas import Schemas
 
 BUY_TRIES = 3
 OUTAGE_PAUSE_SECONDS = 0.3
-DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)  # what `Unavailable` does not cover already
 IN_THREAD_BYTES = 1 << 18
 
 OnUpdate = Callable[[Update], Awaitable[None] | None]

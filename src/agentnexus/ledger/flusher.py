@@ -27,8 +27,6 @@ RACES = (
     asyncpg.UniqueViolationError,
     StaleKnowledge,
 )
-# The connection went away. Even if the COMMIT got through, asking again is safe: every operation is idempotent by key.
-OUTAGES = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 
 
 @dataclass(slots=True)
@@ -104,7 +102,9 @@ class Flusher:
                 return await self._store.run(operations)
             except RACES:
                 await asyncio.sleep(0)
-            except OUTAGES:
+            except (
+                Unavailable
+            ):  # even if the COMMIT got through, asking again is safe: operations are idempotent by key
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
         return [_gone() for _ in operations]
 

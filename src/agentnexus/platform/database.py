@@ -13,6 +13,8 @@ from agentnexus.core.errors import Unavailable
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 IDLE_TRANSACTION_MS = 30_000
+# The server or the way to it is gone. What is wrong with a statement is not among these.
+LOST = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError)
 
 
 def _encode(value: object) -> str:
@@ -56,10 +58,7 @@ class Database:
                 },
             )
         except (OSError, asyncpg.PostgresError) as error:
-            raise Unavailable(
-                f"the database does not answer: {error}",
-                next_step="check DATABASE_URL, or unset it to use the embedded database (`nexus doctor`)",
-            ) from error
+            raise _gone(error) from error
         return cls(pool, url)
 
     async def close(self) -> None:
@@ -67,12 +66,30 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection outside any transaction, for single statements."""
-        async with self.pool.acquire() as connection:
+        """A connection outside any transaction, for single statements.
+
+        Raises `Unavailable` when the server goes away; whether the statement was done is then not known.
+        """
+        try:
+            connection = await self.pool.acquire()
+        except (OSError, *LOST) as error:
+            raise _gone(error) from error
+        try:
             yield connection
+        except LOST as error:
+            raise _gone(error) from error
+        finally:
+            await self.pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside one transaction: committed at the end, rolled back by any exception."""
-        async with self.pool.acquire() as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
             yield connection
+
+
+def _gone(error: Exception) -> Unavailable:
+    return Unavailable(
+        f"the database does not answer: {error}",
+        next_step="check DATABASE_URL, or unset it to use the embedded database (`nexus doctor`)",
+    )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 import asyncpg
 
+from agentnexus.core.errors import Unavailable
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 
@@ -25,7 +27,8 @@ class Wakeups:
     def __init__(self, database: Database, *, coalesce_seconds: float = 0.005) -> None:
         self._database = database
         self._coalesce_seconds = coalesce_seconds
-        self._waiting: dict[str, asyncio.Event] = {}
+        # By topic, while somebody holds it: topics are as many as runs, and most are waited for once.
+        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._pending: set[str] = set()
         self._kick = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,7 +83,7 @@ class Wakeups:
             try:
                 async with self._database.connection() as connection:
                     await connection.execute("select pg_notify($1, t) from unnest($2::text[]) as t", CHANNEL, topics)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (Unavailable, asyncpg.PostgresError) as error:
                 log.warning("wakeups.notify_failed", error=str(error))
 
     async def _listen(self, listening: asyncio.Event) -> None:
