@@ -182,3 +182,21 @@ async def test_what_was_done_is_undone_even_when_the_time_is_over(house: House) 
     assert (status.open, status.limits) == (False, Limits(total=DOLLAR))
     assert status.expires_at is not None
     assert status.expires_at > house.bench.clock.now() + timedelta(minutes=30)
+
+
+async def test_a_payment_that_stays_unknown_is_never_tried_again_under_another_key(house: House) -> None:
+    async def unsure(_need: Need, _key: str) -> object:
+        raise PaymentUnknown("the chain is silent")
+
+    async def away(_key: str) -> object:
+        raise Unavailable("the database is away")
+
+    house.hirer.acts["do.it"] = unsure
+    house.hirer.receipts = away  # type: ignore[method-assign,assignment]
+    room = house.room()
+    async with house.working(room):
+        request = plan_of(house, PlanStep(id="one", title="", capability="do.it"))
+        await room.engine.start(NewRun(WF, BODY, request.model_dump(mode="json"), tenant="ann"))
+        record = await room.engine.result(WF)
+    assert (record.error or {})["code"] == "payment_unknown"
+    assert set(house.hirer.calls) == {f"{WF}:one:1"}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from agentnexus.core.canonical import Json, canonical_json
-from agentnexus.core.errors import AgentTimeout, NexusError
+from agentnexus.core.errors import AgentTimeout, NexusError, Unavailable
 from agentnexus.core.events import EventName
 from agentnexus.core.offers import Constraints, Need
 from agentnexus.core.payments import Limits, Receipt
@@ -248,7 +249,8 @@ class Conductor:
                 )
             )
         except NexusError:
-            reporter.money(await self.means.hirer.receipts(key))
+            with suppress(Unavailable):  # which must not take the place of the real error: it would be tried again
+                reporter.money(await self.means.hirer.receipts(key))
             raise
         receipts = hired.receipts or (hired.receipt,)
         return as_json({**money_of(receipts, self.request.max_cost), **await self._kept(hired.output)})
