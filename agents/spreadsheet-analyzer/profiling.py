@@ -20,6 +20,8 @@ STRONG_CORRELATION = 0.8
 MAX_CORRELATED_COLUMNS = 30
 SHOWN_OUTLIERS = 10
 TOP_VALUES = 5
+# JSON numbers are doubles to most readers: above, a whole number keeps its digits as text.
+JSON_WHOLE_MAX = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ def kind_of(column: pl.Series) -> str:
 
 
 def json_value(value: object) -> Value:
-    """Any cell as JSON: times as RFC 3339 text, floats that JSON lacks as None."""
+    """Any cell as JSON: times as RFC 3339 text, floats JSON lacks as None, whole numbers it would round as text."""
+    if isinstance(value, int) and not -JSON_WHOLE_MAX <= value <= JSON_WHOLE_MAX:
+        return str(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -71,7 +75,7 @@ def column_stats(column: pl.Series) -> dict[str, object]:
         quartiles = [filled.quantile(share, "linear") for share in (0.25, 0.5, 0.75)]
         named = {"q1": quartiles[0], "median": quartiles[1], "q3": quartiles[2]}
         figures = {"min": filled.min(), "max": filled.max(), "mean": filled.mean(), "std": filled.std()}
-        return {name: json_value(value) for name, value in {**figures, **named, "sum": filled.sum()}.items()}
+        return {name: json_value(value) for name, value in {**figures, **named, "sum": exact_sum(filled)}.items()}
     if kind == "boolean":
         return {"true": int(filled.sum()), "false": len(filled) - int(filled.sum())}
     if kind in ("date", "datetime"):
@@ -80,6 +84,11 @@ def column_stats(column: pl.Series) -> dict[str, object]:
     top = [{"value": str(row[0])[:200], "count": row[1]} for row in counts.head(TOP_VALUES).iter_rows()]
     lengths = filled.str.len_chars()
     return {"unique": counts.height, "top": top, "min_length": lengths.min(), "max_length": lengths.max()}
+
+
+def exact_sum(column: pl.Series) -> object:
+    """The sum, of whole numbers exactly: 64 bits would wrap around without a word."""
+    return (column.cast(pl.Int128) if column.dtype.is_integer() else column).sum()
 
 
 def outliers(column: pl.Series) -> list[Outlier]:

@@ -58,7 +58,9 @@ def run(plan: Plan, frame: pl.DataFrame) -> Outcome:
     check(plan, frame)
     try:
         matched = frame.filter([_condition(condition, frame) for condition in plan.filters]) if plan.filters else frame
-        result = _grouped(plan, matched) if plan.group_by else matched.select(_measure(plan.measure).alias(MEASURE))
+        result = (
+            _grouped(plan, matched) if plan.group_by else matched.select(_measure(plan.measure, frame).alias(MEASURE))
+        )
     except (PolarsError, ValueError, TypeError) as error:
         raise Refusal(
             f"the query does not fit the data: {error}",
@@ -94,10 +96,13 @@ def _literal(value: Cell, dtype: pl.DataType) -> object:
     return value
 
 
-def _measure(measure: Measure) -> pl.Expr:
+def _measure(measure: Measure, frame: pl.DataFrame) -> pl.Expr:
     if measure.column is None:
         return pl.len()
-    return AGGREGATE[measure.aggregate](pl.col(measure.column))
+    column = pl.col(measure.column)
+    if measure.aggregate == "sum" and frame.schema[measure.column].is_integer():
+        column = column.cast(pl.Int128)  # 64 bits would wrap around without a word
+    return AGGREGATE[measure.aggregate](column)
 
 
 def _group_key(group: Group) -> pl.Expr:
@@ -109,7 +114,7 @@ def _grouped(plan: Plan, frame: pl.DataFrame) -> pl.DataFrame:
     keys = [group.column for group in plan.group_by]
     known = frame.drop_nulls(keys)
     result = known.group_by([_group_key(group) for group in plan.group_by], maintain_order=True)
-    measured = result.agg(_measure(plan.measure).alias(MEASURE))
+    measured = result.agg(_measure(plan.measure, frame).alias(MEASURE))
     if plan.order is None:
         return measured.sort(keys).head(plan.limit or MAX_RESULT_ROWS)
     descending = plan.order == "descending"

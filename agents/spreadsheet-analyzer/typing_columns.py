@@ -9,26 +9,30 @@ TRUTH_WORDS = {"true": True, "yes": True, "false": False, "no": False}
 TOLERATED_SHARE = 0.05
 SHOWN_BAD_CELLS = 3
 
-DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%Y%m%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
 SLASH_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y")
-TIME_FORMATS = (
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M:%SZ",
-    "%Y-%m-%dT%H:%M:%S%.fZ",
-)
+TIME_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")
+ZONED_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
+# Earlier years are misread ones: of two digits, or of a day in the year's place.
+FIRST_YEAR = 1000
 
 THOUSANDS_COMMA = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 THOUSANDS_POINT = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
 CODE = r"^0\d+$"
-CURRENCY = r"^[$\u20ac\u00a3\u00a5]\s*|\s*[$\u20ac\u00a3\u00a5%]$"
-SPACED_DIGITS = r"(\d)[\s\u00a0\u202f'\u2019](\d{3})"
+MONEY = r"(?:[$\u20ac\u00a3\u00a5]|USD|EUR|GBP|CHF|JPY)"
+CURRENCY_BEFORE = rf"^([+-]?)\s*{MONEY}\s*"
+CURRENCY_AFTER = rf"\s*(?:{MONEY}|%)$"
+ACCOUNTING = r"^\((.+)\)$"
+TRAILING_MINUS = r"^([\d.,]+)-$"
+SPACED = r"^[+-]?\d{1,3}(?:[\s\u00a0\u202f'\u2019]\d{3})+(?:[.,]\d+)?$"
+# Some programs part their fields with the separators of ASCII, which Unicode does not count as blanks.
+BLANK_ENDS = r"^[\s\x1c-\x1f]+|[\s\x1c-\x1f]+$"
+SPACES = r"[\s\u00a0\u202f'\u2019]"
 
 
 def typed(column: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series, list[str]]:
     """The column in the narrowest type that all (or nearly all) cells fit, and warnings about those that do not."""
-    stripped = column.cast(pl.String).str.strip_chars()
+    stripped = column.cast(pl.String).str.replace_all(BLANK_ENDS, "")
     text = stripped.set(stripped.str.to_lowercase().is_in(NULL_WORDS), None)
     filled = len(text) - text.null_count()
     if filled == 0:
@@ -39,6 +43,8 @@ def typed(column: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series, list[st
     # Postcodes and article numbers begin with zeros, and would lose them as numbers.
     if not text.str.contains(CODE).any():
         candidates.insert(0, _numbers(text, decimal_comma=decimal_comma))
+        # A quoted "1,50" has a decimal comma whatever parts the cells; "1,500" was read above.
+        candidates.insert(1, _numbers(text, decimal_comma=True))
     for candidate in candidates:
         if candidate is None:
             continue
@@ -65,8 +71,12 @@ def _truths(text: pl.Series) -> pl.Series | None:
 
 
 def _numbers(text: pl.Series, *, decimal_comma: bool) -> pl.Series:
-    bare = text.str.replace_all(CURRENCY, "").str.replace_all(SPACED_DIGITS, "${1}${2}")
-    bare = bare.str.replace(r"^\((.+)\)$", "-${1}")
+    # Both around each other: ($5.00) and $(5.00) are the same debt.
+    bare = text.str.replace(ACCOUNTING, "-${1}")
+    bare = bare.str.replace(CURRENCY_BEFORE, "${1}").str.replace(CURRENCY_AFTER, "")
+    bare = bare.str.replace(ACCOUNTING, "-${1}").str.replace(TRAILING_MINUS, "-${1}")
+    is_spaced = bare.str.contains(SPACED).fill_null(value=False)
+    bare = bare.str.replace_all(SPACES, "").zip_with(is_spaced, bare)
     with_comma = decimal_comma and bool(bare.str.contains(",").any())
     separator, pattern = (".", THOUSANDS_POINT) if with_comma else (",", THOUSANDS_COMMA)
     is_grouped = bare.str.contains(pattern).fill_null(value=False)
@@ -82,15 +92,27 @@ def _numbers(text: pl.Series, *, decimal_comma: bool) -> pl.Series:
 def _dates(text: pl.Series) -> pl.Series | None:
     if text.str.contains(r"^\d{4}-\d{2}$").fill_null(value=True).all():
         return (text + "-01").str.to_date("%Y-%m-%d", strict=False)
+    if text.str.contains(r"^[A-Za-z]{3,9} \d{4}$").fill_null(value=True).all():
+        return _best([("1 " + text).str.to_date("%d %B %Y", strict=False)])
+    text = _whole_years(text)
     # 3/4/2024 is read with the month first unless some other cell makes that impossible; both orders are tried.
     slashed = text.str.contains(r"^\d{1,2}[/-]\d{1,2}[/-]\d{4}$").any()
     return _best([text.str.to_date(form, strict=False) for form in (SLASH_FORMATS if slashed else DATE_FORMATS)])
 
 
 def _times(text: pl.Series) -> pl.Series | None:
-    return _best([text.str.to_datetime(form, strict=False, time_unit="ms") for form in TIME_FORMATS])
+    local = [text.str.to_datetime(form, strict=False, time_unit="ms") for form in TIME_FORMATS]
+    zoned = [text.str.to_datetime(form, strict=False, time_unit="ms", time_zone="UTC") for form in ZONED_FORMATS]
+    return _best([*local, *(moments.dt.replace_time_zone(None) for moments in zoned)])
+
+
+def _whole_years(text: pl.Series) -> pl.Series:
+    """31/12/24 with its century: up to 69 this one, as POSIX has it."""
+    is_short = text.str.contains(r"^\d{1,2}[/.]\d{1,2}[/.]\d{2}$").fill_null(value=False)
+    whole = text.str.replace(r"([7-9]\d)$", "19${1}").str.replace(r"([/.])([0-6]\d)$", "${1}20${2}")
+    return whole.zip_with(is_short, text)
 
 
 def _best(tries: list[pl.Series]) -> pl.Series | None:
-    best = min(tries, key=pl.Series.null_count)
+    best = min((known.set(known.dt.year() < FIRST_YEAR, None) for known in tries), key=pl.Series.null_count)
     return best if best.null_count() < len(best) else None

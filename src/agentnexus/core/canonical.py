@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from agentnexus.core.errors import InvalidInput
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+# From here on the canonical form of a double has an exponent.
+DOUBLE_DIGITS_END = 10**21
 JsonObject: TypeAlias = "dict[str, Json]"
 
 
@@ -19,9 +21,27 @@ def canonical_json(value: Json | BaseModel) -> bytes:
     """The one byte form of a JSON value; raises `InvalidInput` for what JSON cannot carry."""
     plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
     try:
-        return rfc8785.dumps(plain)
+        try:
+            return rfc8785.dumps(plain)
+        except rfc8785.IntegerDomainError:
+            return rfc8785.dumps(_as_doubles(plain))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidInput(f"not canonical JSON: {error}") from error
+
+
+def _as_doubles(value: Json) -> Json:
+    """Large whole numbers back as the doubles they were: 1e20 is written as 100000000000000000000, and read as an int.
+
+    Only those whose every digit a double's canonical text has; any other stays, and is refused.
+    """
+    if isinstance(value, int) and abs(value) < DOUBLE_DIGITS_END:
+        number = float(value)
+        return number if rfc8785.dumps(number) == str(value).encode() else value
+    if isinstance(value, Mapping):
+        return {key: _as_doubles(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_doubles(item) for item in value]
+    return value
 
 
 def content_hash(value: Json | BaseModel) -> str:
