@@ -120,17 +120,25 @@ async def test_eight_copies_of_one_payment_run_the_handler_once_and_all_get_the_
 
 
 async def test_copies_of_a_failing_call_share_the_failure_instead_of_running_in_turn(
-    scripted: ScriptedFacilitator, reservations: Reservations
+    scripted: ScriptedFacilitator, reservations: Reservations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_shop(scripted, reservations=reservations, work=Work(status=422)) as shop:
         shop.work.gate = asyncio.Event()
         headers = await payment()
         first = asyncio.create_task(shop.http.get("/report", headers=headers))
         await shop.work.started.wait()
+        waiting: set[asyncio.Task[object] | None] = set()
+        changed = reservations.changed
+
+        async def noticed(payment_id: str, timeout_seconds: float) -> None:
+            waiting.add(asyncio.current_task())
+            await changed(payment_id, timeout_seconds)
+
+        monkeypatch.setattr(reservations, "changed", noticed)
         copies = [asyncio.create_task(shop.http.get("/report", headers=headers)) for _ in range(5)]
-        while scripted.verified < 1:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while len(waiting) < len(copies):
+                await asyncio.sleep(0.001)
         shop.work.gate.set()
         answers = await asyncio.gather(first, *copies)
         assert {answer.status_code for answer in answers} == {422}

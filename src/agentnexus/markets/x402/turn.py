@@ -11,7 +11,7 @@ import httpx
 from starlette.types import Send
 from x402.schemas import PaymentRequirements, SettleResponse
 
-from agentnexus.core.errors import LimitExceeded, NexusError
+from agentnexus.core.errors import LimitExceeded, NexusError, Unavailable
 from agentnexus.markets.x402.answers import error_response, settlement_headers, too_large, unfinished, with_headers
 from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.exchange import Capture
@@ -26,6 +26,7 @@ from agentnexus.markets.x402.reservations import (
     StoredResponse,
 )
 from agentnexus.markets.x402.wire import AnyRequirements, Presented, to_json
+from agentnexus.platform.logs import log
 
 # What a facilitator that cannot be asked raises: ours `NexusError`, foreign clients the rest.
 UNREACHABLE = (NexusError, OSError, ValueError, httpx.HTTPError)
@@ -119,7 +120,7 @@ class Turn:
         if not outcome.success:
             return await self._withhold(outcome)
         settlement = to_json(outcome)
-        await self.advance(SaleState.SETTLED, settlement=settlement, done=True)
+        await self._note(SaleState.SETTLED, settlement, done=True)
         return with_headers(response, settlement_headers(self.sale.presented.version, settlement))
 
     async def settle_first(self) -> Mapping[str, object] | StoredResponse:
@@ -129,7 +130,7 @@ class Turn:
         if not outcome.success:
             return await self._withhold(outcome)
         settlement = to_json(outcome)
-        await self.advance(SaleState.PAID, settlement=settlement)
+        await self._note(SaleState.PAID, settlement)
         return settlement
 
     async def _withhold(self, outcome: SettleResponse) -> StoredResponse:
@@ -137,7 +138,7 @@ class Turn:
         settlement = to_json(outcome)
         unknown = outcome.error_reason in UNKNOWN_REASONS
         state = SaleState.DELIVERED if unknown else SaleState.REFUSED
-        await self.advance(state, settlement=settlement, done=True)
+        await self._note(state, settlement, done=True)
         if not unknown:
             return refused(self.sale, settlement)
         return unfinished(
@@ -145,6 +146,13 @@ class Turn:
             settlement_headers(self.sale.presented.version, settlement),
             transaction=outcome.transaction or None,
         )
+
+    async def _note(self, state: SaleState, settlement: Mapping[str, object], *, done: bool = False) -> None:
+        """Write down what the facilitator said. It knows that itself: a repeat whose note is lost asks it again."""
+        try:
+            await self.advance(state, settlement=settlement, done=done)
+        except Unavailable as error:
+            log.warning("x402.settlement_not_noted", payment=self.sale.claim.payment_id, error=error.message)
 
     async def _settle(self) -> SettleResponse:
         """Ask the facilitator, once more when it says "pending"; no answer is an unknown outcome, never a refusal."""
@@ -212,7 +220,10 @@ class Turn:
             kept = True
             while kept:
                 await asyncio.sleep(self._limits.lease / 3)
-                kept = await self._reservations.renew(self.sale.claim.payment_id, self.held.owner, self._limits.lease)
+                with suppress(Unavailable):  # two more tries before it ends
+                    kept = await self._reservations.renew(
+                        self.sale.claim.payment_id, self.held.owner, self._limits.lease
+                    )
 
         task = asyncio.create_task(renew())
         try:
