@@ -57,6 +57,10 @@ _UNITS = "mw gw kw kwh mwh twh usd eur gbp pct percent km km2 m kg t c f s ms mi
 UNIT_WORDS = frozenset(_UNITS.split())
 FILTER_VALUES_MAX = 5000
 GROUP_PHRASE = r"\b(?:by|per|for each|for every|each|every|which|what|(?:top|bottom) \d+) ((?:\w+[ _-]?){1,4})"
+NOT = r"(?:not|outside|except|excluding|without|besides|other than|apart from)"
+_CALENDAR = """january february march april may june july august september october november december monday tuesday
+    wednesday thursday friday saturday sunday i mw gw kwh mwh twh usd eur gbp"""
+CALENDAR = frozenset(_CALENDAR.split())
 WHICH_ONE = r"\b(which|what) (?!is\b|was\b|are\b|were\b)\w+|\bwho\b"
 TOP_PHRASE = r"\b(?:top|first|bottom) (\d{1,3})\b|\b(\d{1,3}) (?:most|largest|highest|biggest|smallest|lowest)\b"
 
@@ -73,6 +77,8 @@ class Named:
 def plan_for(question: str, frame: pl.DataFrame) -> Plan | None:
     """A plan, or None when the question does not name enough of the table to be sure."""
     text = " ".join(question.split())
+    if _names_a_stranger(text, frame):
+        return None
     filters = [*value_filters(text, frame), *number_filters(text, frame)]
     named = named_columns(text, frame)
     groups = _groups(text, frame, named)
@@ -128,10 +134,31 @@ def value_filters(text: str, frame: pl.DataFrame) -> list[Filter]:
         values = frame[name].drop_nulls().unique(maintain_order=True).to_list()
         spoken = {value: " ".join(words(value)) for value in values}
         said = _said_values(spoken, lower)
-        if said and not set(words(said[0])) <= set(words(name)):
-            value: str | list[Cell] = said[0] if len(said) == 1 else list[Cell](said)
-            filters.append(Filter(column=name, op="=" if len(said) == 1 else "in", value=value))
+        if not said or set(words(said[0])) <= set(words(name)):
+            continue
+        unwanted = [value for value in said if re.search(rf" {NOT}(?: \w+){{0,3}}? {re.escape(spoken[value])} ", lower)]
+        filters.extend(Filter(column=name, op="!=", value=value) for value in unwanted)
+        wanted = [value for value in said if value not in unwanted]
+        if wanted:
+            value: str | list[Cell] = wanted[0] if len(wanted) == 1 else list[Cell](wanted)
+            filters.append(Filter(column=name, op="=" if len(wanted) == 1 else "in", value=value))
     return filters
+
+
+def _names_a_stranger(text: str, frame: pl.DataFrame) -> bool:
+    """Whether a name is said that the table does not have: an answer about all rows would be one about others."""
+    spoken = text.split(" ")
+    names = [word for word in spoken[1:] if word[:1].isupper() and word[1:2].islower()]
+    if not names or len(names) * 2 > len(spoken):
+        return False
+    known = set(CALENDAR)
+    for name in frame.columns:
+        known.update(words(name), column_words(name))
+        if kind_of(frame[name]) == "text":
+            for value in frame[name].drop_nulls().unique().head(FILTER_VALUES_MAX).to_list():
+                known.update(words(value))
+    said = {part for name in names for part in words(name)}
+    return any(part not in known and stem(part) not in known for part in said)
 
 
 def _said_values(spoken: dict[str, str], lower: str) -> list[str]:
@@ -188,8 +215,9 @@ def _groups(text: str, frame: pl.DataFrame, named: Sequence[Named]) -> list[Grou
         if dates and re.search(pattern, text, re.IGNORECASE):
             groups.append(Group(column=dates[0], period=period))
             break
-    for match in re.finditer(GROUP_PHRASE, text, re.IGNORECASE):
-        column = _leading_column(match[1], frame)
+    phrases = [part for match in re.finditer(GROUP_PHRASE, text, re.IGNORECASE) for part in match[1].split(" and ")]
+    for phrase in phrases:
+        column = _leading_column(phrase, frame)
         taken = {group.column for group in groups}
         if column is not None and column not in taken and len(groups) < 2 and not _is_amount(column, frame, text):
             groups.append(Group(column=column))
@@ -238,7 +266,11 @@ def _measure(text: str, frame: pl.DataFrame, candidates: Sequence[str], is_group
     numeric = [name for name in candidates if frame[name].dtype.is_numeric()]
     aggregate = next((kind for pattern, kind in AGGREGATES if re.search(pattern, text, re.IGNORECASE)), None)
     if aggregate == "count":
-        return Measure(aggregate="count")
+        counted = re.search(r"\bhow many ((?:\w+[ _-]?){1,3})", text, re.IGNORECASE)
+        column = _leading_column(counted[1], frame) if counted else None
+        # "How many regions" asks for names, of which each counts once; what names the rows counts them.
+        is_label = column is not None and kind_of(frame[column]) == "text" and column in candidates
+        return Measure(aggregate="unique", column=column) if is_label else Measure(aggregate="count")
     if aggregate == "unique":
         return Measure(aggregate="unique", column=candidates[0]) if candidates else None
     if not numeric:
@@ -250,17 +282,15 @@ def _measure(text: str, frame: pl.DataFrame, candidates: Sequence[str], is_group
             numeric = only
         else:
             return Measure(aggregate="count") if is_grouped and aggregate is None else None
+    if aggregate is None and "year" in column_words(numeric[0]):
+        return Measure(aggregate="count")
     return Measure(aggregate=aggregate or "sum", column=numeric[0])
 
 
 def _order(text: str, is_grouped: bool) -> tuple[Order | None, int | None]:
     if not is_grouped:
         return None, None
-    top = re.search(
-        r"\b(?:top|first|bottom) (\d{1,3})\b|\b(\d{1,3}) (?:most|largest|highest|biggest|smallest|lowest)\b",
-        text,
-        re.IGNORECASE,
-    )
+    top = re.search(TOP_PHRASE, text, re.IGNORECASE)
     limit = int(top[1] or top[2]) if top else None
     limit = max(limit, 1) if limit is not None else None
     if re.search(LEAST, text, re.IGNORECASE):
