@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 import httpx
 
+T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.2
 
@@ -33,6 +35,18 @@ async def follow(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str
             now = time.monotonic()
             alone_since = alone_since if alone_since is not None else now
             if now - alone_since > PATIENCE_SECONDS:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The answer of `call`, which may be repeated: a server that restarts meanwhile is waited for."""
+    started = time.monotonic()
+    while True:
+        try:
+            return await call()
+        except httpx.TransportError:
+            if time.monotonic() - started > PATIENCE_SECONDS:
                 raise
             await asyncio.sleep(PAUSE_SECONDS)
 

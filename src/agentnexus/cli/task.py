@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
     from agentnexus.cli.node import Node
+    from agentnexus.cli.view import TaskView
 
 ENDED = {"completed": 0, "failed": 1, "cancelled": 1}
 EXIT_OVER_BUDGET = 3
@@ -63,7 +64,7 @@ async def _task(
             await client.post(f"/workflows/{identifier}/cancel")  # Ctrl-C: nothing more is bought, holds go back
             click.echo(f"{identifier} is cancelled", err=True)
             raise
-        state = (await client.get(f"/workflows/{identifier}/task")).json()
+        state = await _state(client, identifier)
     if as_json:
         click.echo(json.dumps(state))
     else:
@@ -79,21 +80,33 @@ async def upload(client: httpx.AsyncClient, path: Path) -> dict[str, object]:
     return reference
 
 
-async def _until_done(client: httpx.AsyncClient, identifier: str, view: object, *, yes: bool) -> None:
+async def _until_done(client: httpx.AsyncClient, identifier: str, view: TaskView, *, yes: bool) -> None:
     from agentnexus.cli.events import follow
-    from agentnexus.cli.view import TaskView
 
-    assert isinstance(view, TaskView)
     with view:
         async for event in follow(client, f"/workflows/{identifier}/events"):
             view.event(event)
             if event["type"] == "workflow.awaiting_approval":
-                state = (await client.get(f"/workflows/{identifier}/task")).json()
-                view.plan(state)
-                if yes or view.ask():
-                    await client.post(f"/workflows/{identifier}/approve")
-                else:
-                    await client.post(f"/workflows/{identifier}/cancel")
+                view.plan(await _state(client, identifier))
+                await _decide(client, identifier, "approve" if yes or view.ask() else "cancel")
+
+
+async def _state(client: httpx.AsyncClient, identifier: str) -> dict[str, object]:
+    from agentnexus.cli.events import patiently
+
+    state: dict[str, object] = (await patiently(lambda: client.get(f"/workflows/{identifier}/task"))).json()
+    return state
+
+
+async def _decide(client: httpx.AsyncClient, identifier: str, decision: str) -> None:
+    """Send it until it is known to have arrived: the answer may be lost with a server that ends."""
+    from agentnexus.cli.events import patiently
+
+    async def once() -> None:
+        if (await _state(client, identifier))["status"] == "awaiting_approval":
+            await client.post(f"/workflows/{identifier}/{decision}")
+
+    await patiently(once)
 
 
 def _exit_code(state: dict[str, object]) -> int:
