@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.ports import Clock
+from agentnexus.marketplace.executions.patience import patiently
 from agentnexus.marketplace.executions.store import ExecutionStore
 from agentnexus.platform.wakeups import Wakeups
 
@@ -63,7 +65,7 @@ class RunJournal:
             self._work.clear()
             events, self._waiting = self._waiting, []
             if events:
-                await self._store.append(self._execution_id, self._owner, events)
+                await patiently(partial(self._store.append, self._execution_id, self._owner, events))
                 self._wakeups.notify(topic(self._execution_id))
             elif self._closing:
                 return

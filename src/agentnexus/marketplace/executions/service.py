@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import cast
 
 from agentnexus.core.errors import (
@@ -32,6 +33,7 @@ from agentnexus.marketplace.executions.model import (
     status_of,
     transient,
 )
+from agentnexus.marketplace.executions.patience import patiently
 from agentnexus.marketplace.executions.store import ExecutionStore, Finish, Ticket
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.platform.database import Database
@@ -225,10 +227,15 @@ class Executions:
 
     async def _guard(self, execution_id: str) -> bool:
         """Renew the lease. Returns True when it is lost, False when cancelling was asked for."""
+        until = self._clock.now() + self._lease
         while True:
-            until = self._clock.now() + self._lease
-            asked = await self._store.renew(execution_id, self._owner, until)
-            if asked is None:
+            renewed = self._clock.now() + self._lease
+            try:
+                asked = await self._store.renew(execution_id, self._owner, renewed)
+            except Unavailable:
+                asked, renewed = False, until  # nobody can take it over before its time is up
+            until = renewed
+            if asked is None or self._clock.now() >= until:
                 return True
             if asked:
                 return False
@@ -284,7 +291,7 @@ class Executions:
             data["error"] = finish.error
         event = journal.next_event(name, data)
         whole = Finish(finish.status, finish.output, finish.error, finish.metering, duration_ms)
-        ended = await self._store.finish(work.execution_id, self._owner, whole, event)
+        ended = await patiently(partial(self._store.finish, work.execution_id, self._owner, whole, event))
         self._wakeups.notify(topic(work.execution_id))
         return ended
 
