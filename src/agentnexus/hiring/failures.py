@@ -39,10 +39,10 @@ def as_the_seller_said(error: NexusError) -> NexusError:
         return error
     try:
         said = json.loads(str(answer))["error"]
-        kind = error_class(said["code"])
+        kind = error_class(said["code"]) or AgentRefused
         message, next_step = str(said["message"]), str(said.get("next_step", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return AgentRefused(error.message, next_step=error.next_step or "check the input", status=status, answer=answer)
-    if kind is None or not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
+    if not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
         return error
     return kind(message, next_step=next_step, status=status)
