@@ -62,9 +62,14 @@ def is_fragment(request: Request) -> bool:
 def page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """A whole page."""
     body = environment().get_template(template).render(request=request, theme=theme_of(request), **values)
-    return HTMLResponse(body, status_code=status, headers={"Cache-Control": "no-store", "Vary": "HX-Request"})
+    return HTMLResponse(sendable(body), status_code=status, headers={"Cache-Control": "no-store", "Vary": "HX-Request"})
 
 
 def fragment(template: str, macro: str, *arguments: object) -> str:
     """One macro of a template as HTML text."""
-    return str(getattr(environment().get_template(template).module, macro)(*arguments))
+    return sendable(str(getattr(environment().get_template(template).module, macro)(*arguments)))
+
+
+def sendable(text: str) -> str:
+    """Text as UTF-8 can carry it: half surrogates, which JSON of strangers may hold, become question marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -79,7 +79,7 @@ class RunLog:
     def _amount(self, data: dict[str, object]) -> str:
         """The amount of a payment event, as people write it."""
         asset, atomic = self.assets.get(str(data.get("asset"))), data.get("amount")
-        if asset is None or not isinstance(atomic, str) or not atomic.isdigit():
+        if asset is None or not isinstance(atomic, str) or not atomic.isdecimal() or len(atomic) > 78:
             return ""
         return money(Money(asset, int(atomic)))
 

@@ -104,7 +104,7 @@ def _walk(fields: tuple[Field, ...]) -> list[Field]:
 def _digest(text: str) -> str:
     # Markers of blank list items are replaced by script in names and ids alike, so they must survive in the id.
     markers = "".join(re.findall(r"__\d+__", text))
-    return hashlib.sha256(text.encode()).hexdigest()[:6] + markers
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6] + markers
 
 
 def join_pointer(pointer: str, part: str | int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 from urllib.parse import urlencode
 
@@ -14,6 +15,8 @@ from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.core.money import Money
 from agentnexus.web.doors import AgentQuery
 from agentnexus.web.forms import Form, Parsed, Upload, build_form, check, parse_form
+from agentnexus.web.forms.build import VARIANT
+from agentnexus.web.forms.model import NAME_PREFIX
 from agentnexus.web.pages import doors_of
 from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import fragment, is_fragment, page
@@ -29,6 +32,7 @@ SORTS: Final = (
     ("newest", "Newest"),
 )
 MAX_EXAMPLES: Final = 5
+INDEX: Final = re.compile(r"[0-9]{1,6}")
 
 
 async def marketplace(request: Request) -> Response:
@@ -65,7 +69,7 @@ async def agent(request: Request) -> Response:
     """GET /agents/{agent_id}?example=N"""
     found = await doors_of(request).catalogue.agent(request.path_params["agent_id"])
     chosen = request.query_params.get("example", "")
-    index = int(chosen) if chosen.isdigit() and int(chosen) < min(len(found.examples), MAX_EXAMPLES) else None
+    index = int(chosen) if INDEX.fullmatch(chosen) and int(chosen) < min(len(found.examples), MAX_EXAMPLES) else None
     value = found.examples[index].input if index is not None else None
     return _agent_page(request, found, build_form(found.input_schema or {}, value), value, example_index=index)
 
@@ -94,9 +98,10 @@ async def run(request: Request) -> Response:
     found = await doors.catalogue.agent(request.path_params["agent_id"])
     schema = found.input_schema or {}
     data = await posted(request)
-    parsed = _raw_json(data) if "_json" in data else parse_form(schema, data)
-    if "_run" not in data and ("_add" in data or "_remove" in data):
-        value = _edited(parsed.value, data)
+    edited = "_run" not in data and ("_add" in data or "_remove" in data)
+    parsed = _raw_json(data) if "_json" in data else parse_form(schema, _without_removed(data) if edited else data)
+    if edited:
+        value = _with_added(parsed.value, text_of(data, "_add", limit=1000))
         return _agent_page(request, found, build_form(schema, value, parsed.errors), value)
     errors = {**check(schema, parsed.value), **parsed.errors}
     if errors or not isinstance(parsed.value, dict):
@@ -119,25 +124,27 @@ def _raw_json(data: dict[str, list[str | Upload]]) -> Parsed:
         return Parsed({}, {"": "The JSON you sent cannot be read. Check commas, quotes and brackets."})
 
 
-def _edited(value: object, data: dict[str, list[str | Upload]]) -> object:
-    """`value` with one list item more (``_add``) or less (``_remove``), at the pointer the button carries."""
-    add = next((text for text in data.get("_add", ()) if isinstance(text, str)), "")
-    remove = next((text for text in data.get("_remove", ()) if isinstance(text, str)), "")
-    pointer = add or remove.rpartition("/")[0]
-    *inner, last = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]] or [""]
+def _without_removed(data: dict[str, list[str | Upload]]) -> dict[str, list[str | Upload]]:
+    """What was posted without the list item whose "remove" was pressed, by the very name its controls have."""
+    gone = NAME_PREFIX + text_of(data, "_remove", limit=1000)
+    if gone == NAME_PREFIX:
+        return data
+    return {name: values for name, values in data.items() if name != gone and not name.startswith(f"{gone}/")}
+
+
+def _with_added(value: object, pointer: str) -> object:
+    """`value` with one empty item more in the list at the pointer that the pressed "add" carries."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in VARIANT.sub("", pointer).split("/")[1:]]
     place = value
-    for part in inner:
-        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+    for at, part in enumerate(parts):
+        if isinstance(place, dict):
+            place = place.setdefault(part, [] if at == len(parts) - 1 else {})
+        elif isinstance(place, list) and INDEX.fullmatch(part) and int(part) < len(place):
             place = place[int(part)]
-        elif isinstance(place, dict):
-            place = place.setdefault(part, {})
-    if isinstance(place, dict):
-        items = place.setdefault(last, [])
-        at = remove.rpartition("/")[2]
-        if add and isinstance(items, list):
-            items.append(None)
-        elif isinstance(items, list) and at.isdigit() and int(at) < len(items):
-            del items[int(at)]
+        else:
+            return value
+    if isinstance(place, list) and pointer:
+        place.append(None)
     return value
 
 

@@ -64,7 +64,9 @@ async def on_http(request: Request, error: Exception) -> Response:
             request, 404, "The address may be mistyped, or what was here is gone.",
             "Go back to the start page, or search the marketplace.", "not_found",
         )  # fmt: skip
-    return error_page(request, error.status_code, str(error.detail), code="invalid_input")
+    answer = error_page(request, error.status_code, str(error.detail), code="invalid_input")
+    answer.headers.update(error.headers or {})  # which methods are allowed
+    return answer
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -20,7 +20,7 @@ MAX_TOTAL_BYTES: Final = 64 * 1024 * 1024
 async def posted(request: Request) -> dict[str, list[str | Upload]]:
     """Every posted name with its values in order; raises `LimitExceeded` over the limits."""
     declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > MAX_TOTAL_BYTES:
+    if not declared.isdecimal() or len(declared) > 20 or int(declared) > MAX_TOTAL_BYTES:
         raise _too_large()
     async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
         return await _collected(form)

@@ -62,7 +62,7 @@ async def result(request: Request) -> Response:
     """GET /tasks/{run_id}/result.json"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
-    return _download(json.dumps(value, indent=2, ensure_ascii=False).encode(), "application/json", "result.json")
+    return _download(_json_bytes(value), "application/json", "result.json")
 
 
 async def file(request: Request) -> Response:
@@ -79,9 +79,15 @@ async def receipt(request: Request) -> Response:
     receipt_id = request.path_params["receipt_id"]
     body = await doors.runs.receipt(await doors.user(request), request.path_params["run_id"], receipt_id)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", receipt_id)[:60]
-    return _download(
-        json.dumps(body, indent=2, ensure_ascii=False).encode(), "application/json", f"receipt-{name}.json"
-    )
+    return _download(_json_bytes(body), "application/json", f"receipt-{name}.json")
+
+
+def _json_bytes(value: object) -> bytes:
+    """JSON that people can read; half surrogates, which UTF-8 cannot carry, stay escaped as they came."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2).encode()
 
 
 def _download(data: bytes, media_type: str, name: str) -> Response:

@@ -122,7 +122,7 @@ class _Drawer:
         return members
 
     def _sequence(self, value: Sequence[object], pointer: str, label: str, schema: Schema, depth: int) -> Block:
-        if not value:
+        if not value or all(isinstance(row, list | tuple) and not row for row in value):
             return Block("empty", label, pointer)
         if _is_table(value):
             return _table(value, pointer, label)

@@ -37,7 +37,11 @@ class FoundFile:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.data.encode()) if self.plain else len(self.data) * 3 // 4 - self.data[-2:].count("=")
+        return (
+            len(self.data.encode("utf-8", "replace"))
+            if self.plain
+            else len(self.data) * 3 // 4 - self.data[-2:].count("=")
+        )
 
     @property
     def picture(self) -> str:
@@ -47,13 +51,13 @@ class FoundFile:
         """
         if self.media_type not in PICTURES or len(self.data) > MAX_INLINE:
             return ""
-        encoded = base64.b64encode(self.data.encode()).decode() if self.plain else self.data
+        encoded = base64.b64encode(self.read()).decode() if self.plain else self.data
         return f"data:{self.media_type};base64,{encoded}"
 
     def read(self) -> bytes:
         """The bytes; raises `NotFound` when it is not base64 after all."""
         if self.plain:
-            return self.data.encode()
+            return self.data.encode("utf-8", "replace")
         try:
             return base64.b64decode(self.data, validate=True)
         except (binascii.Error, ValueError) as error:

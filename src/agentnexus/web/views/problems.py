@@ -23,5 +23,5 @@ def sentence(text: str) -> str:
     if not text:
         return ""
     first = text.split(maxsplit=1)[0]
-    is_word = first.rstrip(",.:;").isalpha()  # an address or an id keeps its spelling
+    is_word = first.rstrip(",.:;!?").isalpha()  # an address or an id keeps its spelling
     return (text[0].upper() + text[1:] if is_word else text) + ("" if text[-1] in ".!?" else ".")

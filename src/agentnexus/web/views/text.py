@@ -27,10 +27,10 @@ def duration(milliseconds: float | None) -> str:
     """``420 ms``, ``3.1 s``, ``2 min 5 s``; empty when not known."""
     if milliseconds is None:
         return ""
-    if milliseconds < 1000:
+    if milliseconds < 999.5:
         return f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
@@ -40,15 +40,16 @@ def size(count: int) -> str:
     """Bytes as ``12 KB`` or ``3.4 MB`` (powers of 1000, as file managers show them)."""
     if count < 1000:
         return f"{count} bytes"
-    return f"{count / 1000:.0f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    return f"{count / 1000:.0f} KB" if count < 999_500 else f"{count / 1_000_000:.1f} MB"
 
 
 def percent(share: float | None) -> str:
     """A share 0..1 as ``97 %``; one digit more near the top, so that 99.6 % is not shown as perfect."""
     if share is None:
         return ""
-    digits = 1 if 0.99 <= share < 1 else 0
-    return f"{share * 100:.{digits}f} %"
+    if 0.99 <= share < 1:
+        return f"{min(share * 100, 99.9):.1f} %"
+    return f"{share * 100:.0f} %"
 
 
 def ago(moment: datetime, now: datetime) -> str:
@@ -56,10 +57,10 @@ def ago(moment: datetime, now: datetime) -> str:
     seconds = (now - moment).total_seconds()
     if seconds < 45:
         return "just now"
-    if seconds < 3600:
+    if seconds < 59.5 * 60:
         return f"{max(1, round(seconds / 60))} min ago"
-    if seconds < 86_400:
-        return f"{round(seconds / 3600)} h ago"
+    if seconds < 23.5 * 3600:
+        return f"{max(1, round(seconds / 3600))} h ago"
     return moment.astimezone(UTC).strftime("%d %b %Y")
 
 
