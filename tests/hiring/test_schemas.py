@@ -184,3 +184,11 @@ def test_only_the_most_recent_schemas_are_kept() -> None:
 def test_a_compiled_schema_can_be_used_many_times() -> None:
     compiled = CompiledSchema({"type": "integer"})
     assert [bool(compiled.problems(value)) for value in (1, "x", 2)] == [False, True, False]
+
+
+@pytest.mark.parametrize("index", ["²", "9" * 5000, "٣", "-1", "1.0", "+1"])
+def test_a_reference_to_a_list_item_with_a_strange_number_is_refused_not_a_crash(index: str) -> None:
+    """One seller's schema is read while everybody's offers are gathered."""
+    found = Schemas().problems({"anyOf": [{"type": "string"}], "$ref": f"#/anyOf/{index}"}, "x")
+    assert [problem.path for problem in found] == [""]
+    assert "cannot be checked" in found[0].message

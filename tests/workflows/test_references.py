@@ -107,3 +107,92 @@ async def test_what_holds_no_reference_comes_out_as_it_went_in(value: object) ->
 @given(st.text(max_size=10), st.text(max_size=20))
 def test_a_step_reference_survives_its_json_form(step: str, path: str) -> None:
     assert read_reference({"$step": step, "path": path}) == StepReference(step, path)
+
+
+@pytest.mark.parametrize("part", ["²", "٣", "9" * 5000, "-0", "1.0", " 0", "0x0", ""])
+def test_a_strange_number_is_no_place_in_a_list(part: str) -> None:
+    with pytest.raises(InvalidPlan, match=r"has no"):
+        part_of({"s1": ["one", "two"]}, StepReference("s1", f"{part}.x" if not part else part))
+
+
+def test_a_number_may_be_the_name_of_a_member() -> None:
+    assert part_of({"s1": {"2024": {"0": "x"}}}, StepReference("s1", "2024.0")) == "x"
+
+
+@pytest.mark.parametrize("index", [-1, 1, 99])
+async def test_a_file_out_of_range_says_how_many_there_are(index: int) -> None:
+    blobs, files = await given_file(b"x")
+    with pytest.raises(InvalidPlan) as refused:
+        await fill({"$file": index}, files=files, outputs={}, read=blobs.get)
+    assert refused.value.next_step == "1 files were given"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"$file": "0"},
+        {"$file": True},
+        {"$file": 0.0},
+        {"$file": None},
+        {"$file": 0, "as": "bytes"},
+        {"$file": 0, "as": ["text"]},
+        {"$file": 0, "path": "x"},
+        {"$step": 5},
+        {"$step": "s1", "path": 0},
+        {"$step": "s1", "as": "text"},
+        {"$step": "s1", "$file": 0},
+    ],
+)
+def test_what_is_nearly_a_reference_is_refused_and_quoted_briefly(value: dict[str, object]) -> None:
+    with pytest.raises(InvalidPlan, match="not a (file|step) reference") as refused:
+        read_reference({**value, **({"junk": "x" * 1000} if "junk" in value else {})})
+    assert len(refused.value.message) <= 300
+
+
+@pytest.mark.parametrize("value", [{}, {"file": 0}, {"step": "s1"}, "$file", 5, None, [], {"$schema": "x"}])
+def test_what_names_no_reference_is_none(value: object) -> None:
+    assert read_reference(value) is None
+
+
+async def test_filling_leaves_the_template_as_it_was() -> None:
+    template = {"a": [{"$step": "s1"}], "b": {"c": 1}}
+    before = repr(template)
+    await fill(template, files=[], outputs={"s1": {"x": 1}}, read=MemoryBlobs().get)
+    assert repr(template) == before
+
+
+async def test_what_a_seller_returned_is_data_and_its_references_are_not_followed() -> None:
+    blobs, files = await given_file(b"secret")
+    filled = await fill({"a": {"$step": "s1"}}, files=files, outputs={"s1": {"$file": 0}}, read=blobs.get)
+    assert filled == {"a": {"$file": 0}}
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", ""),
+        (b"\xef\xbb\xbf", ""),
+        ("häuser".encode("utf-16"), "häuser"),
+        ("häuser".encode("utf-16-be"), None),
+        (b"\xfe\xff" + "häuser".encode("utf-16-be"), "häuser"),
+        ("häuser".encode("cp1252"), "häuser"),
+        (b"\x81\x8d", "\ufffd\ufffd"),
+        (b"a" * 5000 + b"\x00", "a" * 5000 + "\x00"),
+    ],
+)
+def test_more_encodings(data: bytes, text: str | None) -> None:
+    if text is None:
+        with pytest.raises(InvalidInput, match=r"notes\.txt is not a text file") as refused:
+            decode_text(data, "notes.txt")
+        assert refused.value.details == {"field": "files"}
+    else:
+        assert decode_text(data) == text
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_text_or_refused_with_advice(data: bytes) -> None:
+    try:
+        assert isinstance(decode_text(data), str)
+    except InvalidInput as refused:
+        assert b"\x00" in data
+        assert refused.next_step

@@ -248,7 +248,7 @@ def _settled_amount(payment: Payment) -> Money:
     """What was really taken; less than asked only where the rail says so (metered schemes)."""
     stated = payment.evidence.get("settled_amount")
     amount = payment.request.amount
-    if isinstance(stated, str) and stated.isdigit() and int(stated) <= amount.atomic:
+    if isinstance(stated, str) and stated.isdecimal() and len(stated) <= 78 and int(stated) <= amount.atomic:
         return Money(amount.asset, int(stated))
     return amount
 

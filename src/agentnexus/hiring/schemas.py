@@ -7,6 +7,7 @@ pattern, or to double its own work at every reference.
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ INSTANCE_DEPTH_MAX = 200
 RECURSION_WORK_MAX = 10_000_000
 PATTERN_BYTES_MAX = 1 << 20
 PROBLEMS_MAX = 5
+INDEX = re.compile(r"[0-9]{1,9}")  # as RFC 6901 counts; what `str.isdigit` takes `int` may refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def _resolve(root: object, reference: str) -> object:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, Mapping) and name in node:
             node = node[name]
-        elif isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        elif isinstance(node, list) and INDEX.fullmatch(name) and int(name) < len(node):
             node = node[int(name)]
         else:
             return None

@@ -96,6 +96,11 @@ async def fill(template: object, *, files: Sequence[FileRef], outputs: Mapping[s
     return template
 
 
+def is_index(part: str) -> bool:
+    """Whether a part of a path counts into a list; more than nine digits never do."""
+    return part.isascii() and part.isdecimal() and len(part) <= 9
+
+
 def part_of(outputs: Mapping[str, object], reference: StepReference) -> object:
     """What a step reference points at among finished outputs."""
     if reference.step not in outputs:
@@ -104,7 +109,7 @@ def part_of(outputs: Mapping[str, object], reference: StepReference) -> object:
     for part in reference.parts:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, Sequence) and not isinstance(value, str) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, Sequence) and not isinstance(value, str) and is_index(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             raise InvalidPlan(

@@ -12,7 +12,7 @@ from typing import TypeGuard
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.offers import Schema
 from agentnexus.hiring.schemas import Schemas
-from agentnexus.workflows.references import FileReference, Reference, StepReference, read_reference
+from agentnexus.workflows.references import FileReference, Reference, StepReference, is_index, read_reference
 
 ANYTHING: Schema = {}
 FILE_TYPE: Schema = {"type": "string", "contentEncoding": "base64"}
@@ -92,7 +92,7 @@ def _child(schema: Schema, part: str, root: Schema) -> list[Schema]:
     if isinstance(properties, Mapping) and part in properties:
         return branches(as_schema(properties[part]), root)
     kinds = types_of(schema)
-    if part.isdigit() and (not kinds or "array" in kinds):
+    if is_index(part) and (not kinds or "array" in kinds):
         return branches(as_schema(schema.get("items")), root)
     if kinds and "object" not in kinds:
         return []
