@@ -39,9 +39,11 @@ def as_the_seller_said(error: NexusError) -> NexusError:
         return error
     try:
         said = json.loads(str(answer))["error"]
-        kind = error_class(said["code"]) or AgentRefused
+        kind = error_class(said["code"])
         message, next_step = str(said["message"]), str(said.get("next_step", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
+        kind = None
+    if kind is None:
         return AgentRefused(error.message, next_step=error.next_step or "check the input", status=status, answer=answer)
     if not issubclass(kind, InvalidInput | AgentRefused | LimitExceeded | AgentFailed):
         return error
