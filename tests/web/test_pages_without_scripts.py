@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from agentnexus.core.errors import InsufficientFunds
 from agentnexus.web.views.agents import AgentView
@@ -17,24 +18,26 @@ from tests.web.preview import PreviewRuns, preview_app
 from tests.web.test_browser_pages import PAGES
 from tests.web.test_pages_http import HTML
 
-APP = preview_app()
-
 QA = "/agents/org.agentnexus.knowledge-qa"
 RUN = f"{QA}/run"
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+def app() -> Starlette:
+    return preview_app()
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """The pages in this process: no test here needs a connection of its own."""
-    APP.state.runs.__init__()
-    transport = httpx.ASGITransport(app=APP, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as made:
         yield made
 
 
 @pytest.fixture
-def runs() -> PreviewRuns:
-    found: PreviewRuns = APP.state.runs
+def runs(app: Starlette) -> PreviewRuns:
+    found: PreviewRuns = app.state.runs
     return found
 
 
@@ -83,7 +86,7 @@ async def test_nothing_is_run_while_items_are_added_or_removed(client: httpx.Asy
     assert runs.ran == []
 
 
-@pytest.mark.parametrize("example", ["0", "-1", "99", "²", "9" * 5000, "x", "0x0", " 0", "٠"])
+@pytest.mark.parametrize("example", ["0", "-1", "99", "²", "9" * 5000, "x", "0x0", " 0", "\u0660"])
 async def test_any_example_number_shows_the_page(client: httpx.AsyncClient, example: str) -> None:
     answer = await client.get(QA, params={"example": example})
     assert answer.status_code == 200
@@ -163,7 +166,7 @@ async def test_every_address_on_a_page_is_ours_or_opens_without_a_referrer(
 async def test_other_verbs_are_not_allowed(client: httpx.AsyncClient, path: str, method: str) -> None:
     answer = await client.request(method, path, headers=HTML)
     assert answer.status_code == 405
-    assert "GET" in answer.headers["allow"]
+    assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}
 
 
 async def test_head_tells_the_same_headers_without_a_body(client: httpx.AsyncClient) -> None:
