@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from types import TracebackType
 from typing import Self, cast
 
@@ -94,13 +95,19 @@ class TaskView:
         )
 
     def ask(self) -> bool:
-        """Whether the person says yes."""
+        """Whether the person says yes. Ctrl-C is a no; the event loop's own handling would wait for the answer."""
         self._progress.stop()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             answer = self.console.input(escape("run it? [y/N] "))
         except EOFError:
             self.console.print("nobody is there to ask, so no: --yes approves without asking")
             answer = ""
+        except KeyboardInterrupt:
+            self.console.print("no")
+            answer = ""
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._progress.start()
         return answer.strip().lower() in ("y", "yes")
 
