@@ -31,10 +31,10 @@ PERIODS: tuple[tuple[str, Period], ...] = (
     (r"\b(by|per|each|every) day\b|\bdaily\b", "day"),
 )
 COMPARISONS: tuple[tuple[str, Comparison], ...] = (
-    (r"at least|no less than|from|since", ">="),
-    (r"at most|no more than|up to", "<="),
-    (r"over|above|more than|greater than|larger than|higher than|exceeding|after", ">"),
-    (r"under|below|less than|fewer than|smaller than|lower than|before", "<"),
+    (r"at least|not? (?:less|fewer|smaller|lower) than|not (?:under|below|before)|from|since", ">="),
+    (r"at most|not? (?:more|greater|larger|higher) than|not (?:over|above|after)|up to", "<="),
+    (r"(?<!\bno )(?<!\bnot )(?:over|above|(?:more|greater|larger|higher) than|exceeding|after)", ">"),
+    (r"(?<!\bno )(?<!\bnot )(?:under|below|(?:less|fewer|smaller|lower) than|before)", "<"),
 )
 # Words that name a column without using its name.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -57,6 +57,7 @@ _UNITS = "mw gw kw kwh mwh twh usd eur gbp pct percent km km2 m kg t c f s ms mi
 UNIT_WORDS = frozenset(_UNITS.split())
 FILTER_VALUES_MAX = 5000
 GROUP_PHRASE = r"\b(?:by|per|for each|for every|each|every|which|what|(?:top|bottom) \d+) ((?:\w+[ _-]?){1,4})"
+IN_TIME = r"\b(?:latest|newest|earliest|oldest)\b"
 NOT = r"(?:not|outside|except|excluding|without|besides|other than|apart from)"
 _CALENDAR = """january february march april may june july august september october november december monday tuesday
     wednesday thursday friday saturday sunday i mw gw kwh mwh twh usd eur gbp"""
@@ -79,11 +80,16 @@ def plan_for(question: str, frame: pl.DataFrame) -> Plan | None:
     text = " ".join(question.split())
     if _names_a_stranger(text, frame):
         return None
-    filters = [*value_filters(text, frame), *number_filters(text, frame)]
+    bounds = number_filters(text, frame)
+    filters = [*value_filters(text, frame), *bounds]
     named = named_columns(text, frame)
     groups = _groups(text, frame, named)
     grouped = {group.column for group in groups}
-    measure = _measure(text, frame, [item.column for item in named if item.column not in grouped], bool(groups))
+    candidates = [item.column for item in named if item.column not in grouped]
+    # "Total units where the price is over 2" is about units, although more of it is said of the price.
+    unbound = [name for name in candidates if name not in {bound.column for bound in bounds}]
+    about = unbound if any(frame[name].dtype.is_numeric() for name in unbound) else candidates
+    measure = _measure(text, frame, about, bool(groups))
     # Better no answer than one to another question: something of the table must have been named.
     if measure is None or (not groups and not filters and not _asks_for_aggregate(text)):
         return None
@@ -273,10 +279,10 @@ def _measure(text: str, frame: pl.DataFrame, candidates: Sequence[str], is_group
         return Measure(aggregate="unique", column=column) if is_label else Measure(aggregate="count")
     if aggregate == "unique":
         return Measure(aggregate="unique", column=candidates[0]) if candidates else None
+    dated = [name for name in candidates if kind_of(frame[name]) in ("date", "datetime")]
+    if aggregate in ("min", "max") and dated and (not numeric or re.search(IN_TIME, text, re.IGNORECASE)):
+        return Measure(aggregate=aggregate, column=dated[0])
     if not numeric:
-        dated = [name for name in candidates if kind_of(frame[name]) in ("date", "datetime")]
-        if aggregate in ("min", "max") and dated:
-            return Measure(aggregate=aggregate, column=dated[0])
         only = [name for name in frame.columns if frame[name].dtype.is_numeric()]
         if len(only) == 1:
             numeric = only
