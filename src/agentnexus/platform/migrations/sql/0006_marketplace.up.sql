@@ -76,6 +76,8 @@ create table marketplace.execution (
 );
 create index execution_of_agent on marketplace.execution (agent_id, finished_at desc) where finished_at is not null;
 
+create index execution_open on marketplace.execution (lease_until) where finished_at is null;
+
 create table marketplace.execution_event (
     execution_id text not null references marketplace.execution on delete cascade,
     sequence     integer not null check (sequence > 0),
