@@ -148,6 +148,9 @@ async def test_a_statement_of_the_wallet_ends_at_its_balance(town: Town) -> None
 async def test_with_the_registry_away_the_own_catalogue_still_sells(town: Town) -> None:
     async with frozen(role(town, "registry")):
         state = await completed(town)
+        health = (await town.call("GET", "/health/deep")).json()
+    assert health["status"] == "degraded"
+    assert {name for name, check in health["checks"].items() if check["status"] != "healthy"} == {"registry"}
     assert state["cost"]["atomic"] == "10000"  # type: ignore[index, call-overload]  # JSON
 
 

@@ -216,3 +216,17 @@ async def test_health_is_degraded_when_one_part_fails_and_unhealthy_when_all_do(
     assert checks["chain"]["details"] == "chain down"  # type: ignore[index]  # a JSON tree
     assert (await run_checks({"chain": bad}))[0] == "unhealthy"
     assert (await run_checks({"database": good}))[0] == "healthy"
+
+
+async def test_a_part_that_never_answers_is_unhealthy_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentnexus.platform.http.CHECK_SECONDS", 0.01)
+
+    async def good() -> None: ...
+
+    async def frozen() -> None:
+        await asyncio.Event().wait()
+
+    overall, checks = await run_checks({"first": frozen, "second": good})
+    assert overall == "degraded"
+    assert checks["first"]["details"] == "no answer in 0.01 s"  # type: ignore[index]  # a JSON tree
+    assert checks["second"]["status"] == "healthy"  # type: ignore[index]  # a JSON tree

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
+import httpx
 from starlette.types import ASGIApp
 
 from agentnexus.api.app import create_api, guarded
@@ -12,6 +14,7 @@ from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.selling import Selling
+from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
@@ -59,7 +62,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         pages=[*seller_app(selling.executions).routes, *create_pages(doors)],
         callers=callers,
         limiter=limiter,
-        checks=_checks(ground, chain),
+        checks=_checks(ground, chain, buying.http),
         clock=ground.clock,
         version=version("agentnexus"),
     )
@@ -92,7 +95,9 @@ def _wallet(chain: Chain, buying: Buying) -> WalletView:
     )
 
 
-def _checks(ground: Ground, chain: Chain) -> dict[str, Check]:
+def _checks(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> dict[str, Check]:
+    """The parts that this process cannot work without come first; then its neighbours."""
+
     async def database() -> None:
         async with ground.database.connection() as connection:
             await connection.execute("select 1")
@@ -100,4 +105,18 @@ def _checks(ground: Ground, chain: Chain) -> dict[str, Check]:
     async def evm() -> None:
         await chain.sender.rpc.chain_id()
 
-    return {"database": database, "chain": evm}
+    checks: dict[str, Check] = {"database": database, "chain": evm}
+    neighbours = {"facilitator": ground.settings.facilitator_url, "registry": ground.settings.registry_url}
+    for name, url in neighbours.items():
+        if url is not None:
+            checks[name] = partial(_answers, http, url)
+    return checks
+
+
+async def _answers(http: httpx.AsyncClient, url: str) -> None:
+    try:
+        answer = await http.get(f"{url}/health")
+    except httpx.HTTPError as error:
+        raise Unavailable(f"{url} does not answer: {error or type(error).__name__}") from error
+    if answer.status_code != 200:
+        raise Unavailable(f"{url} answered {answer.status_code}")

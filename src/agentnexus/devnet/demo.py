@@ -51,7 +51,7 @@ async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
     """Exit code 0 when every task ended as it should and every receipt and the books hold."""
     started = time.monotonic()
     console.print("[bold]AgentNexus demo[/]: an economy of agents on this machine, no keys, no internet\n")
-    async with run_economy(Plan(home=home)) as economy:
+    async with run_economy(Plan(home=home), lambda line: console.print(f"  [dim]{escape(line)}")) as economy:
         write_description(economy, home / "devnet.json")
         console.print(f"the economy is up after {time.monotonic() - started:.1f} s: {_parts(economy)}\n")
         environment = {**os.environ, "NEXUS_HOME": str(home.absolute())}

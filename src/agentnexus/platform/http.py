@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from agentnexus.platform.logs import correlation_id, log
 from agentnexus.platform.telemetry import CONTENT_TYPE, http_seconds, render_metrics
 
 REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
+CHECK_SECONDS = 3.0
 Check = Callable[[], Awaitable[object]]
 UNSTORABLE = InvalidInput(
     "the request has a character or a number that cannot be kept",
@@ -170,21 +172,27 @@ async def metrics_page(_request: Request) -> Response:
 
 
 async def run_checks(checks: Mapping[str, Check]) -> tuple[str, dict[str, object]]:
-    """(healthy | degraded | unhealthy, {name: {status, responseTime, details?}}) of the named checks."""
-    results: dict[str, object] = {}
-    failed = 0
-    for name, check in checks.items():
-        started = time.perf_counter()
-        entry: dict[str, object] = {"status": "healthy"}
-        try:
-            await check()
-        except (NexusError, OSError, TimeoutError) as error:
-            failed += 1
-            entry = {"status": "unhealthy", "details": str(error)}
-        entry["responseTime"] = round((time.perf_counter() - started) * 1000, 1)
-        results[name] = entry
+    """(healthy | degraded | unhealthy, {name: {status, responseTime, details?}}) of the named checks.
+
+    They run at the same time; one that takes longer than three seconds is unhealthy.
+    """
+    entries = await asyncio.gather(*(_run_check(check) for check in checks.values()))
+    failed = sum(entry["status"] != "healthy" for entry in entries)
     overall = "healthy" if not failed else "unhealthy" if failed == len(checks) else "degraded"
-    return overall, results
+    return overall, dict(zip(checks, entries, strict=True))
+
+
+async def _run_check(check: Check) -> dict[str, object]:
+    started = time.perf_counter()
+    entry: dict[str, object] = {"status": "healthy"}
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check()
+    except TimeoutError:
+        entry = {"status": "unhealthy", "details": f"no answer in {CHECK_SECONDS:g} s"}
+    except (NexusError, OSError) as error:
+        entry = {"status": "unhealthy", "details": str(error)}
+    return entry | {"responseTime": round((time.perf_counter() - started) * 1000, 1)}
 
 
 def not_found(what: str, identifier: str) -> NotFound:
