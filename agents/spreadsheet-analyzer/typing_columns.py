@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 NULL_WORDS = ["", "na", "n/a", "nan", "null", "none", "-", "--", "\u2013", "?", "#n/a", "missing"]
@@ -39,19 +41,24 @@ def typed(column: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series, list[st
         return text, []
     if (truths := _truths(text)) is not None:
         return truths, []
-    candidates = [_dates(text), _times(text)]
-    # Postcodes and article numbers begin with zeros, and would lose them as numbers.
-    if not text.str.contains(CODE).any():
-        candidates.insert(0, _numbers(text, decimal_comma=decimal_comma))
-        # A quoted "1,50" has a decimal comma whatever parts the cells; "1,500" was read above.
-        candidates.insert(1, _numbers(text, decimal_comma=True))
-    for candidate in candidates:
+    for candidate in _candidates(text, decimal_comma=decimal_comma):
         if candidate is None:
             continue
         lost = filled - (len(candidate) - candidate.null_count())
         if lost <= filled * TOLERATED_SHARE and lost < filled:
             return candidate, _lost_cells(text, candidate, lost)
     return text, []
+
+
+def _candidates(text: pl.Series, *, decimal_comma: bool) -> Iterator[pl.Series | None]:
+    """Every reading of the column, the likeliest first; made only when the ones before did not fit."""
+    # Postcodes and article numbers begin with zeros, and would lose them as numbers.
+    if not text.str.contains(CODE).any():
+        yield _numbers(text, decimal_comma=decimal_comma)
+        # A quoted "1,50" has a decimal comma whatever parts the cells; "1,500" was read above.
+        yield _numbers(text, decimal_comma=True)
+    yield _dates(text)
+    yield _times(text)
 
 
 def _lost_cells(text: pl.Series, candidate: pl.Series, lost: int) -> list[str]:
