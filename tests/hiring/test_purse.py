@@ -342,6 +342,30 @@ async def test_less_is_posted_where_the_rail_says_that_less_was_taken(counter: C
     assert (await counter.spent(), await counter.pending()) == ("0.007", 0)
 
 
+@pytest.mark.parametrize(
+    ("stated", "spent", "state"),
+    [
+        ("0", "0", PaymentState.REFUNDED),
+        ("20000", "0.02", PaymentState.CONFIRMED),
+        ("20001", "0.02", PaymentState.CONFIRMED),  # more than was authorised is not believed
+        ("-5", "0.02", PaymentState.CONFIRMED),
+        ("\u00b2", "0.02", PaymentState.CONFIRMED),
+        (7, "0.02", PaymentState.CONFIRMED),
+    ],
+)
+async def test_what_a_rail_says_was_taken_is_posted_when_it_makes_sense(
+    counter: Counter, stated: object, spent: str, state: PaymentState
+) -> None:
+    hold = await counter.purse().hold(request())
+    row = await counter.cashier.holds.by_payment(hold.id)
+    assert row is not None
+    evidence = {"transaction": "t", "settled_amount": stated}
+    taken = hold.payment.model_copy(update={"state": PaymentState.CONFIRMED, "evidence": evidence})
+    ended = await counter.cashier.conclude(row, taken)
+    assert (ended.state, ended.open) == (state, False)
+    assert (await counter.spent(), await counter.pending()) == (spent, 0)
+
+
 steps = st.lists(
     st.sampled_from(["hold", "release", "refund", "lookup", "collect", "down", "up", "restart", "second"]), max_size=14
 )

@@ -199,7 +199,10 @@ class Cashier:
     async def conclude(self, row: HoldRow, payment: Payment, reason: str = "") -> HoldRow:
         """Bring ledger and row to what the network said."""
         if payment.state in PAID:
-            await self.books.capture(row.reservation, _settled_amount(payment))
+            taken = _settled_amount(payment)
+            if taken.atomic == 0:
+                return await self._give_back(row, PaymentState.REFUNDED, payment, reason or "nothing was taken")
+            await self.books.capture(row.reservation, taken)
             self.checkpoint("captured")
             return await self._end(row, payment.state, payment, reason)
         if payment.state in (PaymentState.REFUNDED, PaymentState.FAILED):
