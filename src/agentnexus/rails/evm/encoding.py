@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from Crypto.Hash import keccak as _keccak
@@ -65,6 +66,7 @@ def address(text: object, *, field: str = "address") -> str:
     return lower
 
 
+@lru_cache(maxsize=4096)
 def checksum_address(lower: str) -> str:
     """EIP-55 mixed-case form of a lower-case address."""
     digits = lower[2:]

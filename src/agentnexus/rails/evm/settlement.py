@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset
-from agentnexus.platform.database import Connection
 from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization
 from agentnexus.rails.evm.encoding import to_hex, uint
-from agentnexus.rails.evm.errors import Refusal, Reverted, SettlementRefused
+from agentnexus.rails.evm.errors import NodeError, Refusal, Reverted, SettlementRefused
 from agentnexus.rails.evm.receipts import Receipt
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data, call_int, eth_call
 from agentnexus.rails.evm.signer import EvmSigner, recover, require_network
+from agentnexus.rails.evm.staging import SettlementStage, Staging
 from agentnexus.rails.evm.token import (
     Token,
     authorization_state_call,
@@ -40,6 +40,8 @@ MINIMUM_VALIDITY_SECONDS = 6
 # A settle that follows its verify at once need not ask the chain the same again.
 _VERIFY_COUNTS_SECONDS = 2.0
 _VERIFIED_KEPT = 1024
+# Payments of one token differ a little in gas, by the zeros in their signatures: try with a sixteenth more.
+_TRIAL_MARGIN = 16
 _BALANCE, _STATE, _GAS, _CODE = range(4)
 
 
@@ -86,10 +88,12 @@ class AuthorizationSettler:
         self.network = sender.network
         self.relayer = relayer
         self._sender = sender
+        self._stage = SettlementStage(sender, relayer)
         self._database = sender.database
         self._rpc = sender.rpc
         self._clock = sender.clock
         self._tokens: dict[str, Token] = {}
+        self._trial_gas: dict[str, int] = {}
         self._verified: dict[tuple[SignedAuthorization, Requirement], tuple[float, Verified]] = {}
 
     @property
@@ -131,8 +135,8 @@ class AuthorizationSettler:
                 verified = verified or await self._verify_unsettled(signed, requirement, attempt)
                 if verified is None:
                     continue
-                await self._sender.prepare(self.relayer)
-                staged = await self._stage(authorization, requirement, verified, attempt + 1)
+                intent = Intent(requirement.asset.reference, verified.call, verified.gas)
+                staged = await self._stage.store(Staging(authorization, attempt + 1, intent))
                 verified = None
                 if staged is None:
                     continue  # another process was faster, or this is a second attempt: look it up
@@ -182,10 +186,15 @@ class AuthorizationSettler:
         authorization = signed.authorization
         payer = authorization.payer
         transfer: dict[str, RpcValue] = {"from": self.relayer.public_id, "to": token.contract, "data": to_hex(data)}
+        estimate_call = Call("eth_estimateGas", (transfer, self.network.trial_block))
+        # An estimate is a dozen runs. Where earlier ones say what is enough, one run with that much tells the same; a
+        # contract wallet may need any amount.
+        trial = self._trial_gas.get(token.contract) if by_key else None
+        with_enough = {**transfer, "gas": hex(trial)} if trial else transfer
         calls = [
             eth_call(token.contract, balance_call(payer)),
             eth_call(token.contract, authorization_state_call(payer, authorization.nonce)),
-            Call("eth_estimateGas", (transfer, self.network.trial_block)),
+            Call("eth_call", (with_enough, self.network.trial_block)) if trial else estimate_call,
         ]
         if not by_key:
             calls.append(Call("eth_getCode", (payer, "latest")))
@@ -198,10 +207,21 @@ class AuthorizationSettler:
             raise SettlementRefused(Refusal.NONCE_USED, "the authorisation was used or cancelled")
         if uint(call_data(answers[_BALANCE])) < authorization.value:
             raise SettlementRefused(Refusal.INSUFFICIENT_BALANCE, "the payer has too little of the token")
-        estimate = answers[_GAS]
+        if trial is None or isinstance(answers[_GAS], Exception):
+            trial = await self._estimated(estimate_call if trial else answers[_GAS], token, by_key=by_key)
+        return trial * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
+
+    async def _estimated(self, asked: Call | RpcValue | NodeError | Reverted, token: Token, *, by_key: bool) -> int:
+        """The gas of an estimate, which is asked for now unless it is here already."""
+        estimate = (await self._rpc.batch([asked]))[0] if isinstance(asked, Call) else asked
         if isinstance(estimate, Reverted):
             raise SettlementRefused(refusal_of(estimate), f"the token refuses the transfer: {estimate.message}")
-        return call_int(estimate) * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
+        gas = call_int(estimate)
+        if by_key:
+            # The least ever needed, and a little: one costly payment must not raise what all later ones are offered.
+            enough = gas + gas // _TRIAL_MARGIN
+            self._trial_gas[token.contract] = min(enough, self._trial_gas.get(token.contract, enough))
+        return gas
 
     async def _known(self, authorization: Authorization, requirement: Requirement) -> tuple[int, Outgoing | None]:
         """How often we tried this authorisation, and the transaction of the last try."""
@@ -224,38 +244,6 @@ class AuthorizationSettler:
         if not same and outgoing.state in (OutgoingState.SIGNED, OutgoingState.SUCCEEDED):
             raise SettlementRefused(Refusal.NONCE_USED, "another authorisation with this nonce was settled")
         return row["attempt"], outgoing
-
-    async def _stage(
-        self, authorization: Authorization, requirement: Requirement, verified: Verified, attempt: int
-    ) -> Outgoing | None:
-        """Claim the settlement and store its signed transaction, both or neither; None when somebody else did."""
-        token = requirement.asset.reference
-        key = f"settle:{token}:{authorization.payer}:{to_hex(authorization.nonce)}:{attempt}"
-        async with self._database.transaction() as connection:
-            if not await self._claim(connection, authorization, token, attempt, key):
-                return None
-            return await self._sender.stage(connection, self.relayer, key, Intent(token, verified.call, verified.gas))
-
-    async def _claim(
-        self, connection: Connection, authorization: Authorization, token: str, attempt: int, key: str
-    ) -> bool:
-        claimed = await connection.fetchval(
-            "insert into evm.settlement as old (network, token, payer, nonce, payee, value, attempt, outgoing_key)"
-            " values ($1, $2, $3, $4, $5, $6, $7, $8)"
-            " on conflict (network, token, payer, nonce) do update"
-            " set attempt = excluded.attempt, outgoing_key = excluded.outgoing_key,"
-            " payee = excluded.payee, value = excluded.value"
-            " where old.attempt = excluded.attempt - 1 returning true",
-            self.network.caip2,
-            token,
-            authorization.payer,
-            authorization.nonce,
-            authorization.payee,
-            authorization.value,
-            attempt,
-            key,
-        )
-        return claimed is True
 
     async def _conclude(
         self, signed: SignedAuthorization, requirement: Requirement, receipt: Receipt, *, repeated: bool

@@ -179,6 +179,14 @@ class TransactionSender:
         gas = await self.rpc.read_int("eth_estimateGas", call, self.network.trial_block)
         return replace(intent, gas=gas * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR)
 
+    def require_allowed(self, intent: Intent) -> None:
+        """Raises `PaymentFailed` for a transaction above our gas limit."""
+        if intent.gas > self.limits.maximum_gas:
+            raise PaymentFailed(
+                f"the transaction needs {intent.gas} gas, our limit is {self.limits.maximum_gas}",
+                next_step="raise the gas limit if the contract is trusted",
+            )
+
     async def prepare(self, signer: EvmSigner) -> None:
         """What `stage` needs and must not read inside a database transaction: the nonce row and the fees."""
         require_network(signer, self.network)
@@ -190,11 +198,7 @@ class TransactionSender:
 
         Only for keys that are new or whose earlier transaction was rejected; raises `Conflict` otherwise.
         """
-        if intent.gas > self.limits.maximum_gas:
-            raise PaymentFailed(
-                f"the transaction needs {intent.gas} gas, our limit is {self.limits.maximum_gas}",
-                next_step="raise the gas limit if the contract is trusted",
-            )
+        self.require_allowed(intent)
         fees = await self._fees.current()
         nonce = await self._nonces.take(connection, signer.public_id)
         raw, transaction = await sign_transaction(signer, self.network, nonce, intent, fees)

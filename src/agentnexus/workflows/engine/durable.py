@@ -11,7 +11,7 @@ from agentnexus.core.clock import SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import NexusError
 from agentnexus.core.events import Event
 from agentnexus.core.ports import Entropy, Ids
-from agentnexus.workflows.engine.batching import GroupCommit
+from agentnexus.platform.batching import GroupCommit
 from agentnexus.workflows.engine.journal import Journal
 from agentnexus.workflows.engine.port import Body, Draft, EndNarrator, NewRun, RunRecord, RunState
 from agentnexus.workflows.engine.worker import Worker, WorkerSettings

@@ -9,13 +9,9 @@ from datetime import datetime
 from typing import Protocol
 
 from agentnexus.core.canonical import Json
-from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.core.errors import InvalidInput
 from agentnexus.core.events import Event
 from agentnexus.workflows.engine.port import Draft, NewRun, Phase, RunRecord, RunState
-
-
-class Refused(NexusError):
-    """The storage said no to a write: certainly nothing of it was written."""
 
 
 def encode(value: object) -> str:

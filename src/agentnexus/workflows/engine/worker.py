@@ -11,7 +11,7 @@ import structlog
 
 from agentnexus.core.errors import NexusError
 from agentnexus.core.ports import Entropy, Ids
-from agentnexus.workflows.engine.batching import GroupCommit
+from agentnexus.platform.batching import GroupCommit
 from agentnexus.workflows.engine.execution import Execution, Surroundings
 from agentnexus.workflows.engine.journal import Claim, End, Journal, Write, encode
 from agentnexus.workflows.engine.port import Body, EndNarrator, RunState

@@ -16,9 +16,10 @@ from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NotFound, Unavailable
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.ports import Clock
+from agentnexus.platform.batching import Refused
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.wakeups import Wakeups
-from agentnexus.workflows.engine.journal import Claim, Letter, News, Refused, StepRow, Write, encode
+from agentnexus.workflows.engine.journal import Claim, Letter, News, StepRow, Write, encode
 from agentnexus.workflows.engine.port import NewRun, Phase, RunRecord, RunState
 from agentnexus.workflows.engine.postgres import sql
 from agentnexus.workflows.engine.postgres.writes import RunWrites, columns, fold, newest_only

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from agentnexus.core.errors import Unavailable
-from agentnexus.workflows.engine.batching import GroupCommit
-from agentnexus.workflows.engine.journal import Refused
+from agentnexus.platform.batching import GroupCommit, Refused
 
 
 async def test_what_gathers_during_a_write_goes_into_the_next_one() -> None:

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from agentnexus.workflows.engine.journal import Refused
+from agentnexus.core.errors import NexusError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+class Refused(NexusError):
+    """The storage said no to a write: certainly nothing of it was written."""
 
 
 class GroupCommit(Generic[Item, Answer]):
