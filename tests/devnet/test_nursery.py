@@ -13,9 +13,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from agentnexus.cli.nursery import Forker, Order
 from agentnexus.core.errors import Unavailable
 from agentnexus.devnet.nursery import GONE, Forked, Nursery
-from agentnexus.devnet.nursery_process import Forker, Order
 from agentnexus.devnet.supervisor import Child
 from agentnexus.platform.process import free_port, wait_until_ready
 

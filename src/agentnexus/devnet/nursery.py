@@ -72,7 +72,7 @@ class Nursery:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
-                    "agentnexus.devnet.nursery_process",
+                    "agentnexus.cli.nursery",
                     env={**os.environ, **SINGLE_THREADED},
                     stdin=PIPE,
                     stdout=PIPE,
