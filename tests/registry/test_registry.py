@@ -370,3 +370,21 @@ async def test_a_node_that_moved_keeps_its_entries_with_their_ratings(world: Wor
         "http://other.test/x402/agents/pdf",
     ]
     assert await store.move(old, new) == 0
+
+
+async def test_who_squats_an_address_gives_way_to_whom_it_pays(world: World) -> None:
+    squat = (await world.register(BOB)).json()["id"]
+    assert (await world.register(ALICE)).status_code == 409  # nobody answers there yet
+    terms = {"x402Version": 2, "resource": {"url": entry(ALICE)["url"]}, "accepts": entry(ALICE)["accepts"]}
+    for accept in terms["accepts"]:  # type: ignore[attr-defined]  # JSON
+        accept |= {"maxTimeoutSeconds": 60, "extra": {}}
+    answer = httpx.Response(402, headers={"PAYMENT-REQUIRED": encode_header(terms)})
+
+    world.answers[str(entry(ALICE)["url"])] = answer
+    world.clock.advance(1)
+    assert (await world.register(CAROL)).status_code == 409  # it does not pay her either
+    taken = await world.register(ALICE)
+
+    assert (taken.status_code, taken.json()["owner"]) == (201, ALICE.public_id)
+    assert (await world.client.get(f"/services/{squat}")).status_code == 404
+    assert (await world.register(BOB)).status_code == 409

@@ -144,11 +144,12 @@ async def test_a_get_offer_sends_its_input_as_query(policy: PaymentPolicy, offer
     assert updates[-1] == Result(output={"media_type": "text/plain", "text": "plain words"})
 
 
+@pytest.mark.parametrize("answer", [b"{oops", b"", b"[" * 200_000 + b"]" * 200_000, b"9" * 10_000, b"\xff"])
 async def test_an_answer_that_is_not_json_is_a_bad_result(
-    policy: PaymentPolicy, offer: Offer, purse: RailPurse
+    policy: PaymentPolicy, offer: Offer, purse: RailPurse, answer: bytes
 ) -> None:
     def seller(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=b"{oops", headers={"content-type": "application/json"})
+        return httpx.Response(200, content=answer, headers={"content-type": "application/json"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(seller)) as http:
         with pytest.raises(BadResult):

@@ -117,7 +117,7 @@ def _output(offer: Offer, bought: Bought) -> object:
         return {"media_type": media_type, "text": bought.answer.body.decode(errors="replace")}
     try:
         output: object = json.loads(bought.answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadResult(
             f"{offer.title} did not answer in JSON",
             next_step="hire another seller; this one was paid for what it sent",

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agentnexus.core.errors import InvalidInput, NotAllowed, SellerFailed
+from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, SellerFailed
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.markets.x402.registry.model import Change, Query, Rating, Registration, Service
 from agentnexus.markets.x402.registry.ownership import digest_of, verified_address
@@ -56,8 +56,22 @@ class RegistryApp:
             )
         if any(accept.payTo.lower() != sender for accept in entry.accepts):
             raise NotAllowed("accepts pays somebody else", next_step="every payTo must be the owner's address")
-        service = await self._store.register(self._ids.new("svc"), entry, sender, self._clock.now())
+        service = await self._register(entry, sender)
         return JSONResponse(service.to_json() | {"success": True, "service": service.to_json()}, 201)
+
+    async def _register(self, entry: Registration, sender: str) -> Service:
+        """Whoever came first has the address, unless its own 402 says that it pays the sender and nobody else."""
+        try:
+            return await self._store.register(self._ids.new("svc"), entry, sender, self._clock.now())
+        except Conflict as conflict:
+            try:
+                payees = await self._payees(entry.url)
+            except (SellerFailed, InvalidInput):
+                raise conflict from None
+            if payees != {sender}:
+                raise
+        await self._store.clear_address(entry.url, sender)
+        return await self._store.register(self._ids.new("svc"), entry, sender, self._clock.now())
 
     async def discover(self, request: Request) -> Response:
         services, total = await self._store.search(_query(request))
@@ -141,14 +155,17 @@ class RegistryApp:
         return sender
 
     async def _check_endpoint(self, service: Service) -> None:
-        status, header, content = await self._ask_for_terms(service.registration.url)
+        if await self._payees(service.registration.url) != {service.owner}:
+            raise NotAllowed("the service's own 402 does not pay the owner", next_step="register its true payee")
+
+    async def _payees(self, url: str) -> set[str]:
+        """Whom the service itself asks to be paid, in lower case; raises `SellerFailed` without a 402."""
+        status, header, content = await self._ask_for_terms(url)
         if status != 402:
             raise SellerFailed("the service did not answer 402 to an unpaid call", next_step="put a price on it")
         required = to_json(read_required(header, content))
         accepts = required.get("accepts")
-        payees = {str(accept.get("payTo", "")).lower() for accept in accepts} if isinstance(accepts, list) else set()
-        if payees != {service.owner}:
-            raise NotAllowed("the service's own 402 does not pay the owner", next_step="register its true payee")
+        return {str(accept.get("payTo", "")).lower() for accept in accepts} if isinstance(accepts, list) else set()
 
     async def _ask_for_terms(self, url: str) -> tuple[int, str | None, bytes]:
         """Status, terms header and body of an unpaid call, as far as we read; says little of what went wrong.

@@ -76,6 +76,11 @@ class RegistryStore:
             raise Conflict("another owner registered this address", next_step="register an address of your own")
         return _service(row)
 
+    async def clear_address(self, url: str, owner: str) -> None:
+        """Remove another owner's entry, with its ratings: `owner` has proven that the address pays them."""
+        async with self._database.connection() as connection:
+            await connection.execute("delete from registry.service where url = $1 and owner <> $2", url, owner)
+
     async def get(self, identifier: str) -> Service:
         async with self._database.connection() as connection:
             row = await connection.fetchrow("select * from registry.service where id = $1", identifier)
