@@ -11,7 +11,7 @@ import pytest
 from agentnexus.core.errors import AgentRefused, BudgetExceeded, NexusError, PaymentUnknown, Unavailable
 from agentnexus.core.events import Event
 from agentnexus.core.offers import Capability, Need
-from agentnexus.core.payments import Limits
+from agentnexus.core.payments import Limits, PaymentState, Receipt, ReceiptStatus
 from agentnexus.ledger.memory import MemoryBooks
 from agentnexus.workflows import run as body
 from agentnexus.workflows import telling
@@ -22,7 +22,7 @@ from agentnexus.workflows.worker import WorkflowRoom, open_room
 
 from .catalogue import USDC, offer_of
 from .conftest import Bench, until
-from .scripted import ScriptedBudgets, ScriptedHirer
+from .scripted import ScriptedBudgets, ScriptedHirer, receipt_of
 from .test_service import DOLLAR, House
 
 WF = "wf_back"
@@ -200,3 +200,29 @@ async def test_a_payment_that_stays_unknown_is_never_tried_again_under_another_k
         record = await room.engine.result(WF)
     assert (record.error or {})["code"] == "payment_unknown"
     assert set(house.hirer.calls) == {f"{WF}:one:1"}
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed"])
+async def test_what_a_seller_took_before_it_was_stopped_is_in_the_cost(house: House, ending: str) -> None:
+    """The refund came too late: the seller had collected, so that the money is spent and must be shown."""
+
+    async def too_late(key: str, reason: str = "") -> list[Receipt]:
+        if key not in house.hirer.calls:
+            return []
+        return [receipt_of(house.hirer.catalogue[0], key, ReceiptStatus.FAILED, PaymentState.CONFIRMED)]
+
+    async def unsure(_need: Need, _key: str) -> object:
+        raise PaymentUnknown("no answer")
+
+    house.hirer.cancel = too_late  # type: ignore[method-assign]
+    house.hirer.acts["do.it"] = wait_for_ever if ending == "cancelled" else unsure
+    room = house.room()
+    async with house.working(room) as workflows:
+        request = plan_of(house, PlanStep(id="one", title="", capability="do.it"))
+        await room.engine.start(NewRun(WF, BODY, request.model_dump(mode="json"), tenant="ann"))
+        await until(lambda: f"{WF}:one:1" in house.hirer.calls, "the hire")
+        if ending == "cancelled":
+            await workflows.cancel(WF, "ann")
+        done = await workflows.result(WF, "ann")
+    assert done.status.value == ending
+    assert done.cost == USDC.parse("0.01")

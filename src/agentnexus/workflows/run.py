@@ -18,7 +18,7 @@ from agentnexus.core.canonical import Json, canonical_json
 from agentnexus.core.errors import AgentTimeout, NexusError, Unavailable
 from agentnexus.core.events import EventName
 from agentnexus.core.offers import Constraints, Need
-from agentnexus.core.payments import Limits, Receipt
+from agentnexus.core.payments import Limits
 from agentnexus.core.ports import Blobs, Clock
 from agentnexus.workflows.engine.port import (
     Draft,
@@ -44,7 +44,7 @@ from agentnexus.workflows.model import (
 from agentnexus.workflows.planning import Planning
 from agentnexus.workflows.ports import Budgets, Hirer, RootBudget
 from agentnexus.workflows.references import fill
-from agentnexus.workflows.telling import Reporter, Teller, known_outcome, money_of, step_attribute
+from agentnexus.workflows.telling import Reporter, Teller, given_back, known_outcome, money_of, step_attribute
 
 BODY = "workflow"
 APPROVAL_SECONDS = 24 * 3600.0
@@ -336,11 +336,11 @@ class Conductor:
         failed = known is not None and known.phase is Phase.FAILED
 
         async def function(_context: StepContext) -> Json:
-            receipts: list[Receipt] = []
+            found = {}
             for attempt in range(1, attempts + 1):
                 key = hire_key(self.run.id, step.id, attempt)
-                receipts.extend(await known_outcome(partial(self.means.hirer.cancel, key, reason[:300])))
-            return money_of(receipts, self.request.max_cost)
+                found[attempt] = await known_outcome(partial(self.means.hirer.cancel, key, reason[:300]))
+            return given_back(found, self.request.max_cost)
 
         status = StepStatus.FAILED if failed else StepStatus.REFUNDED
         teller = Teller(step, ended=status, attempts=attempts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -63,6 +63,12 @@ def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
         ],
         "paid": str(spent(receipts, asset_of).atomic),
     }
+
+
+def given_back(found: Mapping[int, Sequence[Receipt]], asset_of: Money) -> JsonObject:
+    """`money_of` all attempts of a step, with ``attempts``: what stayed with the sellers, atomic, by attempt."""
+    together = money_of([receipt for some in found.values() for receipt in some], asset_of)
+    return {**together, "attempts": {str(number): str(spent(some, asset_of).atomic) for number, some in found.items()}}
 
 
 def payment_drafts(step: PlanStep, found: object) -> list[Draft]:
