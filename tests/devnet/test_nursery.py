@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,6 @@ from agentnexus.devnet.supervisor import Child
 from agentnexus.platform.process import free_port, wait_until_ready
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-FROZEN_DATABASE = "postgresql://postgres@127.0.0.1:{port}/nothing"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -55,31 +55,29 @@ async def test_wrong_use_ends_the_role_and_not_the_nursery(nursery: Nursery, tmp
 
 
 async def test_roles_are_sessions_of_their_own_and_can_be_killed(nursery: Nursery, tmp_path: Path) -> None:
-    role, server = await _waiting_role(nursery, tmp_path)
-    assert os.getsid(role.pid) == role.pid
-    assert psutil.Process(role.pid).name() == "nexus-facilitat"
-    role.kill()
-    assert await role.wait() == -signal.SIGKILL
-    server.close()
+    async with _waiting_role(nursery, tmp_path) as role:
+        assert os.getsid(role.pid) == role.pid
+        assert psutil.Process(role.pid).name() == "nexus-facilitat"
+        role.kill()
+        assert await role.wait() == -signal.SIGKILL
 
 
 async def test_a_killed_nursery_takes_its_roles_and_comes_back_at_the_next_need(
     nursery: Nursery, tmp_path: Path
 ) -> None:
-    role, server = await _waiting_role(nursery, tmp_path)
-    process = psutil.Process(role.pid)
-    assert nursery.pid is not None
-    os.kill(nursery.pid, signal.SIGKILL)
-    assert await role.wait() == GONE
+    async with _waiting_role(nursery, tmp_path) as role:
+        process = psutil.Process(role.pid)
+        assert nursery.pid is not None
+        os.kill(nursery.pid, signal.SIGKILL)
+        assert await role.wait() == GONE
 
-    async def ended() -> bool:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        async def ended() -> bool:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
-    await wait_until_ready(ended, what="the end of the role", timeout_seconds=20)
+        await wait_until_ready(ended, what="the end of the role", timeout_seconds=20)
     again = await nursery.spawn(["--version"], {}, tmp_path / "version")
     assert await again.wait() == 0
     assert "nexus" in (tmp_path / "version").read_text()
-    server.close()
 
 
 async def test_a_request_to_a_nursery_that_dies_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
@@ -96,21 +94,20 @@ async def test_a_request_to_a_nursery_that_dies_is_an_error_and_not_a_wait(tmp_p
 
 
 async def test_a_supervised_role_comes_back(nursery: Nursery, tmp_path: Path) -> None:
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    environment = _environment(server)
-    child = Child("facilitator", ["facilitator", "--port", str(free_port())], environment, tmp_path / "log", nursery)
-    await child.start()
-    first = child.pid
-    assert first is not None
-    os.kill(first, signal.SIGKILL)
+    async with _frozen_database() as (environment, _):
+        port = str(free_port())
+        child = Child("facilitator", ["facilitator", "--port", port], environment, tmp_path / "log", nursery)
+        await child.start()
+        first = child.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
 
-    async def back() -> bool:
-        return child.restarts == 1 and child.pid not in (None, first)
+        async def back() -> bool:
+            return child.restarts == 1 and child.pid not in (None, first)
 
-    await wait_until_ready(back, what="the role", timeout_seconds=30)
-    await child.stop()
-    assert child.pid is None
-    server.close()
+        await wait_until_ready(back, what="the role", timeout_seconds=30)
+        await child.stop()
+        assert child.pid is None
 
 
 async def test_orders_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,15 +135,30 @@ async def test_orders_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     assert taken == ["a", "a"]
 
 
-async def _waiting_role(nursery: Nursery, tmp_path: Path) -> tuple[Forked, asyncio.Server]:
-    """A role that waits for a database which accepts and says nothing."""
+@asynccontextmanager
+async def _frozen_database() -> AsyncIterator[tuple[dict[str, str], asyncio.Event]]:
+    """The environment of a role whose database accepts connections and says nothing; set when it has connected."""
     connected = asyncio.Event()
-    server = await asyncio.start_server(lambda _reader, _writer: connected.set(), "127.0.0.1", 0)
-    role = await nursery.spawn(["facilitator", "--port", str(free_port())], _environment(server), tmp_path / "log")
-    async with asyncio.timeout(30):
-        await connected.wait()
-    return role, server
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        with suppress(ConnectionError):
+            while await reader.read(1000):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    url = f"postgresql://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}/nothing"
+    async with server:
+        yield {"NEXUS_DATABASE_URL": url}, connected
 
 
-def _environment(server: asyncio.Server) -> dict[str, str]:
-    return {"NEXUS_DATABASE_URL": FROZEN_DATABASE.format(port=server.sockets[0].getsockname()[1])}
+@asynccontextmanager
+async def _waiting_role(nursery: Nursery, tmp_path: Path) -> AsyncIterator[Forked]:
+    async with _frozen_database() as (environment, connected):
+        role = await nursery.spawn(["facilitator", "--port", str(free_port())], environment, tmp_path / "log")
+        async with asyncio.timeout(30):
+            await connected.wait()
+        yield role
+        role.kill()
+        await role.wait()

@@ -188,7 +188,7 @@ def summary(result: object) -> str:
 
 
 def _preferred(value: Json) -> list[str]:
-    return [name for name in PREFERRED if value.get(name)]
+    return [name for name in PREFERRED if value.get(name) and not isinstance(value[name], dict)]
 
 
 def _lines(value: Json) -> list[str]:
