@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 
 import trafilatura
@@ -12,6 +13,8 @@ from agentnexus.sdk import Refusal
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
 
 MAX_HTML_CHARACTERS = 8_000_000
+# What is copied out of a page, or out of an editor, has no <html> around it.
+FRAGMENT = re.compile(r"\s*<(?:p|div|article|section|main|h[1-6])\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ def read_html(html: str, url: str | None = None) -> PageText:
         )
     # Parsed by lxml without network and without external entities; scripts in it never run.
     document = trafilatura.load_html(html) if html.strip() else None
+    if document is None and FRAGMENT.match(html):
+        document = trafilatura.load_html(f"<html><body>{html}</body></html>")
     found = None
     if document is not None:
         found = trafilatura.bare_extraction(
