@@ -25,7 +25,7 @@ from agentnexus.core.money import Money
 from agentnexus.core.offers import Job, Quote, RefundRule
 from agentnexus.core.payments import Limits, Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.hiring.cashier import Cashier, Wallet
-from agentnexus.hiring.holds import HoldStore
+from agentnexus.hiring.holds import HoldRow, HoldStore
 from agentnexus.hiring.purse import JobPurse, Terms
 from agentnexus.hiring.testing import MemoryNetwork, ScriptedRail
 from agentnexus.ledger.books import Books
@@ -105,6 +105,28 @@ async def test_the_same_hold_again_is_the_first_one(counter: Counter) -> None:
 async def test_a_purse_of_the_same_job_in_another_process_gives_the_same_hold(counter: Counter) -> None:
     first = await counter.purse(number=900).hold(request())
     assert await counter.purse(number=900).hold(request()) == first
+
+
+async def test_of_two_runners_of_one_job_the_terms_written_first_are_signed_by_both(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a lost lock: with an expiry of its own each would sign another payload under the same nonce."""
+    now = SystemClock().now()
+    early, late = (
+        request().model_copy(update={"expires_at": now + timedelta(seconds=seconds)}) for seconds in (60, 90)
+    )
+    first = await counter.purse(number=901).hold(early)
+    holds = counter.cashier.holds
+    looked = holds.of_hire
+
+    async def too_early(hire_key: str) -> list[HoldRow]:
+        monkeypatch.setattr(holds, "of_hire", looked)
+        return []
+
+    monkeypatch.setattr(holds, "of_hire", too_early)
+    second = await counter.purse(number=901).hold(late)
+    assert second == first
+    assert await counter.pending() == 1
 
 
 async def test_many_holds_of_one_binding_at_once_are_one(counter: Counter) -> None:

@@ -141,7 +141,7 @@ class HoldStore:
                 None if kept is None else kept.id,
                 deadline,
             )
-        return _hold(found) if found is not None else await self._existing(row.key)
+        return _hold(found) if found is not None else await self.existing(row.key)
 
     async def finish(
         self, row: HoldRow, state: PaymentState, payment: Payment | None, at: datetime, reason: str
@@ -162,7 +162,7 @@ class HoldStore:
                 event.subject,
                 event.data,
             )
-        return _hold(found) if found is not None else await self._existing(row.key)
+        return _hold(found) if found is not None else await self.existing(row.key)
 
     async def left_open(self, before: datetime, limit: int) -> list[HoldRow]:
         """Open payments whose deadline is over or whose hire has ended; each is given to one caller per minute."""
@@ -179,7 +179,8 @@ class HoldStore:
             )
         return [_hold(row) for row in rows]
 
-    async def _existing(self, key: str) -> HoldRow:
+    async def existing(self, key: str) -> HoldRow:
+        """The row of a payment that is known to be written down."""
         found = await self.find(key)
         if found is None:
             raise AssertionError(f"hold {key} vanished")

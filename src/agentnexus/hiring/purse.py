@@ -151,7 +151,10 @@ class JobPurse:
             _same_terms(mine.request, request)
             return mine, False
         row = self._row(key, request, known)
-        await self._cashier.holds.insert(row)
+        if not await self._cashier.holds.insert(row):  # another runner of this hire was faster: its terms count
+            row = await self._cashier.holds.existing(key)
+            _same_terms(row.request, request)
+            return row, False
         self._cashier.checkpoint("payment-written")
         return row, True
 
