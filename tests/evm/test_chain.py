@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -117,3 +118,16 @@ def test_development_accounts_are_the_ones_every_tool_derives() -> None:
     assert accounts["deployer"].checksum_address == "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
     assert accounts["relayer"].checksum_address == "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
     assert accounts["buyer"].private_key not in repr(accounts["buyer"])
+
+
+async def test_a_web_page_of_another_site_may_not_command_the_chain(chain: DevelopmentChain) -> None:
+    """A browser asks first whether it may send JSON elsewhere, and heeds the missing yes."""
+    asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    call = b'{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
+    async with httpx.AsyncClient() as http:
+        preflight = await http.options(
+            chain.rpc_url, headers=asked | {"Access-Control-Request-Headers": "content-type"}
+        )
+        plain = await http.post(chain.rpc_url, content=call, headers={"Content-Type": "text/plain"})
+    assert "access-control-allow-origin" not in preflight.headers
+    assert "result" not in plain.json()

@@ -288,6 +288,13 @@ def test_schemas_are_checked_before_anything_uses_them():
         check_schema({"type": "nonsense"})
 
 
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef"])
+def test_a_schema_that_leads_to_an_address_is_refused(keyword: str):
+    check_schema({"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}})
+    with pytest.raises(InvalidInput, match="another document"):
+        check_schema({"properties": {"a": {"prefixItems": [{keyword: "http://169.254.169.254/latest"}]}}})
+
+
 def test_a_wrong_value_names_its_path():
     schema = {"type": "object", "properties": {"rows": {"type": "array", "items": {"type": "integer"}}}}
     check_input(schema, {"rows": [1]})

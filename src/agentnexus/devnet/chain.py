@@ -203,6 +203,7 @@ class DevelopmentChain:
 
     def _arguments(self) -> list[str]:
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--chain-id", str(CHAIN_ID), "--quiet"]
+        arguments += ["--no-cors"]  # or any web page that is open on this machine may reset the chain
         arguments += ["--mnemonic", DEVELOPMENT_MNEMONIC, "--accounts", str(len(ACCOUNT_NAMES)), "--threads", "2"]
         if self._block_seconds:
             arguments += ["--block-time", str(self._block_seconds)]

@@ -209,6 +209,23 @@ def check_schema(schema: Mapping[str, object]) -> None:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise InvalidInput(f"not a JSON Schema: {error.message}", next_step="Correct the agent's types.") from error
+    outside = next((reference for reference in _references(schema) if not reference.startswith("#")), None)
+    if outside is not None:
+        raise InvalidInput(
+            f"the schema refers to another document: {outside[:100]!r}", next_step="Put its parts under $defs."
+        )
+
+
+def _references(schema: object) -> Iterator[str]:
+    """Every reference in a schema, from whoever wrote the agent: checking a value must not fetch an address."""
+    level = [schema]
+    while level:
+        node = level.pop()
+        if isinstance(node, Mapping):
+            yield from (str(node[name]) for name in ("$ref", "$dynamicRef") if isinstance(node.get(name), str))
+            level.extend(node.values())
+        elif isinstance(node, list):
+            level.extend(node)
 
 
 def check_input(schema: Mapping[str, object], value: object) -> None:
