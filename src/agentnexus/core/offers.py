@@ -12,6 +12,7 @@ from agentnexus.core.money import Money
 
 CAPABILITY_NAME = r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$"
 Schema = dict[str, object]
+COUNT_MAX = 10**12  # strangers state these: more would not fit the floats that offers are compared by
 
 
 class Noun(BaseModel):
@@ -114,7 +115,7 @@ class Reputation(Noun):
     """Score 0-5 from verified outcomes, how many there were, and who counted. `count` 0 means new."""
 
     score: float = Field(default=0.0, ge=0, le=5)
-    count: int = Field(default=0, ge=0)
+    count: int = Field(default=0, ge=0, le=COUNT_MAX)
     source: str = ""
 
 
@@ -136,7 +137,7 @@ class Offer(Noun):
     endpoint: str = ""
     models: tuple[str, ...] = ()
     reputation: Reputation = Reputation()
-    latency_ms: int | None = Field(default=None, ge=0)
+    latency_ms: int | None = Field(default=None, ge=0, le=COUNT_MAX)
     uptime: float | None = Field(default=None, ge=0, le=1)
     success_rate: float | None = Field(default=None, ge=0, le=1)
     stake: Money | None = None

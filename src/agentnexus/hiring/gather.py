@@ -11,6 +11,7 @@ from functools import partial
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError, Unavailable
 from agentnexus.core.events import EventName
+from agentnexus.core.money import ATOMIC_MAX
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.ports import Clock, Market
 from agentnexus.hiring.cache import OfferCache, Shelf
@@ -268,7 +269,7 @@ def _sane(offer: Offer, market: str) -> bool:
     return (
         offer.market == market
         and offer.price.per_job.atomic >= 0
-        and offer.price.maximum.atomic >= 0
+        and 0 <= offer.price.maximum.atomic <= ATOMIC_MAX
         and seller.isprintable()
         and len(seller) <= SELLER_KEY_CHARACTERS
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
-from agentnexus.core.offers import Capability, Need, Offer, Party, Price, Reputation
+from agentnexus.core.offers import COUNT_MAX, Capability, Need, Offer, Party, Price, Reputation
 from agentnexus.core.ports import Clock
 from agentnexus.platform.logs import log
 
@@ -93,7 +93,7 @@ def offer_of(entry: Entry, clock: Clock, assets: Mapping[str, Asset]) -> Offer:
         endpoint=endpoint,
         reputation=Reputation(
             score=float(rating) if isinstance(rating, int | float) else 0.0,
-            count=ratings if isinstance(ratings, int) and ratings >= 0 else 0,
+            count=_whole(ratings) or 0,
             source=MARKET,
         ),
         latency_ms=_whole(statistics.get("averageDurationMs")),
@@ -129,7 +129,7 @@ def _list(value: object) -> list[object]:
 
 
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
+    return int(value) if isinstance(value, int | float) and 0 <= value <= COUNT_MAX else None
 
 
 def _share(value: object) -> float | None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
-from agentnexus.core.offers import Capability, Need, Offer, Party, Price, Reputation, Schema
+from agentnexus.core.offers import COUNT_MAX, Capability, Need, Offer, Party, Price, Reputation, Schema
 from agentnexus.core.ports import Clock
 from agentnexus.platform.logs import log
 
@@ -211,7 +211,7 @@ def _schema(value: object) -> Schema:
 def _reputation(entry: Entry) -> tuple[float, int]:
     """Score 0-5 and count; registries count 0-10000, Bazaars of ours 0-5."""
     raw = entry.get("reputation", entry.get("reputationScore", 0))
-    score = float(raw) if isinstance(raw, int | float) else 0.0
+    score = float(raw) if isinstance(raw, int | float) and 0 <= raw <= COUNT_MAX else 0.0
     count = _whole(entry, "totalRatings", "ratings") or 0
     return min(max(score / 2000 if score > 5 else score, 0.0), 5.0), count
 
@@ -219,7 +219,7 @@ def _reputation(entry: Entry) -> tuple[float, int]:
 def _whole(entry: Entry, *names: str) -> int | None:
     for name in names:
         value = entry.get(name)
-        if isinstance(value, int | float) and value >= 0:
+        if isinstance(value, int | float) and 0 <= value <= COUNT_MAX:
             return int(value)
     return None
 
