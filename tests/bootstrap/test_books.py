@@ -65,6 +65,50 @@ async def test_a_deposit_that_a_reorganisation_drops_is_taken_back(
         assert not (await books.check()).findings
 
 
+async def test_a_deposit_mined_again_at_the_same_height_is_booked_again(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, buyer: str, account: str
+) -> None:
+    """As after a chain that was killed with its last blocks unsaved: the same transaction in another block."""
+    async with Books(ground.database) as books:
+        await book_deposits(ground, connected, books)
+        before = await chain.snapshot()
+        await chain.mint(buyer, 42)
+        block = await chain.rpc.call("eth_getBlockByNumber", "latest", False)
+        assert isinstance(block, dict)
+        transactions = block["transactions"]
+        assert isinstance(transactions, list)
+        raw = await chain.rpc.call("eth_getRawTransactionByHash", transactions[0])
+        await book_deposits(ground, connected, books)
+        await chain.revert(before)
+        await chain.set_next_block_time(int(str(block["timestamp"]), 16) + 7)
+        await chain.rpc.call("eth_sendRawTransaction", raw)
+        again = await chain.rpc.call("eth_getBlockByNumber", "latest", False)
+        assert isinstance(again, dict)
+        assert (again["number"], again["transactions"]) == (block["number"], block["transactions"])
+        assert again["hash"] != block["hash"]
+        assert await book_deposits(ground, connected, books) == 2
+        assert await posted(books, account, connected) == START_BALANCE_USDC + 42
+        assert await book_deposits(ground, connected, books) == 0
+        assert not (await books.check()).findings
+
+
+async def test_a_deposit_that_is_gone_and_spent_does_not_stop_the_later_ones(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, buyer: str, account: str
+) -> None:
+    async with Books(ground.database) as books:
+        await book_deposits(ground, connected, books)
+        before = await chain.snapshot()
+        await chain.mint(buyer, 42)
+        await book_deposits(ground, connected, books)
+        everything = (await books.balance(account, connected.usdc)).posted
+        await books.transfer("spent", account, "seller:x", everything)
+        await chain.revert(before)
+        await chain.mint(buyer, 9)
+        assert await book_deposits(ground, connected, books) == 2
+        assert await posted(books, account, connected) == 9
+        assert not (await books.check()).findings
+
+
 async def test_upkeep_books_deposits_as_they_come_and_survives_a_chain_that_is_away(
     ground: Ground, connected: Chain, chain: DevelopmentChain, buyer: str, account: str
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from agentnexus.bootstrap.ground import Chain, Ground
-from agentnexus.core.errors import NexusError
+from agentnexus.core.errors import InsufficientFunds, NexusError
 from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
@@ -42,14 +42,18 @@ async def book_deposits(ground: Ground, chain: Chain, books: Books) -> int:
     """Book everything that arrived at our wallets and is final; how many changes that was."""
 
     async def book(_connection: Connection, change: WatchedTransfer) -> None:
-        # Its own transaction, repeatable by key: a crash between the two books it again and finds it booked.
+        # Its own transaction, repeatable by key: a crash between the two books it again and finds it booked. The block
+        # is part of the key: dropped and mined again it is another deposit, even at the same height.
         account = account_of(chain, change.payee)
-        key = f"{change.change}:{chain.sender.network.caip2}:{change.transaction}:{change.log_index}"
+        where = f"{chain.sender.network.caip2}:{change.transaction}:{change.log_index}:{change.block_hash}"
         facts = {"correlation": change.transaction, "memo": f"from {change.payer}"}
         if change.change is TransferChange.DEPOSITED:
-            await books.deposit(f"{key}:{change.block_number}", account, change.amount, **facts)
-        else:
-            await books.withdraw(f"{key}:{change.block_number}", account, change.amount, **facts)
+            await books.deposit(f"deposited:{where}", account, change.amount, **facts)
+            return
+        try:
+            await books.withdraw(f"removed:{where}", account, change.amount, **facts)
+        except InsufficientFunds as error:  # spent meanwhile: reconciliation makes it a case, later deposits must go on
+            log.error("upkeep.deposit_gone", account=account, transaction=change.transaction, error=error.message)
 
     watcher = TransferWatcher(
         ground.database,

@@ -43,6 +43,7 @@ class WatchedTransfer:
     transaction: str
     log_index: int
     block_number: int
+    block_hash: str
 
 
 Book: TypeAlias = Callable[[Connection, WatchedTransfer], Awaitable[None]]
@@ -214,6 +215,7 @@ class TransferWatcher:
                 row["transaction"],
                 row["log_index"],
                 row["block_number"],
+                row["block_hash"],
             )
             for row in sorted(rows, key=lambda row: (row["block_number"], row["log_index"]))
         ]
