@@ -1,12 +1,13 @@
 """How fast the EVM rail is on a local chain: hashing and keys, opening holds, verifying, settling.
 
-Run: python -m bench.evm [count]. Needs `npm ci`; starts its own chain and database. Figures are CPU and wall time per
-operation on whatever machine this is, so compare within one run only.
+Run: python -m bench.evm [count]; prints JSON. Needs `npm ci`; starts its own chain and database. Figures are CPU and
+wall time per operation on whatever machine this is, so compare within one run only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 import tempfile
@@ -30,10 +31,11 @@ from agentnexus.rails.evm.typed_data import Domain
 from agentnexus.rails.evm.wallet import EvmRail
 
 CONCURRENCY = 8
+Figures = dict[str, float]
 
 
-async def measure(name: str, jobs: Sequence[Callable[[], Awaitable[object]]], concurrency: int = 1) -> None:
-    """Print rate, median, p95 and our own CPU per operation."""
+async def measure(jobs: Sequence[Callable[[], Awaitable[object]]], concurrency: int = 1) -> Figures:
+    """Rate, median, p95 and our own CPU per operation."""
     walls: list[float] = []
     queue = list(reversed(jobs))
 
@@ -50,13 +52,15 @@ async def measure(name: str, jobs: Sequence[Callable[[], Awaitable[object]]], co
             group.create_task(worker())
     elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
     walls.sort()
-    print(
-        f"{name:34} {len(jobs) / elapsed:9.0f}/s   p50 {walls[len(walls) // 2] * 1e3:8.2f} ms"
-        f"   p95 {walls[int(len(walls) * 0.95)] * 1e3:8.2f} ms   cpu {cpu / len(jobs) * 1e3:6.3f} ms"
-    )
+    return {
+        "per_second": round(len(jobs) / elapsed, 1),
+        "p50_ms": round(walls[len(walls) // 2] * 1e3, 3),
+        "p95_ms": round(walls[int(len(walls) * 0.95)] * 1e3, 3),
+        "cpu_ms": round(cpu / len(jobs) * 1e3, 3),
+    }
 
 
-async def run(chain: DevelopmentChain, database: Database, count: int) -> None:
+async def run(chain: DevelopmentChain, database: Database, count: int) -> dict[str, Figures]:
     sender = await TransactionSender.open(database, chain.rpc, chain.chain_id)
     relayer, seller = chain.accounts["relayer"].signer, chain.accounts["seller-1"]
     rail = EvmRail(sender, chain.accounts["buyer"].signer, relayer=relayer)
@@ -79,16 +83,21 @@ async def run(chain: DevelopmentChain, database: Database, count: int) -> None:
     async def hash_and_recover() -> None:
         recover(signed[1].authorization.digest(domain), signed[1].signature)
 
-    await measure("hash and recover", [hash_and_recover] * 2000)
-    await measure("open a hold", [partial(rail.open, request, f"open-{number}") for number in range(count)])
+    opening = [partial(rail.open, request, f"open-{number}") for number in range(count)]
     payloads = [await payload(rail, request, f"job-{number}") for number in range(4 * count)]
     first, second, third, fourth = (payloads[at * count : (at + 1) * count] for at in range(4))
-    await measure("verify", [partial(settler.verify, each, requirement) for each in first])
-    await measure("verify, 8 at once", [partial(settler.verify, each, requirement) for each in second], CONCURRENCY)
-    await measure("verify and settle", [partial(collect, settler, each, requirement) for each in third])
     together = [partial(collect, settler, each, requirement) for each in fourth]
-    await measure("verify and settle, 8 at once", together, CONCURRENCY)
-    await measure("settle again (replay)", [partial(settler.settle, each, requirement) for each in fourth])
+    return {
+        "hash and recover": await measure([hash_and_recover] * 2000),
+        "open a hold": await measure(opening),
+        "verify": await measure([partial(settler.verify, each, requirement) for each in first]),
+        "verify, 8 at once": await measure(
+            [partial(settler.verify, each, requirement) for each in second], CONCURRENCY
+        ),
+        "verify and settle": await measure([partial(collect, settler, each, requirement) for each in third]),
+        "verify and settle, 8 at once": await measure(together, CONCURRENCY),
+        "settle again (replay)": await measure([partial(settler.settle, each, requirement) for each in fourth]),
+    }
 
 
 async def collect(settler: AuthorizationSettler, signed: SignedAuthorization, requirement: Requirement) -> None:
@@ -108,7 +117,7 @@ async def main(count: int) -> None:
         await migrate(url)
         database = await Database.open(url)
         async with DevelopmentChain() as chain:
-            await run(chain, database, count)
+            print(json.dumps(await run(chain, database, count), indent=2))
         await database.close()
     finally:
         await server.stop()

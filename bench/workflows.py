@@ -2,6 +2,7 @@
 
 ``python -m bench.workflows [--url URL] [--seconds 5] [--concurrency 256]`` prints JSON. The naive engine is what one
 writes first: one transaction per step with a row lock on the run, no group commit, no fence, no events, no lease.
+DBOS, a library for the same work, runs beside it on the same server where it can be installed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import Draft, NewRun, Phase, Run, StepContext, Transition
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
+from bench.peers.environment import PeerMissing, peer_output
 
+DBOS_VERSION = "dbos==3.4.0"
+DBOS_CALLERS = (1, 16, 64)  # it gets slower beyond
 DAG = (("a", ()), ("b", ("a",)), ("c", ("a",)), ("d", ("a",)), ("e", ("b", "c", "d")))
 RunOne = Callable[[str], Awaitable[None]]
 
@@ -176,19 +180,38 @@ def _overhead(rows: dict[str, dict[str, object]], concurrency: int) -> dict[str,
     }
 
 
+async def dbos(base: str, seconds: float) -> dict[str, object]:
+    """The same two workflows with DBOS on the same server, or why there are none."""
+    target = await fresh_database(base, "bench_dbos")
+    task = {"url": target, "callers": DBOS_CALLERS, "seconds": seconds}
+    try:
+        text = await peer_output(DBOS_VERSION, Path("bench/peers/dbos_workflows.py"), json.dumps(task))
+    except PeerMissing as missing:
+        return {"results": {}, "left_out": str(missing)}
+    peer: dict[str, object] = json.loads(text)
+    return peer
+
+
+async def fresh_database(base: str, name: str) -> str:
+    """An empty database on the server of `base`; its URL."""
+    connection = await asyncpg.connect(base)
+    await connection.execute(f"drop database if exists {name}")
+    await connection.execute(f"create database {name}")
+    await connection.close()
+    return f"{base.rsplit('/', 1)[0]}/{name}"
+
+
 async def main(url: str | None, seconds: float, concurrency: int) -> None:
     folder = Path(mkdtemp(prefix="nexus-bench-", dir="/tmp"))
     folder.chmod(0o755)
     server = None if url else EmbeddedPostgres(folder)
     base = url or (await server.start() if server else "")
-    connection = await asyncpg.connect(base)
-    await connection.execute("drop database if exists bench_workflows")
-    await connection.execute("create database bench_workflows")
-    await connection.close()
-    target = base.rsplit("/", 1)[0] + "/bench_workflows"
     try:
+        target = await fresh_database(base, "bench_workflows")
         await migrate(target)
-        print(json.dumps(await bench(target, seconds, concurrency), indent=2))
+        measured = await bench(target, seconds, concurrency)
+        peer = await dbos(base, seconds)
+        print(json.dumps({**measured, "peers": {DBOS_VERSION: peer}}, indent=2))
     finally:
         if server is not None:
             await server.stop()
