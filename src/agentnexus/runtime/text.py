@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 LINE_BYTES = 8 * 1024
 _MIN_SECRET_LENGTH = 4
 _ESCAPES: dict[int, str] = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
-_ESCAPES |= {0x2028: "\\u2028", 0x2029: "\\u2029", 0x202E: "\\u202e", 0x202D: "\\u202d"}
+# Line separators, and everything that turns the direction of the text around it.
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _ESCAPES |= {0x0A: "\\n", 0x0D: "\\r"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
