@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import socket
+import sys
 
 import pytest
 
 from agentnexus.runtime.local import jail
+from agentnexus.runtime.local.sandbox import LocalSandbox
 from tests.runtime.conftest import collect
 from tests.runtime.hostile.kernel_calls import NUMBERS
 
+# Builds a sandbox's file system in a checkout below /tmp, enters it, and says what is seen there.
+BELOW_TMP = """
+import json, os, sys
+from pathlib import Path
+from agentnexus.runtime.local import jail, kernel
+top = Path(sys.argv[1])
+checkout, real = top / "checkout", jail.python_paths
+jail.python_paths = lambda: [*real(), checkout / ".venv"]
+os.umask(0o022)
+jail.build(top / "root")
+kernel.unshare(kernel.CLONE_NEWNS)
+jail.enter(top / "root", top / "agent", 1 << 20)
+shown = {"module": (checkout / ".venv/module.py").read_text(), "beside": os.listdir(checkout)}
+try:
+    (checkout / ".venv/evil").touch()
+except OSError as error:
+    shown["write"] = "OSError"
+shown["readable_by_all"] = all(folder.stat().st_mode & 0o5 == 0o5 for folder in checkout.parents)
+print(json.dumps(shown))
+"""
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -45,7 +69,32 @@ async def test_tmp_can_be_written_but_not_executed_from(sandbox, hostile):
 async def test_tmp_of_one_run_is_gone_in_the_next(sandbox, hostile):
     bundle = await hostile("files")
     await collect(sandbox, bundle, {"do": "write", "path": "/tmp/left"})
-    assert (await collect(sandbox, bundle, {"do": "list", "path": "/tmp"})).output == {"outcome": ""}
+    ended = await collect(sandbox, bundle, {"do": "list", "path": "/tmp"})
+    assert "left" not in str(ended.output["outcome"]).split()
+
+
+@pytest.mark.usefixtures("sandbox")
+async def test_a_product_installed_below_tmp_is_visible_and_read_only_in_every_run(tmp_path):
+    checkout = tmp_path / "checkout"
+    for folder in ("root", "agent", "checkout/.venv"):
+        (tmp_path / folder).mkdir(parents=True)
+    (checkout / ".venv/module.py").write_text("here")
+    (checkout / "secret").write_text("not shown")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", BELOW_TMP, str(tmp_path), stdout=-1)
+    output, _ = await process.communicate()
+    shown = json.loads(output)
+    assert shown == {"module": "here", "beside": [".venv"], "write": "OSError", "readable_by_all": True}
+
+
+async def test_an_operators_strict_umask_does_not_lock_agents_out(sandbox, hostile):
+    bundle = await hostile("files")
+    before = os.umask(0o077)
+    try:
+        async with LocalSandbox() as strict:
+            ended = await collect(strict, bundle, {"do": "list", "path": "/tmp"})
+    finally:
+        os.umask(before)
+    assert ended.output["outcome"] is not None
 
 
 async def test_only_the_given_places_are_visible(sandbox, hostile):

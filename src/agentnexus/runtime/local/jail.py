@@ -7,6 +7,7 @@ its own (folder, /tmp, /proc) and makes the skeleton its root.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import sysconfig
@@ -38,7 +39,7 @@ def build(root: Path) -> None:
     for folder in ("dev", "etc", "proc", "tmp", "usr", "run", AGENT_FOLDER.name):
         (root / folder).mkdir()
     _system(root)
-    for path in python_paths():
+    for path in set(python_paths()) - _below_tmp():
         _show(root, path)
     _devices(root)
     kernel.mount("none", root, flags=kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV)
@@ -50,6 +51,8 @@ def enter(root: Path, folder: Path, tmp_bytes: int) -> None:
     inodes = max(256, tmp_bytes // (1024 * 1024) * _TMP_FILES_PER_MIB)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("tmpfs", root / "tmp", "tmpfs", flags, f"size={tmp_bytes},mode=1777,nr_inodes={inodes}")
+    for path in _below_tmp():
+        _show(root, path)
     try:
         kernel.mount("proc", root / "proc", "proc", flags, "subset=pid")
     except OSError:  # Linux before 5.8 shows the rest of /proc too; file modes and lost capabilities guard it.
@@ -65,6 +68,12 @@ def python_paths() -> list[Path]:
     wanted |= {Path(sysconfig.get_path("platlib")), package / "sdk", package / "__init__.py"}
     resolved = {path for path in wanted if path.exists()} | {path.resolve() for path in wanted if path.exists()}
     return sorted(path for path in resolved if not _inside(path, resolved) and not path.is_relative_to("/usr"))
+
+
+@functools.cache
+def _below_tmp() -> frozenset[Path]:
+    """Where the product itself is installed below /tmp, each run's own /tmp would cover it: shown after that."""
+    return frozenset(path for path in python_paths() if path.is_relative_to(TMP_FOLDER))
 
 
 def _inside(path: Path, others: set[Path]) -> bool:

@@ -35,6 +35,7 @@ def main(control_fd: int, parent_pid: int) -> int:
         if isinstance(host, str):
             raise OSError(host)
         root = Path(setup["root"])
+        os.umask(0o022)  # agents must pass the folders of the skeleton, whatever the operator's habits are
         jail.build(root)
         program = seccomp.compile_filter()
         cgroups.sweep(host, setup["prefix"])
