@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from agentnexus.bootstrap.verify import verify_with_chain
 from agentnexus.cli.app import report
 from agentnexus.cli.printable import DEPTH_MAX, TOO_DEEP, printable
+from agentnexus.cli.receipt import verify
 from agentnexus.cli.view import TaskView
 from agentnexus.core.errors import SellerFailed
+from tests.hiring.test_receipts import signed
 
 EVIL = "calm\x1b[2J\x1b]0;pwn\x07\x9b31m\r\b\u202e\x7f words"
 DRIVING = set("\x1b\x07\x9b\r\b\u202e\x7f")
@@ -50,3 +55,22 @@ def test_lines_stay_lines_and_other_values_stay_as_they_are() -> None:
         assert isinstance(found, list)
         found = found[0]
     assert found == TOO_DEEP
+
+
+async def test_a_receipt_of_somebody_elses_key_is_not_taken_for_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anybody can make a receipt that agrees with itself: whose it is is shown, and can be asked for."""
+    receipt = await signed()
+    path = tmp_path / "receipt.json"
+    path.write_text(receipt.model_dump_json())
+
+    def checked(*arguments: str) -> int:
+        code: int = verify.main([str(path), *arguments], standalone_mode=False)
+        return code
+
+    assert await asyncio.to_thread(checked) == 0
+    assert f"signed by {receipt.signer}" in capsys.readouterr().out
+    assert await asyncio.to_thread(checked, "--signer", receipt.signer) == 0
+    assert await asyncio.to_thread(checked, "--signer", "ed25519:" + "00" * 32) == 1
+    assert (await verify_with_chain("x", None))["signer"] == "?"

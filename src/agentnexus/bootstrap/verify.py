@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypedDict
 
 from agentnexus.core.errors import InvalidInput, Unavailable
@@ -15,18 +15,23 @@ from agentnexus.rails.evm.token import transfers
 
 
 class Report(TypedDict):
-    """Outcome for one receipt; `problems` are sentences."""
+    """Outcome for one receipt; `problems` are sentences. `signer` is whose key signed it: it says who is speaking."""
 
     id: str
+    signer: str
     valid: bool
     problems: list[str]
 
 
-async def verify_with_chain(entry: object, rpc_url: str | None) -> Report:
-    """Check one receipt; raises `Unavailable` when the chain does not answer."""
+async def verify_with_chain(entry: object, rpc_url: str | None, signers: Collection[str] | None = None) -> Report:
+    """Check one receipt; raises `Unavailable` when the chain does not answer.
+
+    Args:
+        signers: whose receipts are accepted; None: anybody's, so that "valid" means unchanged and no more.
+    """
     if not isinstance(entry, Mapping):
-        return {"id": "?", "valid": False, "problems": ["not a receipt: it is no JSON object"]}
-    report = verify_receipt(dict(entry))
+        return {"id": "?", "signer": "?", "valid": False, "problems": ["not a receipt: it is no JSON object"]}
+    report = verify_receipt(dict(entry), signers=signers)
     if rpc_url is not None:
         async with Rpc(rpc_url) as rpc:
             try:
@@ -34,7 +39,8 @@ async def verify_with_chain(entry: object, rpc_url: str | None) -> Report:
             except Unavailable as error:
                 raise Unavailable(error.message, next_step="check --rpc, or leave it out to verify offline") from error
     problems = [f"{check.name}: {check.detail}" for check in report.failures]
-    return {"id": str(entry.get("id", "?")), "valid": report.valid, "problems": problems}
+    identifier, signer = (str(entry.get(name, "?")) for name in ("id", "signer"))
+    return {"id": identifier, "signer": signer, "valid": report.valid, "problems": problems}
 
 
 def chain_lookup(rpc: Rpc) -> Lookup:

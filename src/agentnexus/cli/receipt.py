@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentnexus.cli.printable import printable
+
 if TYPE_CHECKING:
     from agentnexus.bootstrap.verify import Report
 
@@ -20,9 +22,13 @@ def receipt() -> None:
 @receipt.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rpc", help="JSON-RPC address of the EVM chain, to look up the transactions as well")
+@click.option("--signer", "signers", multiple=True, help="accept only receipts signed by this key (ed25519:…)")
 @click.option("--json", "as_json", is_flag=True)
-def verify(file: Path, rpc: str | None, as_json: bool) -> int:
-    """Check the receipt in FILE (one receipt, or what `nexus task --json` printed)."""
+def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool) -> int:
+    """Check the receipt in FILE (one receipt, or what `nexus task --json` printed).
+
+    Without --signer a receipt that anybody made and signed is valid, too: look who signed it.
+    """
     from agentnexus.core.errors import InvalidInput
 
     try:
@@ -32,22 +38,25 @@ def verify(file: Path, rpc: str | None, as_json: bool) -> int:
     receipts = value.get("receipts", [value]) if isinstance(value, dict) else value
     if not isinstance(receipts, list) or not receipts:
         raise InvalidInput(f"{file} holds no receipt", next_step="pass a receipt, or the output of `nexus task --json`")
-    reports = [check_one(entry, rpc) for entry in receipts]
+    reports = [check_one(entry, rpc, signers or None) for entry in receipts]
     if as_json:
         click.echo(json.dumps(reports))
     else:
         for report in reports:
             good = report["valid"]
-            click.secho(f"{'valid' if good else 'NOT VALID'}  {report['id']}", fg="green" if good else "red")
+            click.secho(f"{'valid' if good else 'NOT VALID'}  {printable(report['id'])}", fg="green" if good else "red")
+            click.echo(
+                f"  signed by {printable(report['signer'])}{'' if signers else ' (--signer accepts only yours)'}"
+            )
             for problem in report["problems"]:
-                click.echo(f"  {problem}")
+                click.echo(f"  {printable(problem)}")
     return 0 if all(report["valid"] for report in reports) else 1
 
 
-def check_one(entry: object, rpc: str | None) -> Report:
-    """``{id, valid, problems}`` of one receipt."""
+def check_one(entry: object, rpc: str | None, signers: tuple[str, ...] | None) -> Report:
+    """``{id, signer, valid, problems}`` of one receipt."""
     import asyncio
 
     from agentnexus.bootstrap.verify import verify_with_chain
 
-    return asyncio.run(verify_with_chain(entry, rpc))
+    return asyncio.run(verify_with_chain(entry, rpc, signers))
