@@ -67,6 +67,21 @@ async def test_what_is_reserved_may_have_left_already(spender: Spender, reconcil
     assert len((await reconciler.compare({WALLET: usdc("997.999999")})).cases) == 1
 
 
+async def test_while_payments_go_on_only_a_difference_that_stays_is_a_case(
+    spender: Spender, reconciler: Reconciler
+) -> None:
+    """Network and books are read one after the other: what came between the two looks is gone at the next."""
+    assert (await reconciler.compare({WALLET: usdc("1003")}, twice=True)).in_flight == [WALLET]  # not booked yet
+    await spender.books.deposit("late", WALLET, usdc("3"))
+    assert (await reconciler.compare({WALLET: usdc("1003")}, twice=True)).agreeing == [WALLET]
+    for observed in ("1004", "1005", "1004"):  # another one each time
+        assert (await reconciler.compare({WALLET: usdc(observed)}, twice=True)).in_flight == [WALLET]
+    assert await reconciler.cases() == []
+    assert len((await reconciler.compare({WALLET: usdc("1004")}, twice=True)).cases) == 1
+    assert len((await reconciler.compare({WALLET: usdc("1004")}, twice=True)).cases) == 1
+    assert len(await reconciler.cases()) == 1
+
+
 async def test_a_difference_is_one_case_and_one_event_and_moves_no_money(
     spender: Spender, reconciler: Reconciler, database: Database, clock: ManualClock
 ) -> None:

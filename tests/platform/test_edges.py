@@ -17,7 +17,7 @@ from agentnexus.core.events import Event, EventName
 from agentnexus.platform.blobs import MemoryBlobs, PostgresBlobs
 from agentnexus.platform.database import Database
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, run_checks
-from agentnexus.platform.outbox import OutboxReader, publish
+from agentnexus.platform.outbox import OutboxReader, prune, publish
 from agentnexus.platform.signing import Ed25519Signer, verify_ed25519, verify_ed25519_now
 from agentnexus.platform.wakeups import Wakeups
 
@@ -85,6 +85,27 @@ async def test_a_handler_that_fails_gets_its_event_again(database: Database) -> 
 
     await OutboxReader(database, "r").drain(working)
     assert seen == [1, 2]
+
+
+async def test_old_events_are_forgotten_once_every_reader_has_passed_them(database: Database) -> None:
+    async def nothing(_event: Event) -> None:
+        return
+
+    async with database.transaction() as connection:
+        await publish(connection, [_event(1), _event(2)])
+    reader = OutboxReader(database, "slow")
+    await reader.drain(nothing)
+    async with database.transaction() as connection:
+        await publish(connection, [_event(3)])
+        await connection.execute("update platform.outbox set at = now() - interval '2 days'")
+    async with database.transaction() as connection:
+        await publish(connection, [_event(4)])
+        assert await prune(database, 86_400) == 2
+    async with database.connection() as connection:
+        left = await connection.fetch("select sequence from platform.outbox order by sequence")
+    assert [row["sequence"] for row in left] == [3, 4]
+    await reader.drain(nothing)
+    assert await prune(database, 86_400) == 1
 
 
 async def test_a_wakeup_reaches_another_process_connection(database: Database, database_url: str) -> None:

@@ -15,6 +15,7 @@ from agentnexus.ledger.reconcile import Reconciler
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
 from agentnexus.platform.database import Connection
 from agentnexus.platform.logs import log
+from agentnexus.platform.outbox import prune
 from agentnexus.rails.evm.token import Token
 from agentnexus.rails.evm.watch import TransferChange, TransferWatcher, WatchedTransfer
 
@@ -24,6 +25,7 @@ EXPIRE_SECONDS = 5.0
 RECONCILE_SECONDS = 60.0
 PURGE_SECONDS = 3600.0
 SALES_KEPT_SECONDS = 7 * 86_400.0
+EVENTS_KEPT_SECONDS = 30 * 86_400.0
 
 
 def own_addresses(ground: Ground, chain: Chain) -> list[str]:
@@ -81,11 +83,12 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
     async def reconcile() -> None:
         addresses = own_addresses(ground, chain)
         observed = {account_of(chain, each): Money(chain.usdc, await token.balance(each)) for each in addresses}
-        await reconciler.compare(observed)
+        await reconciler.compare(observed, twice=True)
         await reconciler.find_stuck()
 
     async def purge() -> None:
         await PostgresReservations(ground.database).purge(SALES_KEPT_SECONDS)
+        await prune(ground.database, EVENTS_KEPT_SECONDS)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(repeat("purge", purge, PURGE_SECONDS))

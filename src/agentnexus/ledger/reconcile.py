@@ -83,13 +83,19 @@ class Reconciler:
         self._books = books
         self._clock = clock or SystemClock()
         self._ids = ids or TimeOrderedIds(self._clock)
+        self._suspected: dict[str, int] = {}
 
-    async def compare(self, observed: Mapping[str, Money]) -> Comparison:
+    async def compare(self, observed: Mapping[str, Money], *, twice: bool = False) -> Comparison:
         """Compare balances with `observed` (account name to what its network says, read after all payments it covers).
 
         A wallet may hold less than its posted balance by up to what is reserved: those payments may have left already.
+
+        Args:
+            twice: only a difference that was the same at the last call is a case. For looks while payments go on:
+                network and books are read at different moments, and a deposit is booked a little after it arrived.
         """
         agreeing, in_flight, differences = [], [], []
+        suspected, self._suspected = self._suspected, {}
         for account, money in observed.items():
             balance = await self._books.balance(account, money.asset)
             difference = money.atomic - balance.posted.atomic
@@ -97,7 +103,11 @@ class Reconciler:
                 agreeing.append(account)
             elif -balance.reserved.atomic <= difference < 0:
                 in_flight.append(account)
+            elif twice and suspected.get(account) != difference:
+                self._suspected[account] = difference
+                in_flight.append(account)
             else:
+                self._suspected[account] = difference
                 detail: dict[str, object] = {"reserved": str(balance.reserved.atomic)}
                 differences.append(_Difference(CaseKind.BALANCE, account, balance.posted, money, detail))
         return Comparison(agreeing, in_flight, await self._open(differences))

@@ -20,6 +20,19 @@ async def publish(connection: Connection, events: Sequence[Event]) -> None:
     )
 
 
+async def prune(database: Database, older_than_seconds: float) -> int:
+    """Forget events that old which every reader has passed; returns how many."""
+    async with database.connection() as connection:
+        done = await connection.execute(
+            """delete from platform.outbox o where o.at < now() - make_interval(secs => $1)
+                and o.txid < pg_snapshot_xmin(pg_current_snapshot())
+                and not exists (select 1 from platform.outbox_cursor c
+                                 where (c.last_txid, c.last_id) < (o.txid, o.id))""",
+            older_than_seconds,
+        )
+    return int(done.rpartition(" ")[2])
+
+
 class OutboxReader:
     """Feeds events to a handler, remembering where it was under `reader`.
 
