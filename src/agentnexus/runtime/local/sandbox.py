@@ -11,9 +11,10 @@ from typing import Self
 
 from agentnexus.core.errors import AgentFailed, Unavailable
 from agentnexus.core.ports import Entropy
+from agentnexus.platform.outbound import Resolve, resolve_by_system
 from agentnexus.runtime.base import DEFAULT_QUEUE_LENGTH, BundleRuntime
 from agentnexus.runtime.bundle import Bundle
-from agentnexus.runtime.egress import EgressProxy, EgressRecord, Resolve, resolve_by_system
+from agentnexus.runtime.egress import EgressProxy, EgressRecord
 from agentnexus.runtime.limits import MAXIMUM, Limits
 from agentnexus.runtime.local import cgroups, probe, warden
 from agentnexus.runtime.local.run import Ends, LocalRun, receive
