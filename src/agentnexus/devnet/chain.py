@@ -150,6 +150,8 @@ class DevelopmentChain:
         await wait_until_ready(
             self._answers, what="the development chain (anvil)", timeout_seconds=_START_TIMEOUT_SECONDS
         )
+        if self._state:
+            await self.rpc.call("evm_setTime", int(time.time()))  # its clock began at the first block's time
         await self._prepare()
 
     async def ended(self) -> None:
@@ -209,8 +211,16 @@ class DevelopmentChain:
             arguments += ["--block-time", str(self._block_seconds)]
         if self._state:
             self._state.parent.mkdir(parents=True, exist_ok=True)
+            arguments += ["--timestamp", str(self._genesis_time(self._state))]
             arguments += ["--state", str(self._state), "--state-interval", str(STATE_INTERVAL_SECONDS)]
         return arguments
+
+    def _genesis_time(self, state: Path) -> int:
+        """The same at every start on one state file: with another first block it would be another chain."""
+        kept = state.with_suffix(".genesis")
+        if not (state.exists() and kept.exists()):
+            kept.write_text(str(int(time.time())), encoding="ascii")
+        return int(kept.read_text(encoding="ascii"))
 
     async def _answers(self) -> bool:
         if self._process is None or self._process.returncode is not None:

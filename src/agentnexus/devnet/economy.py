@@ -78,7 +78,9 @@ class Kept(Protocol):
 class Economy:
     """A running economy; made by `run_economy`."""
 
-    def __init__(self, plan: Plan, tell: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(
+        self, plan: Plan, tell: Callable[[str], None] = lambda _line: None, nursery: Nursery | None = None
+    ) -> None:
         self.plan = plan
         self._tell = tell
         self.home = plan.home.absolute()
@@ -86,7 +88,7 @@ class Economy:
         self.urls: dict[str, str] = {}
         self.token = ""
         self.database_url = plan.database_url or ""
-        self._nursery = Nursery(self.home / "logs" / "nursery.log")
+        self._nursery = nursery or Nursery(self.home / "logs" / "nursery.log")
         self._postgres: EmbeddedPostgres | None = None
         self._chain: DevelopmentChain | None = None
         self._keepers: list[asyncio.Task[None]] = []
@@ -318,15 +320,17 @@ class Economy:
 
 
 @asynccontextmanager
-async def run_economy(plan: Plan, tell: Callable[[str], None] = lambda _line: None) -> AsyncIterator[Economy]:
+async def run_economy(
+    plan: Plan, tell: Callable[[str], None] = lambda _line: None, nursery: Nursery | None = None
+) -> AsyncIterator[Economy]:
     """Start on entry, stop on exit; one economy per home folder at a time (`Conflict` otherwise).
 
-    `tell` gets a line when a part is ready or has to be started again.
+    `tell` gets a line when a part is ready or has to be started again. A `nursery` that was started before saves time.
     """
     _keep_private(plan.home)
     with (plan.home / "lock").open("w") as lock:
         _take(lock, plan.home)
-        economy = Economy(plan, tell)
+        economy = Economy(plan, tell, nursery)
         try:
             await _start(economy)
             yield economy
