@@ -179,10 +179,10 @@ def test_a_malformed_authorization_names_its_field(change: dict[str, object], fi
     assert field in str(caught.value.details["field"])
 
 
-@pytest.mark.parametrize("value", [2**53, "\ud800"])
+@pytest.mark.parametrize("value", [2**53 + 1, "\ud800"])
 def test_values_without_a_canonical_form_are_refused(value: object) -> None:
     with pytest.raises(WireError, match="canonical"):
-        present(read_payload({**V2, "payload": {"authorization": value}}))
+        _ = present(read_payload({**V2, "payload": {"authorization": value}})).hash
 
 
 @pytest.mark.parametrize("signature", [None, "", "0x", "0xzz", 5, "0x" + "00" * 9000])

@@ -190,8 +190,7 @@ def to_v1(requirement: PaymentRequirements, resource: Resource) -> PaymentRequir
 class Presented:
     """A payment as a client presents it, whatever the version.
 
-    `network` is CAIP-2. `scheme_payload` belongs to the scheme. `hash` is equal for two presentations of the very
-    same payment, whatever their key order or encoding.
+    `network` is CAIP-2. `scheme_payload` belongs to the scheme.
     """
 
     version: int
@@ -199,8 +198,18 @@ class Presented:
     network: str
     payload: AnyPayload
     scheme_payload: Mapping[str, object]
-    hash: str
     extensions: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Equal for two presentations of the very same payment, whatever their key order or encoding.
+
+        Raises `WireError` for a payment without a canonical form. Made anew each time: only sellers need it, once.
+        """
+        try:
+            return content_hash(self.payload)
+        except (InvalidInput, UnicodeError) as error:
+            raise WireError(f"the payment has no canonical form: {error}") from error
 
     @property
     def accepted(self) -> PaymentRequirements | None:
@@ -222,17 +231,12 @@ class Presented:
 
 def present(payload: AnyPayload) -> Presented:
     """The internal form of a payment payload of either version."""
-    try:
-        hashed = content_hash(payload)
-    except (InvalidInput, UnicodeError) as error:
-        raise WireError(f"the payment has no canonical form: {error}") from error
     return Presented(
         version=payload.x402_version,
         scheme=payload.get_scheme(),
         network=caip2(payload.get_network()),
         payload=payload,
         scheme_payload=payload.payload,
-        hash=hashed,
         extensions=(payload.extensions or {}) if isinstance(payload, PaymentPayload) else {},
     )
 
