@@ -81,6 +81,7 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
         await books.expire(ground.clock.now())
 
     async def reconcile() -> None:
+        await deposits()  # what has just come in is no difference
         addresses = own_addresses(ground, chain)
         observed = {account_of(chain, each): Money(chain.usdc, await token.balance(each)) for each in addresses}
         await reconciler.compare(observed, twice=True)
