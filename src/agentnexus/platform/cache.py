@@ -17,8 +17,6 @@ from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError
 from agentnexus.core.ports import Clock
 
-KEEP_STALE_FACTOR = 10
-
 
 class SecondLevel(Protocol):
     """What a shared cache must do; `RedisLevel` is the adapter."""
@@ -92,7 +90,10 @@ class Cache:
     async def _from_second(self, key: str) -> Cached | None:
         if self._second is None or (raw := await self._second.get(key)) is None:
             return None
-        value = json.loads(raw)
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            return None  # what somebody else left there is no value of ours: ask the source, which overwrites it
         self._remember(key, value)
         self.statistics.hits += 1
         return Cached(value, hit=True)

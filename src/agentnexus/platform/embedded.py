@@ -25,6 +25,7 @@ import psutil
 
 from agentnexus.core.errors import Unavailable
 from agentnexus.platform.process import die_with_parent, free_port, wait_until_ready
+from agentnexus.platform.server_places import reachable_data, reachable_programs
 
 SERVER_USER = "pgserver"
 CONFIG = {
@@ -94,7 +95,11 @@ class EmbeddedPostgres:
     async def start(self) -> str:
         """Initialise the folder when new, start the server, wait until it answers; returns the URL."""
         folder = binaries()
-        self._make_reachable(folder)
+        if self._identity is not None:
+            folder = await asyncio.to_thread(reachable_programs, folder)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = reachable_data(self.folder)
+        self._own_folder()
         self._stop_orphan()
         if not (self.data / "PG_VERSION").exists():
             await self._initdb(folder)
@@ -150,19 +155,12 @@ class EmbeddedPostgres:
 
         return prepare
 
-    def _make_reachable(self, folder: Path) -> None:
+    def _own_folder(self) -> None:
         """Create the data folder for the server's user; only that user may enter it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         if self._identity is None:
             return
-        for place in (folder, self.folder):
-            blocked = next((p for p in place.parents if not p.stat().st_mode & 0o001), None)
-            if blocked is not None:
-                raise Unavailable(
-                    f"the database's user cannot enter {blocked}",
-                    next_step="keep the checkout outside root's home, or set DATABASE_URL",
-                )
         os.chown(self.folder, *self._identity)
         for leftover in self.folder.iterdir():
             os.chown(leftover, *self._identity)

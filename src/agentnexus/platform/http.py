@@ -19,8 +19,9 @@ from agentnexus.core.errors import InvalidInput, LimitExceeded, NexusError, NotF
 from agentnexus.platform.logs import correlation_id, log
 from agentnexus.platform.telemetry import CONTENT_TYPE, http_seconds, render_metrics
 
-REQUEST_ID = re.compile(rb"^[A-Za-z0-9_.-]{1,64}$")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 CHECK_SECONDS = 3.0
+LENGTH_DIGITS_MAX = 18
 Check = Callable[[], Awaitable[object]]
 UNSTORABLE = InvalidInput(
     "the request has a character or a number that cannot be kept",
@@ -88,7 +89,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        identifier = given.decode() if REQUEST_ID.match(given) else self._ids.new("req")
+        identifier = given.decode() if REQUEST_ID.fullmatch(given) else self._ids.new("req")
         token = correlation_id.set(identifier)
         started, status = time.perf_counter(), "500"
 
@@ -127,7 +128,7 @@ class BodyLimit:
             return
         limit = next((n for prefix, n in self._by_prefix.items() if scope["path"].startswith(prefix)), self._max_bytes)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > limit:
+        if not declared.isdigit() or len(declared) > LENGTH_DIGITS_MAX or int(declared) > limit:
             await error_response(_too_large(limit))(scope, receive, send)
             return
         seen, started, exceeded = 0, False, False

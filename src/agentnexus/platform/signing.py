@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from agentnexus.core.errors import InvalidInput, NotAllowed
 
 PREFIX = "ed25519:"
+# One spelling per key: ids are compared as texts everywhere else.
+PUBLIC_ID = re.compile(r"ed25519:[0-9a-f]{64}")
 
 
 class Ed25519Signer:
@@ -41,7 +44,10 @@ class Ed25519Signer:
             cls._create(path)
         if path.stat().st_mode & 0o077:
             raise NotAllowed(f"{path} is readable by others", next_step=f"chmod 600 {path}")
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # damaged, locked by a password, of an unknown kind
+            key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise InvalidInput(f"{path} holds no Ed25519 key", next_step="move it away; a new one is made at start")
         return cls(key)
@@ -74,7 +80,7 @@ async def verify_ed25519(public_id: str, message: bytes, signature: bytes) -> bo
 
 def verify_ed25519_now(public_id: str, message: bytes, signature: bytes) -> bool:
     """The same without an event loop, for offline checks."""
-    if not public_id.startswith(PREFIX):
+    if not PUBLIC_ID.fullmatch(public_id):
         return False
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_id.removeprefix(PREFIX)))
