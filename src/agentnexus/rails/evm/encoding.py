@@ -140,7 +140,11 @@ def rlp(item: RlpItem) -> bytes:
         return rlp(item.to_bytes((item.bit_length() + 7) // 8, "big"))
     if isinstance(item, bytes):
         return item if len(item) == 1 and item[0] < 0x80 else _rlp_prefix(0x80, len(item)) + item
-    body = b"".join(rlp(part) for part in item)
+    return rlp_list(b"".join(rlp(part) for part in item))
+
+
+def rlp_list(body: bytes) -> bytes:
+    """A list whose items are encoded already."""
     return _rlp_prefix(0xC0, len(body)) + body
 
 

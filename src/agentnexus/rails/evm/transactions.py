@@ -18,7 +18,7 @@ from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict, InsufficientFunds, PaymentFailed, PaymentUnknown
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Connection, Database
-from agentnexus.rails.evm.encoding import RlpItem, keccak, rlp, to_hex
+from agentnexus.rails.evm.encoding import RlpItem, keccak, rlp, rlp_list, to_hex
 from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle, Fees
 from agentnexus.rails.evm.networks import Network, NetworkKind, network_by_id
@@ -103,9 +103,10 @@ async def sign_transaction(
         intent.data,
         [],
     ]
-    signature = await signer.sign(keccak(b"\x02" + rlp(fields)))
+    body = b"".join(rlp(each) for each in fields)
+    signature = await signer.sign(keccak(b"\x02" + rlp_list(body)))
     r, s = (int.from_bytes(signature[at : at + 32], "big") for at in (0, 32))
-    raw = b"\x02" + rlp([*fields, signature[64] - 27, r, s])
+    raw = b"\x02" + rlp_list(body + rlp(signature[64] - 27) + rlp(r) + rlp(s))
     return raw, to_hex(keccak(raw))
 
 
