@@ -224,10 +224,7 @@ class Hiring:
         deadline = None if seconds is None else self._clock.monotonic() + seconds
         need_hash = await _need_hash(need)
         async with AsyncExitStack() as stack:
-            with _cut_off(key):  # an earlier call may have paid: without the database nobody can tell
-                await stack.enter_async_context(self.locks.hold(key))
-                hire = await self.store.load(key)
-                buyer = await self._buyer(user_id, prefer)
+            hire, buyer = await self._enter(stack, key, user_id, prefer)
             order = Order(
                 key=key,
                 need=need,
@@ -244,6 +241,14 @@ class Hiring:
                 on_update=on_update,
             )
             return await self._run(order, hire)
+
+    async def _enter(
+        self, stack: AsyncExitStack, key: str, user_id: str, prefer: Sequence[str]
+    ) -> tuple[HireRow | None, Buyer]:
+        """The hire's lock, for as long as `stack`, and what is known of the hire and its buyer."""
+        with _cut_off(key):  # an earlier call may have paid: without the database nobody can tell
+            await stack.enter_async_context(self.locks.hold(key))
+            return await self.store.load(key), await self._buyer(user_id, prefer)
 
     async def cancel(self, key: str, reason: str = "cancelled by the buyer") -> list[Receipt]:
         """End a hire that nobody is running: money comes back, receipts say so. Waits for a runner to stop."""
