@@ -20,21 +20,28 @@ def reachable(path: Path) -> bool:
 
 
 def reachable_programs(folder: Path, shared: Path = SHARED) -> Path:
-    """`folder` (…/bin) itself, or the same in a copy of its whole installation, made once."""
-    if reachable(folder):
+    """`folder` (…/<package>/<install>/bin) itself, or the same in a copy made once.
+
+    The wheel's programs find their libraries in ``<package>.libs`` beside the package, so that comes along.
+    """
+    if reachable(folder / "program"):
         return folder
-    install = folder.parent
+    install, package = folder.parent, folder.parent.parent
     copy = shared / f"{install.name}-{_short_hash(install)}"
     if not copy.exists():
         _open(shared)
         fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copytree(install, fresh, symlinks=True)
-        fresh.chmod(0o755)
+        shutil.copytree(install, fresh / package.name / install.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+        for folder_made in (fresh, fresh / package.name):
+            folder_made.chmod(0o755)  # whatever the umask is
         try:
             fresh.rename(copy)
         except OSError:  # another process was first
             shutil.rmtree(fresh)
-    return copy / folder.name
+    return copy / package.name / install.name / folder.name
 
 
 def reachable_data(folder: Path, shared: Path = SHARED) -> Path:
