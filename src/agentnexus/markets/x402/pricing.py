@@ -28,7 +28,8 @@ from agentnexus.rails.evm.encoding import address, checksum_address
 
 MIB = 1024 * 1024
 MAX_DEMAND_CHARACTERS = MAX_HEADER_BYTES * 3 // 4  # in base64: leaves room for the payment that comes back with it
-PARAMETER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)(:path)?\}|(\*)")
+PARAMETER = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_][a-zA-Z0-9_]*))?\}|(\*)")
+WITHIN_SEGMENT = frozenset({None, "str", "int", "float", "uuid"})  # any other converter may match slashes
 IDENTIFIER_SCHEMA: dict[str, object] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
@@ -90,7 +91,8 @@ class PricedRoute:
     """A route that costs money.
 
     Args:
-        pattern: ``"POST /agents/{name}"``; ``{x}`` is one segment, ``{x:path}`` and ``*`` any rest. No verb: all verbs.
+        pattern: ``"POST /agents/{name}"``; ``{x}`` and ``{x:int}`` are one segment, ``{x:path}`` and ``*`` any rest.
+            No verb: all verbs.
         price: requirements, any one of which pays, or a coroutine of the request that returns them (none: free).
         streaming: pass the answer on while it is made; it is settled before its first byte.
         identifier_required: refuse payments without a payment-identifier (v2 only).
@@ -120,8 +122,9 @@ class PricedRoute:
         expression, position = "", 0
         for match in PARAMETER.finditer(path):
             expression += re.escape(path[position : match.start()])
-            name, rest, _star = match.groups()
-            expression += ".*" if name is None else f"(?P<{name}>{'.*' if rest else '[^/]+'})"
+            name, converter, _star = match.groups()
+            # A converter of the router narrows what it takes; the gate takes at least as much, or work would be free.
+            expression += ".*" if name is None else f"(?P<{name}>{'[^/]+' if converter in WITHIN_SEGMENT else '.*'})"
             position = match.end()
         # `$` and not `\Z`: routers built on re match a path that ends in a line feed, so the gate must as well.
         return frozenset(verbs), re.compile(f"^{expression}{re.escape(path[position:])}$", re.DOTALL)
