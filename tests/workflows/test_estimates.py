@@ -352,6 +352,16 @@ async def test_when_no_thrifty_plan_exists_the_first_refusal_stands() -> None:
         await Planning(ScriptedHirer([CHEAP]), [planner]).plan(wish("0.04"))
 
 
+async def test_where_only_the_price_is_in_the_way_the_price_is_said_and_not_that_nobody_does_it() -> None:
+    planner = Scripted("one", NoOffer("nothing fits"), GOOD_PLAN)
+    with pytest.raises(BudgetExceeded) as refused:
+        await Planning(ScriptedHirer([DEAR]), [planner]).plan(wish("0.04"))
+    assert refused.value.details["needed"] == "0.500000"
+    nobody = Scripted("two", NoOffer("nothing fits"))
+    with pytest.raises(NoOffer, match="nothing fits"):
+        await Planning(ScriptedHirer([DEAR]), [nobody]).plan(wish("0.04"))
+
+
 async def test_a_plan_made_by_hand_is_checked_priced_and_asks_no_planner() -> None:
     planner = Scripted("one", Unavailable("must not be asked"))
     planning = Planning(ScriptedHirer([DEAR, CHEAP]), [planner])

@@ -59,13 +59,20 @@ class Planning:
             return self._priced(found, offered, request.max_cost)
         task = Task(request.text, request.files)
         try:
-            return self._priced(await self._planned(task, offered), offered, request.max_cost)
-        except BudgetExceeded as too_dear:
-            return await self._thriftier(task, offered, request.max_cost, too_dear)
+            return await self._within(task, offered, request.max_cost)
+        except NoOffer:
+            # Perhaps only what is allowed is too little for it: then that is what has to be said, with the price.
+            return await self._within(task, await self.offered(request, any_price=True), request.max_cost)
 
-    async def offered(self, request: WorkflowRequest) -> Offered:
-        """What is on sale within the allowed price: for the task's words first, then everything."""
-        constraints = Constraints(max_price=request.max_cost)
+    async def _within(self, task: Task, offered: Offered, allowed: Money) -> Planned:
+        try:
+            return self._priced(await self._planned(task, offered), offered, allowed)
+        except BudgetExceeded as too_dear:
+            return await self._thriftier(task, offered, allowed, too_dear)
+
+    async def offered(self, request: WorkflowRequest, *, any_price: bool = False) -> Offered:
+        """What is on sale, within the allowed price or at any: for the task's words first, then everything."""
+        constraints = Constraints(max_price=None if any_price else request.max_cost)
         steps = request.plan.steps if request.plan else ()
         named = {step.capability for step in steps} | {step.undo.capability for step in steps if step.undo}
         needs = [Need(capability=name, constraints=constraints) for name in sorted(named)]
