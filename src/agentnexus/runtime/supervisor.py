@@ -115,8 +115,10 @@ class Supervisor:
         media_type = str(message.get("media_type", ""))
         if not _MEDIA_TYPE.fullmatch(media_type):
             raise self._misbehaved(f"gave the file {self._shown(name)} no valid media type")
+        encoded = message.get("data", "")
         try:
-            data = base64.b64decode(str(message.get("data", "")), validate=True)
+            # Of another type it is an error too, not the text of it: "None" happens to be base64.
+            data = base64.b64decode(encoded if isinstance(encoded, str) else "?", validate=True)
         except (binascii.Error, ValueError) as error:
             raise self._misbehaved(f"sent the file {self._shown(name)} in a broken form") from error
         self._artifact_names.add(name)
@@ -144,7 +146,8 @@ class Supervisor:
     def _metric(self, message: Mapping[str, object]) -> None:
         name, value = str(message.get("name", "")), message.get("value")
         whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
-        if not _METRIC.fullmatch(name) or not whole or len(self._metrics) >= _METRICS:
+        is_full = name not in self._metrics and len(self._metrics) >= _METRICS
+        if not _METRIC.fullmatch(name) or not whole or is_full:
             raise self._misbehaved("reported a figure without a plain name and a whole number")
         self._metrics[name] = int(str(value))
 
