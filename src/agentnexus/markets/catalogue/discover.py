@@ -13,12 +13,13 @@ from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import COUNT_MAX, Capability, Need, Offer, Party, Price, Reputation
 from agentnexus.core.ports import Clock
+from agentnexus.markets.x402.discover import read_json
 from agentnexus.platform.logs import log
 
 MARKET = "catalogue"
 PAGE = 100
 PAGES_MAX = 200
-ANSWER_BYTES_MAX = 32 * 1024 * 1024
+ANSWER_BYTES_MAX = 32 * 1024 * 1024  # a page of a hundred listings with their schemas
 OFFER_LIFE = timedelta(hours=1)
 Entry = Mapping[str, object]
 UNREADABLE = (ValidationError, InvalidInput, KeyError, TypeError, ValueError, AttributeError)
@@ -47,21 +48,11 @@ async def read_offers(
 
 
 async def _page(client: httpx.AsyncClient, url: str, parameters: Mapping[str, str | int]) -> tuple[list[Entry], str]:
-    try:
-        answer = await client.get(url, params=parameters)
-    except httpx.HTTPError as error:
-        raise Unavailable(
-            f"{url} does not answer: {error or type(error).__name__}", next_step="other markets are still asked"
-        ) from error
-    if answer.status_code != 200 or len(answer.content) > ANSWER_BYTES_MAX:
-        raise Unavailable(f"{url} answered {answer.status_code} with {len(answer.content)} bytes")
-    try:
-        body = answer.json()
-        data, following = body["data"], (body.get("pagination") or {}).get("nextCursor")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Unavailable(f"{url} did not answer as a catalogue") from error
-    if not isinstance(data, list):
-        raise Unavailable(f"{url} did not answer with a list")
+    body = await read_json(client, url, parameters, ANSWER_BYTES_MAX)
+    data, pages = (body.get("data"), body.get("pagination") or {}) if isinstance(body, Mapping) else (None, None)
+    if not isinstance(data, list) or not isinstance(pages, Mapping):
+        raise Unavailable(f"{url} did not answer as a catalogue")
+    following = pages.get("nextCursor")
     return [entry for entry in data if isinstance(entry, Mapping)], following if isinstance(following, str) else ""
 
 

@@ -118,21 +118,34 @@ async def _pages(client: httpx.AsyncClient, url: str, need: Need, wrappers: tupl
             return
 
 
-async def _fetch(
-    client: httpx.AsyncClient, url: str, parameters: dict[str, str | int], wrappers: tuple[str, ...]
-) -> list[object]:
+async def read_json(
+    client: httpx.AsyncClient, url: str, parameters: Mapping[str, str | int], limit_bytes: int = ANSWER_BYTES_MAX
+) -> object:
+    """The JSON answer of a source, read up to a limit; raises `Unavailable` for anything else."""
+    body = bytearray()
     try:
-        answer = await client.get(url, params=parameters)
+        async with client.stream("GET", url, params=dict(parameters)) as answer:
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > limit_bytes:
+                    raise Unavailable(f"{url} answered with more than {limit_bytes} bytes")
     except httpx.HTTPError as error:
         raise Unavailable(
             f"{url} does not answer: {error or type(error).__name__}", next_step="other markets are still asked"
         ) from error
-    if answer.status_code != 200 or len(answer.content) > ANSWER_BYTES_MAX:
-        raise Unavailable(f"{url} answered {answer.status_code} with {len(answer.content)} bytes")
+    if answer.status_code != 200:
+        raise Unavailable(f"{url} answered {answer.status_code}", next_step="other markets are still asked")
     try:
-        value = answer.json()
+        value: object = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unavailable(f"{url} did not answer with JSON") from error
+    return value
+
+
+async def _fetch(
+    client: httpx.AsyncClient, url: str, parameters: dict[str, str | int], wrappers: tuple[str, ...]
+) -> list[object]:
+    value = await read_json(client, url, parameters)
     for wrapper in wrappers:
         if isinstance(value, Mapping) and isinstance(value.get(wrapper), list):
             value = value[wrapper]
