@@ -94,9 +94,8 @@ def test_marks_are_found_in_apps_inside_apps_and_only_there() -> None:
 
 
 def test_a_mark_keeps_what_it_was_given() -> None:
-    marked = paid([requirement()], description="d", mime_type="text/csv", streaming=True, identifier_required=True)(
-        work
-    )
+    mark = paid([requirement()], description="d", mime_type="text/csv", streaming=True, identifier_required=True)
+    marked = mark(work)
     (gate, _head) = sorted(priced_routes([Route("/r", marked)]), key=lambda found: found.pattern)
     assert (gate.description, gate.mime_type, gate.streaming, gate.identifier_required) == ("d", "text/csv", True, True)
 

@@ -215,7 +215,8 @@ def _plain(value: object) -> str:
         case bool():
             text = "yes" if value else "no"
         case float():
-            text = f"{value:,.6g}"
+            large = 1e5 <= abs(value) < 1e15
+            text = f"{value:,.2f}".rstrip("0").rstrip(".") if large else f"{value:,.6g}"
         case int():
             text = f"{value:,}" if value.bit_length() < 128 else f"a number of {value.bit_length()} bits"
         case str():

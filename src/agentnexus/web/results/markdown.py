@@ -29,11 +29,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A paragraph-level piece: ``paragraph``, ``heading`` (with `level`), ``code``, ``bullets`` or ``numbers``."""
+    """A paragraph-level piece: ``paragraph``, ``heading`` (with `level`), ``code``, ``bullets`` or ``numbers``.
+
+    Numbers go on from `first`: lists with prose between them keep the numbers they were written with.
+    """
 
     kind: str
     lines: tuple[tuple[Span, ...], ...]
     level: int = 0
+    first: int = 1
 
 
 def looks_like_markdown(text: str) -> bool:
@@ -73,10 +77,11 @@ def _part(lines: list[str], at: int) -> tuple[Part, int]:
 
 def _items(lines: list[str], at: int, kind: str, mark: re.Pattern[str]) -> tuple[Part, int]:
     found: list[tuple[Span, ...]] = []
+    first = re.match(r"\s*(\d+)", lines[at])
     while at < len(lines) and (match := mark.match(lines[at])):
         found.append(spans(match[1]))
         at += 1
-    return Part(kind, tuple(found)), at
+    return Part(kind, tuple(found), first=int(first[1]) if first else 1), at
 
 
 def _starts_something(line: str) -> bool:
@@ -112,4 +117,4 @@ def web_url(text: str) -> str:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
     except ValueError:
         return ""
-    return text if known else ""
+    return text if known and not re.search(r"[\s\x00-\x1f]", text) else ""
