@@ -152,3 +152,31 @@ def test_long_results_are_cut_and_passages_name_their_page() -> None:
     assert summary({}) == "(empty)"
     many = {"result": {"findings": [{"message": f"finding {n}"} for n in range(50)]}}
     assert summary(many).count("finding ") < 10
+
+
+def test_an_answer_names_the_places_it_quotes_instead_of_whole_passages() -> None:
+    place = {"source": "a.pdf", "page": 4}
+    passages, citations = [place | {"text": "long"}], [place | {"sentence": "In 1966."}, place]
+    quoted = {"answer": "In 1966.", "found": True, "passages": passages, "citations": citations}
+    assert summary(quoted) == "answer: In 1966.\nfrom: a.pdf · 4"
+
+
+def test_what_no_document_answers_is_said_before_the_nearest_passages() -> None:
+    nearest = {"answer": None, "found": False, "passages": [{"text": "Dogs are " + "very " * 90, "source": "a.pdf"}]}
+    first, _, passage = summary(nearest).splitlines()
+    assert "do not answer" in first
+    assert passage.endswith("very …  (a.pdf)")
+
+
+def test_fields_that_hold_nothing_are_left_out() -> None:
+    assert summary({"text": "", "fields": None, "outline": [], "forms": {}, "page_count": 2}) == "page_count:\n  2"
+
+
+def test_charts_are_counted_and_the_page_that_draws_them_is_named() -> None:
+    screen = Screen()
+    two = {"a.csv": {"answer": "1", "charts": [{"title": "A"}]}, "b.csv": {"charts": [{"title": "B"}], "answer": "2"}}
+    screen.view.result(state(result=two), "http://127.0.0.1:5000/tasks/wf_1")
+    assert "all of it, with 2 charts: http://127.0.0.1:5000/tasks/wf_1" in screen.text
+    plain = Screen()
+    plain.view.result(state("failed", error={"message": "no"}), "http://127.0.0.1:5000/tasks/wf_1")
+    assert "all of it" not in plain.text

@@ -68,7 +68,7 @@ async def _task(
     if as_json:
         click.echo(json.dumps(state))
     else:
-        view.result(state)
+        view.result(state, f"{node.api_url.rstrip('/')}/tasks/{identifier}")
     return _exit_code(state)
 
 

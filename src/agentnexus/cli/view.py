@@ -19,6 +19,8 @@ TEXT_SHOWN_MAX = 1800
 LISTED_MAX = 6
 ENTRY_SHOWN_MAX = 240
 PREFERRED = ("answer", "title", "summary", "findings", "passages", "sources")
+PLANNERS = {"offline": "the offline planner", "llm": "a language model", "single": "hand"}
+NOT_FOUND = "The documents do not answer this clearly. What comes nearest:"
 Json = dict[str, object]
 
 
@@ -80,7 +82,7 @@ class TaskView:
 
     def plan(self, state: Json) -> None:
         """The plan as a table with its price."""
-        table = Table(title=f"plan (by {state.get('planner')})", title_justify="left")
+        table = Table(title=f"plan, by {_planner(state)}", title_justify="left")
         for column in ("step", "does", "seller", "market", "after", "price"):
             table.add_column(column)
         plan = printable(cast("Json", state.get("plan") or {}))
@@ -111,8 +113,8 @@ class TaskView:
         self._progress.start()
         return answer.strip().lower() in ("y", "yes")
 
-    def result(self, state: Json) -> None:
-        """How it ended: result or error, then receipts and costs."""
+    def result(self, state: Json, page: str = "") -> None:
+        """How it ended: result or error, then receipts and costs. `page` is where a browser shows all of it."""
         state = printable(state)
         status = str(state["status"])
         colour = "green" if status == "completed" else "red"
@@ -126,6 +128,10 @@ class TaskView:
         if receipts := _list(state.get("receipts")):
             self.receipts(receipts)
         self.console.print(f"paid in all: [bold]{money(state.get('cost'))}")
+        if page and status == "completed":
+            charts = [str(chart.get("title")) for chart in _charts(state.get("result"))]
+            drawn = f", with {len(charts)} chart{'s' * (len(charts) > 1)}" if charts else ""
+            self.console.print(f"all of it{drawn}: {escape(page)}", soft_wrap=True)
 
     def receipts(self, receipts: list[Json]) -> None:
         """Two lines per payment: what it was for, and the transaction a stranger can look up."""
@@ -173,6 +179,19 @@ def _amount(payment: Json) -> str:
     return f"paid {int(str(payment['amount'])) / 1_000_000:.6f}".rstrip("0") + " USDC"
 
 
+def _planner(state: Json) -> str:
+    name = str(state.get("planner"))
+    return PLANNERS.get(name, name)
+
+
+def _charts(value: object) -> list[Json]:
+    """Every drawing in a result, also in the results of several steps."""
+    if not isinstance(value, dict):
+        return []
+    inside = [chart for part in value.values() if isinstance(part, dict) for chart in _charts(part)]
+    return _list(value.get("charts")) + inside
+
+
 def summary(result: object) -> str:
     """A readable extract of a result: the parts people look for first, else its first fields."""
     if not isinstance(result, dict):
@@ -181,7 +200,7 @@ def summary(result: object) -> str:
     if isinstance(inner, dict) and _preferred(inner):
         return "\n".join(_lines(inner))[:TEXT_SHOWN_MAX]
     lines: list[str] = []
-    for name, value in result.items():
+    for name, value in _filled(result).items():
         lines.append(f"{name}:")
         lines += [f"  {line}" for line in summary(value).splitlines()]
     return "\n".join(lines)[:TEXT_SHOWN_MAX] or "(empty)"
@@ -191,8 +210,22 @@ def _preferred(value: Json) -> list[str]:
     return [name for name in PREFERRED if value.get(name) and not isinstance(value[name], dict)]
 
 
+def _filled(value: Json) -> Json:
+    """Without the fields that hold nothing."""
+    return {name: field for name, field in value.items() if field not in (None, "", [], {})}
+
+
 def _lines(value: Json) -> list[str]:
-    return [line for name in _preferred(value) for line in _field(name, value[name])]
+    lines = [NOT_FOUND] if value.get("found") is False else []
+    places = list(dict.fromkeys(_place(citation) for citation in _list(value.get("citations"))))
+    # Where the answer quotes its places, the passages around them say nothing more.
+    shown = [name for name in _preferred(value) if not (places and name == "passages")]
+    lines += [line for name in shown for line in _field(name, value[name])]
+    return lines + ([f"from: {', '.join(places)}"] if places else [])
+
+
+def _place(item: Json) -> str:
+    return " · ".join(str(item[key]) for key in ("source", "page") if item.get(key))
 
 
 def _field(name: str, value: object) -> list[str]:
@@ -205,10 +238,15 @@ def _entry(item: object) -> str:
     """One element of a list on one line; a passage or finding by its text."""
     if isinstance(item, dict):
         text = item.get("text") or item.get("message") or item.get("title")
-        place = " · ".join(str(item[key]) for key in ("source", "page") if item.get(key))
+        place = _place(cast("Json", item))
         if isinstance(text, str):
-            return f"{text[:ENTRY_SHOWN_MAX]}{f'  ({place})' if place else ''}"
+            return f"{_cut(' '.join(text.split()))}{f'  ({place})' if place else ''}"
     return _short(item)[:ENTRY_SHOWN_MAX]
+
+
+def _cut(text: str) -> str:
+    """At the end of a word."""
+    return text if len(text) <= ENTRY_SHOWN_MAX else f"{text[:ENTRY_SHOWN_MAX].rpartition(' ')[0]} …"
 
 
 def _short(value: object) -> str:
