@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -136,6 +137,11 @@ def test_markdown_is_read_as_far_as_it_is_safe() -> None:
     assert [span.kind for span in parts[1].lines[0]] == ["text", "strong", "text", "em", "text", "code", "text", "link"]
     assert spans("no marks")[0].text == "no marks"
     assert [part.kind for part in parse_markdown("```\nnever closed")] == ["code"]
+
+
+def test_numbered_headings_keep_their_numbers() -> None:
+    drawn = html("1. Term\n\nFive years.\n\n2. Rent\n\nMonthly.\n\n7) Use\n8) Dogs")
+    assert re.findall(r"<ol[^>]*>", drawn) == ["<ol>", '<ol start="2">', '<ol start="7">']
 
 
 def test_pictures_are_only_ever_shown_through_img() -> None:
