@@ -61,7 +61,7 @@ async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
             failures += await _run_task(console, economy, task, environment)
         console.rule("[bold]the books", align="left")
         failures += await _nexus(["ledger", "check"], environment) != 0
-        console.print(f"\npages: {economy.urls['api']}  (while it runs: `make up` keeps it running)")
+        console.print("\nnow your own: `make up` starts an economy that stays, with pages to click through")
     verdict = "[green]everything as expected" if not failures else f"[red]{failures} things not as expected"
     console.print(f"{verdict}[/] in {time.monotonic() - started:.0f} s")
     return 1 if failures else 0
