@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,7 @@ from agentnexus.workflows.run import BODY, hire_key
 
 TASK_MIN, TASK_MAX = 3, 100_000
 PAGE_MAX = 200
+RECENT_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +201,20 @@ class Workflows:
             yield event
 
     async def health(self) -> dict[str, object]:
-        """Counts of runs by state and the success rate of those that ended."""
+        """Counts by state, and success rate, error codes, mean time and cost of the last `RECENT_MAX` that ended."""
         counts = await self._engine.counts()
         ended = sum(count for state, count in counts.items() if state.final)
+        recent = [view_of(record) for record in await self._engine.recent(RECENT_MAX) if record.body == BODY]
+        seconds = [(each.updated_at - each.created_at).total_seconds() for each in recent]
+        errors = Counter(str(each.error["code"]) for each in recent if each.error)
+        costs: dict[str, Money] = {}
+        for each in recent:
+            costs[each.cost.asset.caip19] = costs.get(each.cost.asset.caip19, each.cost.asset.zero()) + each.cost
         return {
+            "average_seconds": round(sum(seconds) / len(seconds), 3) if seconds else None,
+            "total_cost": [cost.to_json() for cost in costs.values()],
+            "error_rates": {code: count / len(recent) for code, count in errors.items()},
+            "recent": len(recent),
             "active": counts.get(RunState.RUNNING, 0),
             "queued": counts.get(RunState.QUEUED, 0),
             "waiting": counts.get(RunState.WAITING, 0),
@@ -213,9 +225,13 @@ class Workflows:
         }
 
     async def _record(self, workflow_id: str, user_id: str | None) -> RunRecord:
-        record = await self._engine.get(workflow_id)
+        unknown = NotFound(f"there is no workflow {workflow_id}", next_step="check the id and whose token you use")
+        try:
+            record = await self._engine.get(workflow_id)
+        except NotFound:
+            raise unknown from None  # in the very words that somebody else's gets
         if record.body != BODY or (user_id is not None and record.tenant != user_id):
-            raise NotFound(f"there is no workflow {workflow_id}", next_step="check the id and whose token you use")
+            raise unknown
         return record
 
 
