@@ -5,7 +5,7 @@ from __future__ import annotations
 from answering import Found, best_sentences
 from pydantic import Field, model_validator
 from reading import Page, read_file, read_text
-from retrieval import Hit, Index, cut, question_terms
+from retrieval import Hit, Index, Passage, cut, question_terms, questions_in
 
 from agentnexus.sdk import Context, File, Refusal, agent, ui
 from agentnexus.sdk.answers import Envelope, Part, Source, check_size, source_of
@@ -84,12 +84,19 @@ def answer(request: Request, context: Context) -> Answer:
         raise Refusal("the sources hold no text", next_step="send sources with text", field="sources")
     context.progress(0.7, f"{len(passages)} passages")
     index = Index(passages)
-    hits = index.search(terms, request.top_k)
-    good = [hit for hit in hits if hit.score >= request.min_score]
-    found = best_sentences(request.question, terms, good, index)
-    if not found:
-        warnings.append("no passage covers the question; the nearest ones are listed")
-    return Answer(result=_result(request.question, found, hits), sources=sources, warnings=warnings)
+    found: dict[tuple[str, Passage], Found] = {}
+    hits: dict[Passage, Hit] = {}
+    for question in questions_in(request.question):
+        nearest = index.search(question_terms(question), request.top_k)
+        good = [hit for hit in nearest if hit.score >= request.min_score]
+        answers = best_sentences(question, question_terms(question), good, index)
+        found |= {(item.sentence, item.passage): item for item in answers}
+        hits = {hit.passage: hit for hit in nearest} | hits
+        if not answers:
+            about = "the question" if question == request.question else f"{question!r}"
+            warnings.append(f"no passage covers {about}; the nearest ones are listed")
+    shown = sorted(hits.values(), key=lambda hit: -hit.score)[: request.top_k]
+    return Answer(result=_result(request.question, list(found.values()), shown), sources=sources, warnings=warnings)
 
 
 def _read(documents: list[Document], context: Context) -> tuple[list[Page], list[Source], list[str]]:

@@ -17,6 +17,10 @@ from agentnexus.sdk.texts import content_words, is_ended, sentences
 PASSAGE_WORDS = 90
 OVERLAP_SENTENCES = 1
 MAX_PASSAGES = 50_000
+NEXT_QUESTION = re.compile(
+    r"(?i)(?<=\?)\s+|,?\s+and\s+(?=(?:what|when|who|whom|whose|where|which|why|how)\s)(?=.*\s.*\s)"
+)
+LEANING = re.compile(r"(?i)\b(it|its|they|them|their|theirs|he|him|his|she|hers?|this|that|these|those|there)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +102,10 @@ class Index:
 def question_terms(question: str) -> list[str]:
     """The stems that carry the question; question words are not among them."""
     return content_words(re.sub(r"(?i)\bhow (many|much|long|old|far|big|large|high)\b", " ", question))
+
+
+def questions_in(text: str) -> list[str]:
+    """``When is the fair and what does a stand cost?`` is two questions, if each can be understood alone."""
+    parts = [part.strip() for part in NEXT_QUESTION.split(text) if part.strip()]
+    alone = all(question_terms(part) and not LEANING.search(part) for part in parts[1:])
+    return parts if alone and question_terms(parts[0]) else [text]

@@ -47,6 +47,41 @@ def test_every_sentence_of_an_answer_is_quoted_from_its_citation() -> None:
     assert "59.3 percent" in result["answer"], "a sentence that begins with 'This' brings the one before it"
 
 
+MINUTES = {
+    "name": "minutes.txt",
+    "text": "The pump at the north gate broke. Karim has ordered a new motor for 640 euros. The hedge on the lane is "
+    "too high, so Jonas will organise a work day on 9 August. The yearly fee rises from 95 to 110 euros. Twelve members "
+    "voted for it, two against. Ruth proposed two beehives on plot 17, and it was agreed that neighbours are told "
+    "beforehand. Then the council's letter was read, about parking, bonfires, and dogs that run free on the paths. "
+    "The next meeting is on 4 September at 19:00 in the hut.",
+}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When is the next meeting and what does the new motor cost?",
+        "When is the next meeting? What does the new motor cost?",
+    ],
+)
+def test_two_questions_in_one_are_both_answered(question: str) -> None:
+    result = ask(question, MINUTES)
+
+    assert "4 September" in result["answer"]
+    assert "640 euros" in result["answer"]
+
+
+def test_of_two_questions_the_one_without_an_answer_is_named() -> None:
+    answer = run(NAME, {"question": "What does the new motor cost and who repaired the roof?", "sources": [MINUTES]})
+
+    assert "640 euros" in answer["result"]["answer"]
+    assert "who repaired the roof" in answer["warnings"][-1]
+
+
+def test_a_question_that_leans_on_the_one_before_stays_with_it() -> None:
+    assert "9 August" in ask("Who organises the work day and when is it?", MINUTES)["answer"]
+
+
 @pytest.mark.parametrize(
     "question",
     ["Who won the football world cup in 1990?", "What did Napoleon eat at Waterloo?", "Is quantum cheese legal?"],

@@ -62,6 +62,8 @@ ORDERS = [
     ("- summarise report.pdf\n- find outliers in sales.csv", ["report.pdf", "sales.csv"], [PDF, f"{SUM}<s1", TAB]),
     ("SUMMARISE THE REPORT", ["REPORT.PDF"], CHAIN),
     ("Who is the author and when was it published?", ["paper.pdf"], ASKED),
+    ("Average rain per city, as a chart, and what is the rent?", ["rain.csv", "lease.pdf"],
+     [TAB, PDF, f"{ASK}<s2"]),
     ("Who is the author? When was it published?", ["paper.pdf"], [PDF, f"{ASK}<s1", f"{ASK}<s1"]),
     ("summarise a.pdf, b.pdf and c.html", ["a.pdf", "b.pdf", "c.html"], [PDF, f"{SUM}<s1", PDF, f"{SUM}<s3", SUM]),
     ("Summarise the spreadsheet and the report", ["sales.csv", "report.pdf"], [TAB, PDF, f"{SUM}<s2"]),

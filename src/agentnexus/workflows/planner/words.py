@@ -236,7 +236,7 @@ def _cut(sentence: str) -> list[str]:
 
 def _meaning(text: str) -> frozenset[Concept]:
     opening = JOINT.split(text)[0]
-    return clause_of(opening).concepts
+    return clause_of(opening).concepts or clause_of(text).concepts
 
 
 def starts_action(text: str) -> bool:
