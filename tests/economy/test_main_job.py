@@ -177,3 +177,28 @@ async def test_a_personal_limit_stops_a_hire_before_anything_is_asked(town: Town
     assert nexus(town, "budget", "--set", "per_payment=1").returncode == 0
     assert done.returncode == 3, done.stderr
     assert "per_payment" in done.stderr or "payment" in done.stderr
+
+
+async def test_offers_are_compared_explained_and_the_paid_one_rated(town: Town) -> None:
+    too_few = await town.call("GET", "/api/v1/offers/compare", params={"need": "text.summarize", "minimum": 5})
+    assert (too_few.status_code, too_few.json()["error"]["code"]) == (404, "no_offer")
+    found = await town.call("GET", "/api/v1/offers/compare", params={"need": "text.summarize", "minimum": 1})
+    assert found.json()["data"]["offers"][0]["offer"]["capability"]["name"] == "text.summarize"
+    why = await town.call("GET", "/api/v1/offers/explain", params={"need": "text.summarize"})
+    assert why.json()["data"]["factors"]
+    body = {"need": "text.summarize", "input": {"text": "The Moon causes the tides. " * 9}, "max_price": "0.02"}
+    receipt = (await town.call("POST", "/api/v1/hire", json=body)).json()["data"]["receipt"]["id"]
+    assert receipt in [each["id"] for each in (await town.call("GET", "/api/v1/receipts")).json()["data"]]
+    path = f"/api/v1/receipts/{receipt}/rating"
+    assert (await town.call("POST", path, json={"rating": 6})).status_code == 400
+    assert (await town.call("POST", path, json={"rating": 5})).json()["success"]
+    assert (await town.call("POST", path, json={"rating": 1})).json()["data"]["rating"] == 1
+    assert (await town.call("POST", "/api/v1/receipts/rct_none/rating", json={"rating": 5})).status_code == 404
+
+
+async def test_health_tells_times_costs_and_errors(town: Town) -> None:
+    health = (await town.call("GET", "/workflows/health")).json()
+    assert health["recent"] >= 1
+    assert health["average_seconds"] > 0
+    assert int(health["total_cost"][0]["atomic"]) > 0
+    assert all(0 < share <= 1 for share in health["error_rates"].values())

@@ -156,6 +156,22 @@ async def test_a_listener_that_breaks_is_the_callers_error_and_the_hire_can_go_o
     await economy.assert_sound()
 
 
+async def test_a_seller_that_asks_for_patience_is_left_alone_and_not_blamed(database: Database) -> None:
+    def busy(_given: object) -> dict[str, object]:
+        raise SellerFailed("too many jobs", retry_after_seconds=30.0)
+
+    cheap, dear = make_offer(1, price="0.01"), make_offer(2, price="0.03")
+    economy = await Economy.build(database, offers=[cheap, dear], scripts={seller_key(1): Script(output=busy)})
+    await economy.hire(Need(capability="text.echo", input={"text": "x"}, strategy=Strategy.PRICE))
+
+    load = economy.hiring.chooser.loads.of(seller_key(1), "text.echo")
+    assert load.errors_in_a_row == 0
+    assert not load.available(load.busy_until - 0.001)
+    assert load.available(load.busy_until)
+    assert load.in_flight == 0
+    await economy.close()
+
+
 async def test_a_failing_seller_is_refunded_before_the_next_one_is_paid(database: Database) -> None:
     cheap, dear = make_offer(1, price="0.01"), make_offer(2, price="0.03")
     economy = await Economy.build(database, offers=[cheap, dear], scripts={seller_key(1): Script(output=failing)})

@@ -112,7 +112,7 @@ def test_a_step_reference_survives_its_json_form(step: str, path: str) -> None:
 @pytest.mark.parametrize("part", ["²", "٣", "9" * 5000, "-0", "1.0", " 0", "0x0", ""])
 def test_a_strange_number_is_no_place_in_a_list(part: str) -> None:
     with pytest.raises(InvalidPlan, match=r"has no"):
-        part_of({"s1": ["one", "two"]}, StepReference("s1", f"{part}.x" if not part else part))
+        part_of({"s1": ["one", "two"]}, StepReference("s1", part or f"{part}.x"))
 
 
 def test_a_number_may_be_the_name_of_a_member() -> None:
@@ -144,7 +144,7 @@ async def test_a_file_out_of_range_says_how_many_there_are(index: int) -> None:
     ],
 )
 def test_what_is_nearly_a_reference_is_refused_and_quoted_briefly(value: dict[str, object]) -> None:
-    with pytest.raises(InvalidPlan, match="not a (file|step) reference") as refused:
+    with pytest.raises(InvalidPlan, match=r"not a (file|step) reference") as refused:
         read_reference({**value, **({"junk": "x" * 1000} if "junk" in value else {})})
     assert len(refused.value.message) <= 300
 

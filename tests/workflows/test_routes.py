@@ -303,6 +303,8 @@ async def test_health_counts_what_is_going_on(site: Site) -> None:
     assert health["success"] is True
     assert health["completed"] == 1
     assert health["success_rate"] == 1.0
+    assert health["average_seconds"] >= 0
+    assert health["error_rates"] == {}
 
 
 async def test_an_unknown_workflow_is_not_found_everywhere(site: Site) -> None:

@@ -570,3 +570,5 @@ async def test_a_budget_refusal_while_hiring_fails_the_workflow(house: House) ->
     assert done.error["details"] == {"limit": "per_day"}
     assert health["failed"] == 1
     assert health["success_rate"] == 0.0
+    assert health["error_rates"] == {"budget_exceeded": 1.0}
+    assert health["total_cost"][0]["atomic"] == "0"  # type: ignore[index]  # a JSON tree

@@ -31,6 +31,14 @@ class HireRequest(BaseModel):
     key: str = Field(default="", max_length=200)
 
 
+class RatingRequest(BaseModel):
+    """Body of ``POST /receipts/{id}/rating``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: int = Field(ge=1, le=5)
+
+
 def need_of(text: str, **fields: object) -> Need:
     """A dotted name is a capability, anything else is plain words."""
     named = re.fullmatch(CAPABILITY_NAME, text) is not None and "." in text
@@ -38,7 +46,7 @@ def need_of(text: str, **fields: object) -> Need:
 
 
 def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Ids) -> APIRouter:
-    """``/offers``, ``/hire`` and ``/discovery`` below the prefix it is mounted at."""
+    """``/offers``, ``/hire``, ``/receipts`` and ``/discovery`` below the prefix it is mounted at."""
     router = APIRouter(tags=["hiring"])
 
     @router.get("/offers")
@@ -57,6 +65,19 @@ def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Id
             "missing": [{"market": market, "reason": reason} for market, reason in found.missing],
         }
 
+    @router.get("/offers/compare")
+    async def compare(who: Who, need: Text, minimum: Annotated[int, Query(ge=1, le=20)] = 3) -> dict[str, object]:
+        """At least `minimum` offers side by side, and why others were left out; 404 when there are fewer."""
+        found = await hiring.compare(need_of(need), minimum=minimum, user_id=who.user_id)
+        offers = [ranked.to_json() for ranked in found.offers]
+        return {"success": True, "data": {"offers": offers, "left_out": dict(found.left_out)}}
+
+    @router.get("/offers/explain")
+    async def explain(who: Who, need: Text) -> dict[str, object]:
+        """Which offer would be hired now, with every factor; null when there is none."""
+        choice = await hiring.explain(need_of(need), user_id=who.user_id)
+        return {"success": True, "data": choice.explain() if choice else None}
+
     @router.post("/hire")
     async def hire(who: Who, body: HireRequest) -> dict[str, object]:
         """Hire the best seller; answers when the work is done, checked and paid, or has failed and is refunded."""
@@ -68,6 +89,18 @@ def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Id
             "success": True,
             "data": {"key": key, "receipt": hired.receipt.model_dump(mode="json"), "output": hired.output},
         }
+
+    @router.get("/receipts")
+    async def receipts(who: Who, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> dict[str, object]:
+        """Your receipts, newest first."""
+        found = await hiring.receipts_of(who.user_id, limit)
+        return {"success": True, "data": [receipt.model_dump(mode="json") for receipt in found]}
+
+    @router.post("/receipts/{receipt_id}/rating")
+    async def rate(who: Who, receipt_id: str, body: RatingRequest) -> dict[str, object]:
+        """Stars for work that you paid for; rating again replaces."""
+        await hiring.rate(receipt_id, who.user_id, body.rating)
+        return {"success": True, "data": {"receipt": receipt_id, "rating": body.rating}}
 
     @router.get("/discovery")
     async def discovery(who: Who) -> dict[str, object]:

@@ -473,6 +473,11 @@ class Hiring:
             return
         now = self._clock.monotonic()
         succeeded = isinstance(result, Delivered)
+        patience = 0.0 if isinstance(result, Delivered) else _patience_seconds(result.error)
+        if patience:
+            self.chooser.loads.abandoned(seller, capability)
+            self.chooser.loads.busy(seller, capability, now, patience)
+            return
         self.chooser.loads.finished(seller, capability, now, seconds=now - started, succeeded=succeeded)
 
     async def _finish(
@@ -554,6 +559,12 @@ def _cut_off(key: str, errors: tuple[type[Exception], ...] = OUTAGES) -> Iterato
             next_step="call again with the same key: it goes on with the same payment",
             hire=key,
         ) from error
+
+
+def _patience_seconds(error: NexusError) -> float:
+    """How long a seller that is busy asked to be left alone; 0 when it did not."""
+    seconds = error.details.get("retry_after_seconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:

@@ -302,6 +302,7 @@ class X402Client:
             next_step="read details.answer; try another seller",
             status=answer.status,
             answer=answer.body[:500].decode(errors="replace"),
+            retry_after_seconds=answer.retry_after(1.0) if answer.status in BUSY_STATUS else None,
         )
 
 

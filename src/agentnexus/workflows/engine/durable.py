@@ -69,6 +69,9 @@ class DurableEngine:
     async def counts(self) -> Mapping[RunState, int]:
         return await self.journal.counts()
 
+    async def recent(self, limit: int) -> list[RunRecord]:
+        return await self.journal.recent(limit)
+
     async def result(self, run_id: str) -> RunRecord:
         async with self.journal.watch(run_id, end_only=True) as watch:
             while not (record := await self.journal.get(run_id)).state.final:

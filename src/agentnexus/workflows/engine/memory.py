@@ -244,6 +244,10 @@ class MemoryJournal:
     async def counts(self) -> Mapping[RunState, int]:
         return Counter(stored.run.state for stored in self._runs.values())
 
+    async def recent(self, limit: int) -> list[RunRecord]:
+        ended = [stored.run for stored in self._runs.values() if stored.run.finished_at is not None]
+        return sorted(ended, key=lambda run: run.finished_at or run.created_at, reverse=True)[:limit]
+
     async def read_events(self, run_id: str, after: int, limit: int) -> list[Event]:
         return self._find(run_id).events[after : after + limit]
 

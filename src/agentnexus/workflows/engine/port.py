@@ -227,6 +227,9 @@ class Engine(Protocol):
     async def counts(self) -> Mapping[RunState, int]:
         """How many runs are in each state."""
 
+    async def recent(self, limit: int) -> list[RunRecord]:
+        """The runs that ended last, newest first."""
+
     async def result(self, run_id: str) -> RunRecord:
         """Wait until the run has ended."""
 

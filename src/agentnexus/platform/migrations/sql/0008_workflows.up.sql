@@ -32,6 +32,7 @@ create table workflow.run (
 create index run_queued on workflow.run (priority desc, available_at, id) where state = 'queued';
 create index run_due on workflow.run (available_at) where state = 'waiting';
 create index run_owned on workflow.run (owner) where state = 'running';
+create index run_finished on workflow.run (finished_at desc) where finished_at is not null;
 create index run_tenant on workflow.run (tenant, created_at desc, id desc);
 
 -- step, timer and event rows are only written by the fenced statement that also updates their run: a foreign key

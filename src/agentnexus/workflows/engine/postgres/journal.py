@@ -219,6 +219,10 @@ class PostgresJournal:
         async with self._connection() as connection:
             return {RunState(row["state"]): row["runs"] for row in await connection.fetch(sql.COUNTS)}
 
+    async def recent(self, limit: int) -> list[RunRecord]:
+        async with self._connection() as connection:
+            return [_record(row) for row in await connection.fetch(sql.RECENT, limit)]
+
     async def read_events(self, run_id: str, after: int, limit: int) -> list[Event]:
         async with self._connection() as connection:
             rows = await connection.fetch(sql.READ_EVENTS, run_id, after, limit)

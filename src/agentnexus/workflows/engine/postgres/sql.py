@@ -161,6 +161,7 @@ where tenant = $1 and ($3::timestamptz is null or (created_at, id) < ($3::timest
 order by created_at desc, id desc limit $2
 """
 COUNTS = "select state, count(*) as runs from workflow.run group by state"
+RECENT = "select * from workflow.run where finished_at is not null order by finished_at desc limit $1"
 READ_EVENTS = """
 select name, sequence, at, data from workflow.event where run_id = $1 and sequence > $2 order by sequence limit $3
 """
