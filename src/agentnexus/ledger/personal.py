@@ -1,4 +1,4 @@
-"""A person's own budget: made with careful limits at the first use; what was spent goes on counting when they change."""
+"""A person's own budget: made with careful limits at first use; what was spent goes on counting when they change."""
 
 from __future__ import annotations
 
