@@ -50,9 +50,9 @@ def test_every_sentence_of_an_answer_is_quoted_from_its_citation() -> None:
 MINUTES = {
     "name": "minutes.txt",
     "text": "The pump at the north gate broke. Karim has ordered a new motor for 640 euros. The hedge on the lane is "
-    "too high, so Jonas will organise a work day on 9 August. The yearly fee rises from 95 to 110 euros. Twelve members "
-    "voted for it, two against. Ruth proposed two beehives on plot 17, and it was agreed that neighbours are told "
-    "beforehand. Then the council's letter was read, about parking, bonfires, and dogs that run free on the paths. "
+    "too high, so Jonas will organise a work day on 9 August. The yearly fee rises from 95 to 110 euros. Twelve "
+    "members voted for it, two against. Ruth proposed two beehives on plot 17, and it was agreed that neighbours are "
+    "told beforehand. Then the council's letter was read, about parking, bonfires, and dogs on the paths. "
     "The next meeting is on 4 September at 19:00 in the hut.",
 }
 

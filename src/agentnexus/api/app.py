@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from agentnexus.api.reference import reference_page
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Callers
@@ -39,7 +40,7 @@ def create_api(
     version: str,
 ) -> FastAPI:
     """Compose the app. `routers` are (prefix, router); `pages` come last, so that no page hides an API route."""
-    app = FastAPI(title="AgentNexus", version=version, description=DESCRIPTION, docs_url="/api/docs", redoc_url=None)
+    app = FastAPI(title="AgentNexus", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.callers = callers
     app.state.limiter = limiter
     install_error_handlers(app)
@@ -47,6 +48,7 @@ def create_api(
     for prefix, router in routers:
         app.include_router(router, prefix=prefix)
     _add_health(app, checks, clock, version)
+    app.add_route("/api/docs", lambda _request: reference_page(app.openapi()), include_in_schema=False)
     app.router.routes.extend(pages)
     return app
 
