@@ -166,7 +166,7 @@ async def settled_gas(desk: Desk, database: Database, signed: SignedAuthorizatio
     settled = await desk.settler.settle(signed, desk.requirement(payee=payee))
     async with database.connection() as connection:
         gas: int = await connection.fetchval(
-            "select gas from evm.outgoing where mined_transaction = $1", settled.transaction
+            "select gas from evm.outgoing where transactions @> array[$1]", settled.transaction
         )
     return gas
 

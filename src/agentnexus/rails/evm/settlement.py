@@ -13,7 +13,7 @@ from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset
 from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization
 from agentnexus.rails.evm.encoding import to_hex, uint
-from agentnexus.rails.evm.errors import NodeError, Refusal, Reverted, SettlementRefused
+from agentnexus.rails.evm.errors import Refusal, Reverted, SettlementRefused
 from agentnexus.rails.evm.receipts import Receipt
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data, call_int, eth_call
 from agentnexus.rails.evm.signer import EvmSigner, recover, require_network
@@ -143,7 +143,7 @@ class AuthorizationSettler:
                 known, repeated = staged, False
             else:
                 repeated = True
-            receipt = await self._sender.deliver(self.relayer, known, timeout_seconds=timeout_seconds)
+            receipt = await self._sender.deliver(self.relayer, known, timeout_seconds=timeout_seconds, noted=False)
             return await self._conclude(signed, requirement, receipt, repeated=repeated)
 
     async def _verify_unsettled(
@@ -182,19 +182,33 @@ class AuthorizationSettler:
             raise SettlementRefused(Refusal.NOT_YET_VALID, "the authorisation is not valid yet")
 
     async def _simulate(self, token: Token, signed: SignedAuthorization, data: bytes, *, by_key: bool) -> int:
-        """One round trip: balance, nonce, the transfer, and whether the payer is a contract when no key signed."""
-        authorization = signed.authorization
-        payer = authorization.payer
+        """The gas it needs, with a margin; raises `SettlementRefused` with what speaks against it."""
         transfer: dict[str, RpcValue] = {"from": self.relayer.public_id, "to": token.contract, "data": to_hex(data)}
-        estimate_call = Call("eth_estimateGas", (transfer, self.network.trial_block))
         # An estimate is a dozen runs. Where earlier ones say what is enough, one run with that much tells the same; a
         # contract wallet may need any amount.
         trial = self._trial_gas.get(token.contract) if by_key else None
-        with_enough = {**transfer, "gas": hex(trial)} if trial else transfer
+        if trial is not None:
+            run = Call("eth_call", ({**transfer, "gas": hex(trial)}, self.network.trial_block))
+            (answer,) = await self._rpc.batch([run])
+            if not isinstance(answer, Exception):
+                return trial * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
+        gas = await self._estimate(token, signed, transfer, by_key=by_key)
+        if by_key:
+            # The least ever needed, and a little: one costly payment must not raise what all later ones are offered.
+            enough = gas + gas // _TRIAL_MARGIN
+            self._trial_gas[token.contract] = min(enough, self._trial_gas.get(token.contract, enough))
+        return gas * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
+
+    async def _estimate(
+        self, token: Token, signed: SignedAuthorization, transfer: dict[str, RpcValue], *, by_key: bool
+    ) -> int:
+        """One round trip: balance, nonce, the transfer, and whether the payer is a contract when no key signed."""
+        authorization = signed.authorization
+        payer = authorization.payer
         calls = [
             eth_call(token.contract, balance_call(payer)),
             eth_call(token.contract, authorization_state_call(payer, authorization.nonce)),
-            Call("eth_call", (with_enough, self.network.trial_block)) if trial else estimate_call,
+            Call("eth_estimateGas", (transfer, self.network.trial_block)),
         ]
         if not by_key:
             calls.append(Call("eth_getCode", (payer, "latest")))
@@ -207,21 +221,10 @@ class AuthorizationSettler:
             raise SettlementRefused(Refusal.NONCE_USED, "the authorisation was used or cancelled")
         if uint(call_data(answers[_BALANCE])) < authorization.value:
             raise SettlementRefused(Refusal.INSUFFICIENT_BALANCE, "the payer has too little of the token")
-        if trial is None or isinstance(answers[_GAS], Exception):
-            trial = await self._estimated(estimate_call if trial else answers[_GAS], token, by_key=by_key)
-        return trial * GAS_MARGIN_NUMERATOR // GAS_MARGIN_DENOMINATOR
-
-    async def _estimated(self, asked: Call | RpcValue | NodeError | Reverted, token: Token, *, by_key: bool) -> int:
-        """The gas of an estimate, which is asked for now unless it is here already."""
-        estimate = (await self._rpc.batch([asked]))[0] if isinstance(asked, Call) else asked
+        estimate = answers[_GAS]
         if isinstance(estimate, Reverted):
             raise SettlementRefused(refusal_of(estimate), f"the token refuses the transfer: {estimate.message}")
-        gas = call_int(estimate)
-        if by_key:
-            # The least ever needed, and a little: one costly payment must not raise what all later ones are offered.
-            enough = gas + gas // _TRIAL_MARGIN
-            self._trial_gas[token.contract] = min(enough, self._trial_gas.get(token.contract, enough))
-        return gas
+        return call_int(estimate)
 
     async def _known(self, authorization: Authorization, requirement: Requirement) -> tuple[int, Outgoing | None]:
         """How often we tried this authorisation, and the transaction of the last try."""

@@ -7,16 +7,18 @@ whatever died in between.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeAlias
 
 import asyncpg
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict, InsufficientFunds, PaymentFailed, PaymentUnknown
 from agentnexus.core.ports import Clock
+from agentnexus.platform.batching import GroupCommit
 from agentnexus.platform.database import Connection, Database
 from agentnexus.rails.evm.encoding import RlpItem, keccak, rlp, rlp_list, to_hex
 from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
@@ -30,6 +32,14 @@ from agentnexus.rails.evm.signer import EvmSigner, require_network
 # An estimate is exact for the state it was made on; by the time of mining the state is another.
 GAS_MARGIN_NUMERATOR, GAS_MARGIN_DENOMINATOR = 5, 4
 _FILLER_GAS = 21_000
+Note: TypeAlias = tuple[str, str, str, int]  # key, state, mined transaction, block
+_NOTE_MINED = """
+update evm.outgoing as outgoing
+set state = note.state, mined_transaction = note.transaction, block_number = note.block_number, updated_at = now()
+from unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) as note(key, state, transaction, block_number)
+where outgoing.network = $1 and outgoing.key = note.key
+    and set_config('synchronous_commit', 'off', true) = 'off'
+"""
 _TOO_CHEAP = ("less than block base fee", "underpriced", "fee too low")
 _NO_MONEY = ("insufficient funds", "insufficient balance")
 _NEVER = ("intrinsic gas", "exceeds block gas limit", "gas limit", "oversized", "invalid sender", "chain id")
@@ -137,6 +147,7 @@ class TransactionSender:
         self.clock = clock or SystemClock()
         self._fees = FeeOracle(rpc, network, self.clock, self.limits)
         self._nonces = NonceManager(database, rpc, network)
+        self._notes: GroupCommit[Note, None] = GroupCommit(self._write_notes)
         self._stuck_after = stuck_after_seconds or max(1.0, 8 * network.block_seconds)
 
     @classmethod
@@ -241,14 +252,18 @@ class TransactionSender:
         )
         return Outgoing.from_row(row) if row else None
 
-    async def deliver(self, signer: EvmSigner, outgoing: Outgoing, *, timeout_seconds: float = 60.0) -> Receipt:
-        """Send what `stage` stored (again, if need be) and wait for its receipt, whatever that says."""
+    async def deliver(
+        self, signer: EvmSigner, outgoing: Outgoing, *, timeout_seconds: float = 60.0, noted: bool = True
+    ) -> Receipt:
+        """Send what `stage` stored (again, if need be) and wait for its receipt, whatever that says.
+
+        `noted` waits as well until the books have the outcome; without it they get it a moment later.
+        """
+        sent: Outgoing | Receipt = outgoing
         if outgoing.state is OutgoingState.SIGNED:
             sent = await self._broadcast(signer, outgoing, min(timeout_seconds, self._stuck_after))
-            if isinstance(sent, Receipt):
-                return await self._finish(outgoing, sent)
-            outgoing = sent
-        return await self._wait(signer, outgoing, timeout_seconds)
+        receipt = sent if isinstance(sent, Receipt) else await self._wait(signer, sent, timeout_seconds)
+        return await self._finish(outgoing, receipt, noted=noted)
 
     async def recover(self, signer: EvmSigner) -> list[Outgoing]:
         """Send again whatever this signer stored and nobody saw mined; call it when a process starts.
@@ -335,7 +350,7 @@ class TransactionSender:
                 while True:
                     receipt = await self._look(outgoing)
                     if receipt:
-                        return await self._finish(outgoing, receipt)
+                        return receipt
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, max(self.network.block_seconds / 2, 0.05))
                     if self.clock.monotonic() >= resend_at:
@@ -444,22 +459,21 @@ class TransactionSender:
         await self.rpc.batch([_send_call(bumped)])
         return bumped
 
-    async def _finish(self, outgoing: Outgoing, receipt: Receipt) -> Receipt:
+    async def _finish(self, outgoing: Outgoing, receipt: Receipt, *, noted: bool = True) -> Receipt:
         state = OutgoingState.SUCCEEDED if receipt.succeeded else OutgoingState.REVERTED
         if outgoing.state is state and outgoing.mined_transaction == receipt.transaction:
             return receipt
-        async with self.database.connection() as connection:
-            # The chain has it already: losing this note in a crash costs one look-up, so it need not wait for the disk.
-            await connection.execute(
-                "update evm.outgoing set state = $3, mined_transaction = $4, block_number = $5, updated_at = now()"
-                " where network = $1 and key = $2 and set_config('synchronous_commit', 'off', true) = 'off'",
-                self.network.caip2,
-                outgoing.key,
-                str(state),
-                receipt.transaction,
-                receipt.block_number,
-            )
+        # The chain has it already: losing this note in a crash costs one look-up, so it need not wait for the disk.
+        note = self._notes.put((outgoing.key, str(state), receipt.transaction, receipt.block_number))
+        if noted:
+            await asyncio.shield(note)
         return receipt
+
+    async def _write_notes(self, notes: Sequence[Note]) -> list[None]:
+        columns = [list(column) for column in zip(*sorted(notes), strict=True)]
+        async with self.database.connection() as connection:
+            await connection.execute(_NOTE_MINED, self.network.caip2, *columns)
+        return [None] * len(notes)
 
     async def _reject(self, outgoing: Outgoing, reason: str) -> None:
         """The node said no to bytes that nobody else has: the nonce is free again."""
