@@ -31,7 +31,7 @@ from agentnexus.sdk.texts import content_words, decode_text, is_ended, looks_bin
         ("(He left.) She stayed.", ["(He left.)", "She stayed."]),
         ("See Fig. 3 and no. 5. Done.", ["See Fig. 3 and no. 5.", "Done."]),
         ("No. It is not.", ["No.", "It is not."]),
-        ("\u6771\u4eac\u3067\u3059\u3002\u5927\u962a\u3067\u3059\u3002", 
+        ("\u6771\u4eac\u3067\u3059\u3002\u5927\u962a\u3067\u3059\u3002",
          ["\u6771\u4eac\u3067\u3059\u3002", "\u5927\u962a\u3067\u3059\u3002"]),
         ("\u4f60\u597d\uff01\u518d\u89c1\uff1f", ["\u4f60\u597d\uff01", "\u518d\u89c1\uff1f"]),
         ("end.\n\nNew block", ["end.", "New block"]),
