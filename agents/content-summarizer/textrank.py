@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agentnexus.sdk.texts import content_words
+from agentnexus.sdk.texts import BACK_REFERENCE, content_words
 
 Vector = NDArray[np.float64]
 
@@ -23,6 +23,8 @@ KEPT_PER_BLOCK = 40
 DIVERSITY = 0.35
 SAME_PART = 0.12
 REPEAT = 0.9
+# What a sentence is worth that begins with "It" or "They": out of its place it seems to speak of something else.
+LEANING = 0.5
 
 
 def term_matrix(sentences: Sequence[str]) -> Vector:
@@ -76,6 +78,8 @@ def rank(sentences: Sequence[str], wanted: int) -> list[tuple[int, float]]:
         return []
     similarity = _similarity(term_matrix([sentences[i] for i in candidates]))
     scores = centrality(similarity)
+    leaning = np.array([LEANING if BACK_REFERENCE.match(sentences[i]) else 1.0 for i in candidates])
+    scores = leaning * scores
     scores = scores / scores.max()
     parts = [index * wanted // len(sentences) for index in candidates]
     return [(candidates[i], float(scores[i])) for i in _spread(scores, similarity, parts, wanted)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from retrieval import Hit, Index, Passage
 
-from agentnexus.sdk.texts import content_words
+from agentnexus.sdk.texts import BACK_REFERENCE, content_words
 
 MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 KINDS: tuple[tuple[str, str], ...] = (
@@ -23,7 +23,6 @@ KINDS: tuple[tuple[str, str], ...] = (
 KIND_BONUS = 0.25
 EARLY_BONUS = 0.02
 SECOND_SENTENCE_SHARE = 0.85
-BACK_REFERENCE = re.compile(r"(?i)(it|its|they|their|them|this|that|these|those|he|his|she|her|both)\b")
 
 
 @dataclass(frozen=True, slots=True)

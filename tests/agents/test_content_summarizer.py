@@ -220,3 +220,13 @@ def test_scores_sum_to_one_and_every_chosen_sentence_exists(spoken: list[str], w
     assert abs(scores.sum() - 1) < 1e-6
     assert len({index for index, _ in chosen}) == len(chosen) <= wanted
     assert all(0 <= index < len(sentences) for index, _ in chosen)
+
+
+def test_a_sentence_that_leans_on_the_one_before_is_not_torn_out_of_its_place() -> None:
+    text = (
+        "The report counts power stations. Solar power grew faster than any other source of power in the report. "
+        "It grew by 346 gigawatts of power, more than all other power stations together. "
+        "Wind power grew by 116 gigawatts of power in power stations at sea and on land."
+    )
+    answer = run(NAME, {"text": text, "sentences": 1})
+    assert not answer["result"]["summary"][0].startswith("It ")

@@ -32,6 +32,8 @@ _STOP_WORDS = """a about above after again against all also am an and any are as
     le la les un une des du de et ou mais est sont été dans pour par sur avec que qui ce cette ces il elle ils elles
     el los las una unos unas y o pero es son fue con por para del al como se su sus lo más"""
 STOP_WORDS = frozenset(_STOP_WORDS.split())
+# A sentence that begins with one of these says little without the sentence before it.
+BACK_REFERENCE = re.compile(r"(?i)(it|its|they|their|them|this|that|these|those|he|his|she|her|both)\b")
 
 
 def decode_text(data: bytes) -> tuple[str, str]:
