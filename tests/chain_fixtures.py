@@ -34,6 +34,8 @@ async def chain(session_chain_port: int) -> AsyncIterator[DevelopmentChain]:
     attached = DevelopmentChain(port=session_chain_port)
     snapshot = await attached.snapshot()
     yield attached
+    # What a test left waiting would be mined in the next one.
+    await attached.rpc.call("anvil_dropAllTransactions")
     await attached.automine(True)
     await attached.revert(snapshot)
     await attached.rpc.close()
