@@ -287,6 +287,8 @@ async def test_empty_and_oversized_files_are_refused(site: Site) -> None:
     assert empty.status_code == 400
     large = await ann.post("/files", files={"file": ("a.csv", b"x" * (2 << 20), "text/csv")})
     assert large.status_code == 413
+    assert "a.csv is empty" in empty.text
+    assert "larger than 1 MiB" in large.text
 
 
 async def test_a_hostile_file_name_stays_a_name(site: Site) -> None:

@@ -160,8 +160,9 @@ class BodyLimit:
 
 
 def _too_large(limit_bytes: int) -> LimitExceeded:
+    size = f"{limit_bytes >> 20} MiB" if limit_bytes >= 1 << 20 else f"{limit_bytes >> 10} KiB"
     return LimitExceeded(
-        f"the request is larger than {limit_bytes // 1024} KiB",
+        f"the request is larger than {size}",
         next_step="send less, or split the file",
         limit_bytes=limit_bytes,
     )

@@ -105,7 +105,8 @@ async def upload(workflows: Service, _who: Who, file: Annotated[UploadFile, File
     """Keep a file for a task; the answer's `file` goes into `files` of the task."""
     data = await file.read()
     if not data:
-        raise InvalidInput("the file is empty", field="file", next_step="choose a file with something in it")
+        name = file.filename or "the file"
+        raise InvalidInput(f"{name} is empty", field="file", next_step="choose a file with something in it")
     reference = await workflows.add_file(file.filename or "file", data, file.content_type or "")
     return {"success": True, "file": reference.model_dump(mode="json")}
 

@@ -135,7 +135,7 @@ class Drafting:
         if wanted is not None and not materials:
             return NoOffer(
                 f"{wanted.title or wanted.name} could do this, but there is nothing to work on",
-                next_step="add a file, or put the text into the task after a colon",
+                next_step=f"add a file, or put a text of {PASTED_MIN} characters or more into the task after a colon",
             )
         if wanted is not None:
             labels = ", ".join(material.label for material in materials)
