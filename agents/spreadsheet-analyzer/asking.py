@@ -133,7 +133,7 @@ def _by_synonym(text: str, frame: pl.DataFrame) -> list[tuple[float, Named]]:
 def value_filters(text: str, frame: pl.DataFrame) -> list[Filter]:
     """Conditions for cell values that the question quotes; several of one column become `in`."""
     lower = f" {' '.join(words(text))} "
-    filters = []
+    filters: list[Filter] = []
     for name in frame.columns:
         if kind_of(frame[name]) != "text" or frame[name].n_unique() > FILTER_VALUES_MAX:
             continue
