@@ -317,10 +317,19 @@ async def test_eight_runs_at_once_all_end_in_order_of_their_places(node: Node) -
     assert statistics.p95_ms >= statistics.average_ms
 
 
-async def test_failed_runs_count_but_not_as_successes(node: Node) -> None:
+async def test_an_input_that_cannot_be_served_is_not_held_against_the_agent(node: Node) -> None:
     await run(node)
     with pytest.raises(AgentRefused):
         await run(node, "key-2", do="refuse")
+
+    statistics = (await node.listings.get(TRIAL_ID)).statistics
+    assert (statistics.runs, statistics.succeeded) == (1, 1)
+
+
+async def test_failed_runs_count_but_not_as_successes(node: Node) -> None:
+    await run(node)
+    with pytest.raises(BadResult):
+        await run(node, "key-2", do="lie")
 
     statistics = (await node.listings.get(TRIAL_ID)).statistics
     assert (statistics.runs, statistics.succeeded) == (2, 1)

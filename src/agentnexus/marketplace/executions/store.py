@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from agentnexus.core.errors import Conflict, NotFound
+from agentnexus.core.errors import Conflict, ErrorCode, NotFound
 from agentnexus.core.events import Event
 from agentnexus.marketplace.executions.model import SOLD_KEY, Execution, ExecutionStatus
 from agentnexus.marketplace.listings.store import count_run
@@ -32,6 +32,9 @@ class Ticket:
     input_hash: str
 
 
+BUYERS_OWN = (ErrorCode.AGENT_REFUSED, ErrorCode.INVALID_INPUT)
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """How a run ended. `output` is the kept JSON, set exactly when it completed."""
@@ -41,6 +44,12 @@ class Finish:
     error: dict[str, object] | None = None
     metering: dict[str, int] | None = None
     duration_ms: int | None = None
+
+    @property
+    def says_something_of_the_agent(self) -> bool:
+        """Neither a cancelled run nor an input that cannot be served counts in a track record."""
+        code = (self.error or {}).get("code")
+        return self.status is not ExecutionStatus.CANCELLED and code not in BUYERS_OWN
 
 
 class ExecutionStore:
@@ -142,7 +151,7 @@ class ExecutionStore:
                 "insert into marketplace.execution_event values ($1, $2, $3, $4, $5)",
                 execution_id, event.sequence, event.name.value, event.at, event.data,
             )  # fmt: skip
-            if finish.status is not ExecutionStatus.CANCELLED:
+            if finish.says_something_of_the_agent:
                 succeeded = finish.status is ExecutionStatus.COMPLETED
                 await count_run(connection, row["agent_id"], succeeded=succeeded)
         return _execution(row)
