@@ -22,6 +22,8 @@ POLL_SECONDS_MAX = 0.5
 BEAT_SECONDS = 1.5
 FROZEN_SECONDS = 6.0
 APPLICATION = "agentnexus-hires"
+# The last: the server ended the connection in the middle of our sending.
+LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 # Only a holder of ours, silent for so long; a lock's key is split over two unsigned columns.
 END_FROZEN = """
@@ -132,7 +134,7 @@ class HireLocks:
                 return
             try:
                 await self._connection.fetchval("select pg_advisory_unlock($1)", number)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except LOST as error:
                 log.warning("hiring.lock_connection_lost", error=str(error))
                 self._connection.terminate()
 
@@ -151,7 +153,7 @@ class HireLocks:
             try:
                 async with self._wire:
                     await (await self._open()).execute("select 1")
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except LOST as error:
                 log.warning("hiring.lock_connection_lost", error=str(error))
 
     async def _end_frozen(self, number: int) -> None:

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.errors import Unavailable
+from agentnexus.core.ports import Entropy
 from agentnexus.ledger.model import Answer, Operation
 from agentnexus.ledger.store import StaleKnowledge, Store
 
 BATCH_MAX = 500
 ATTEMPTS_MAX = 8
 FIRST_PAUSE_SECONDS = 0.01
+RACES_MAX = 60
+RACE_PAUSE_SECONDS = 0.001
 
 # Lost races with another process: the same batch decides anew on what is there now.
 RACES = (
@@ -38,8 +42,9 @@ class _Waiting:
 class Flusher:
     """Collects operations and flushes them one batch at a time. Use it inside one event loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, entropy: Entropy | None = None) -> None:
         self._store = store
+        self._entropy = entropy or SystemEntropy()
         self._queue: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -97,15 +102,18 @@ class Flusher:
                 waiting.answer.set_result(answer)
 
     async def _run(self, operations: Sequence[Operation]) -> Sequence[Answer | Exception]:
-        for attempt in range(ATTEMPTS_MAX):
+        races = absences = 0
+        while races < RACES_MAX and absences < ATTEMPTS_MAX:
             try:
                 return await self._store.run(operations)
             except RACES:
-                await asyncio.sleep(0)
-            except (
-                Unavailable
-            ):  # even if the COMMIT got through, asking again is safe: operations are idempotent by key
-                await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+                # Rivals that lose together would meet again: the longer it goes on, the further they are spread.
+                await asyncio.sleep(self._entropy.uniform() * RACE_PAUSE_SECONDS * races)
+                races += 1
+            except Unavailable:
+                # Even if the COMMIT got through, asking again is safe: operations are idempotent by key.
+                await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**absences)
+                absences += 1
         return [_gone() for _ in operations]
 
 

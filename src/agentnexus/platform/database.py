@@ -14,7 +14,12 @@ from agentnexus.core.errors import Unavailable
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 IDLE_TRANSACTION_MS = 30_000
 # The server or the way to it is gone. What is wrong with a statement is not among these.
-LOST = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError)
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the connection in the middle of our sending
+)
 
 
 def _encode(value: object) -> str:

@@ -120,14 +120,12 @@ class Zygote:
         return current
 
     async def _wait_until_ready(self, current: _Process, root: Path) -> None:
-        loop = asyncio.get_running_loop()
         setup = {"root": str(root), "preload": self._preload, "prefix": self._prefix}
         try:
             async with asyncio.timeout(START_SECONDS):
-                await loop.sock_sendall(current.control, json.dumps(setup).encode())
-                packet = await loop.sock_recv(current.control, MAX_PACKET_BYTES)
+                packet = await _ask(current.control, json.dumps(setup).encode())
             answer = json.loads(packet) if packet else {"failed": "it ended"}
-        except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
+        except (TimeoutError, ConnectionError) as error:
             answer = {"failed": str(error) or "it took too long"}
         if "preload" in answer:
             raise InvalidInput(
@@ -178,3 +176,14 @@ async def _writable(control: socket.socket) -> None:
         await ready
     finally:
         loop.remove_writer(control)
+
+
+async def _ask(control: socket.socket, setup: bytes) -> bytes:
+    """Send and read the answer. Who ended before reading has reset the socket; what it said first is still there."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(BrokenPipeError):
+        await loop.sock_sendall(control, setup)
+    try:
+        return await loop.sock_recv(control, MAX_PACKET_BYTES)
+    except ConnectionResetError:
+        return await loop.sock_recv(control, MAX_PACKET_BYTES)
