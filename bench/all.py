@@ -51,7 +51,7 @@ def plain(ours: float, unit: str, digits: int = 1) -> tuple[str, str, str]:
 def beside(ours: float, peer: float, unit: str, *, faster: bool = False) -> tuple[str, str, str]:
     """`faster`: larger is better."""
     ratio = ours / peer if faster else peer / ours
-    return f"{ours:,.1f} {unit}", f"{peer:,.1f} {unit}", f"{ratio:.1f}x better"
+    return f"{ours:,.1f} {unit}", f"{peer:,.1f} {unit}", f"{ratio:.1f}x"
 
 
 def beside_dbos(result: Json, shape: str) -> tuple[str, str, str]:
@@ -218,7 +218,7 @@ def run(name: str) -> bool:
 
 def render() -> str:
     """The table, from the kept results."""
-    lines = ["| what | ours | peer | | target | measured |", "|---|---:|---:|---|---|---|"]
+    lines = ["| what | ours | peer | ours against it | target | measured |", "|---|---:|---:|---|---|---|"]
     for row in ROWS:
         path = RESULTS / f"{row.bench}.json"
         if not path.exists():
