@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -20,9 +20,7 @@ from agentnexus.core.errors import InvalidInput, LimitExceeded, PaymentFailed, P
 from agentnexus.core.money import Money
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.core.ports import Clock, Purse
-from agentnexus.core.updates import Update
 from agentnexus.markets.x402.codes import Reason
-from agentnexus.markets.x402.following import follow
 from agentnexus.markets.x402.networks import v1_name
 from agentnexus.markets.x402.policy import PaymentPolicy, Terms
 from agentnexus.markets.x402.wire import (
@@ -148,10 +146,6 @@ class X402Client:
         """Ask without paying: the terms, or the answer when it is free. Raises `NotAllowed`, `SellerFailed`."""
         answer = await self._first(call)
         return answer if answer.status != 402 else self._terms(answer, call, maximum)[0]
-
-    def follow(self, url: str) -> AsyncIterator[Update]:
-        """What a seller tells of a run while it is bought; never raises what goes wrong with telling."""
-        return follow(self._http, url)
 
     async def buy(self, call: Call, purse: Purse, maximum: Money) -> Bought:
         """Do the call, paying at most `maximum`, once.

@@ -16,11 +16,8 @@ from agentnexus.core.ports import Clock, Purse
 from agentnexus.core.updates import Progress, Result, Update
 from agentnexus.markets.x402.buy import Answer, Bought, Call, X402Client
 from agentnexus.markets.x402.discover import OfferSource
-from agentnexus.markets.x402.following import EXECUTION_HEADER, execution_id, watch_url
 
 QUOTE_LIFE = timedelta(minutes=5)
-TOLD_MAX = 200
-LAST_WORDS_SECONDS = 0.3
 
 
 class X402Market:
@@ -92,44 +89,9 @@ class X402Market:
     async def buy(self, offer: Offer, job: Job, purse: Purse) -> AsyncIterator[Update]:
         """Ask, pay, and end with the `Result`. Never pays more than the offer's price."""
         yield Progress(message=f"asking {offer.title}")
-        buying = asyncio.create_task(self._client.buy(_call(offer, job), purse, offer.price.maximum))
-        try:
-            async for update in self._told_meanwhile(offer, job, buying):
-                yield update
-            bought = await buying
-        finally:
-            buying.cancel()
-            await asyncio.gather(buying, return_exceptions=True)
+        bought = await self._client.buy(_call(offer, job), purse, offer.price.maximum)
         payments: tuple[Payment, ...] = (bought.payment,) if bought.payment else ()
         yield Result(output=_output(offer, bought), payments=payments)
-
-    async def _told_meanwhile(self, offer: Offer, job: Job, buying: asyncio.Task[Bought]) -> AsyncIterator[Update]:
-        """What the seller tells of the run, as long as the purchase goes on."""
-        url = watch_url(offer)
-        if not url:
-            return
-        told: asyncio.Queue[Update | None] = asyncio.Queue()
-
-        async def listen() -> None:
-            async for update in self._client.follow(f"{url}/{execution_id(job)}"):
-                if told.qsize() < TOLD_MAX:  # who tells more than anybody reads is not waited for
-                    told.put_nowait(update)
-
-        listening = asyncio.create_task(listen())
-        buying.add_done_callback(lambda _task: told.put_nowait(None))
-        heard = False
-        try:
-            while (update := await told.get()) is not None:
-                heard = True
-                yield update
-            if heard:  # the last words may be on their way; who was never heard is not waited for
-                await asyncio.wait([listening], timeout=LAST_WORDS_SECONDS)
-            while not told.empty():
-                if (update := told.get_nowait()) is not None:
-                    yield update
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
 
 
 def _call(offer: Offer, job: Job) -> Call:
@@ -145,8 +107,6 @@ def _call(offer: Offer, job: Job) -> Call:
         return Call(method, offer.endpoint + (separator + query if query else ""), job.key, payees=payees)
     body: Json = json.loads(json.dumps(data))
     headers = {"content-type": "application/json", "accept": "application/json"}
-    if watch_url(offer):
-        headers[EXECUTION_HEADER] = execution_id(job)
     # Canonical bytes: a repeat after a restart must be the same request to the byte, or it is refused as another.
     return Call(method, offer.endpoint, job.key, canonical_json(body), headers, payees)
 
