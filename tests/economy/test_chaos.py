@@ -44,7 +44,9 @@ async def test_every_workflow_ends_and_no_step_is_paid_twice(town: Town) -> None
     assert all(count == 1 for count in per_step.values())
     assert len({payment["transaction"] for payment in paid}) == len(paid)
     for state in states:
-        assert (state["status"] == "completed") == (len(_confirmed(state)) == len(state["plan"]["steps"]))  # type: ignore[index, call-overload]  # JSON
+        assert (state["status"] == "completed") == (len(_confirmed(state)) == len(state["plan"]["steps"])), _story(
+            state
+        )  # type: ignore[index, call-overload]  # JSON
     assert await _authorizations_used(town, first_block) == len(paid)
     await _books_balance(town)
 
@@ -74,6 +76,13 @@ async def _kill_at_random(town: Town, random_moments: random.Random, stop: async
                 os.kill(victim.pid, signal.SIGKILL)
                 killed.append(victim.name)
     return killed
+
+
+def _story(state: dict[str, object]) -> list[dict[str, object]]:
+    """Every attempt with its error and payments: what to read when a step was paid more than once."""
+    receipts: list[dict[str, object]] = state["receipts"]  # type: ignore[assignment]  # JSON
+    names = ("job_id", "status", "started_at", "finished_at", "error", "payments")
+    return [{name: receipt[name] for name in names} for receipt in receipts]
 
 
 def _confirmed(state: dict[str, object]) -> list[dict[str, object]]:
