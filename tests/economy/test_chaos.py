@@ -78,11 +78,11 @@ async def _kill_at_random(town: Town, random_moments: random.Random, stop: async
     return killed
 
 
-def _story(state: dict[str, object]) -> list[dict[str, object]]:
+def _story(state: dict[str, object]) -> str:
     """Every attempt with its error and payments: what to read when a step was paid more than once."""
     receipts: list[dict[str, object]] = state["receipts"]  # type: ignore[assignment]  # JSON
     names = ("job_id", "status", "started_at", "finished_at", "error", "payments")
-    return [{name: receipt[name] for name in names} for receipt in receipts]
+    return json.dumps([{name: receipt[name] for name in names} for receipt in receipts], indent=1)
 
 
 def _confirmed(state: dict[str, object]) -> list[dict[str, object]]:
