@@ -1,0 +1,2 @@
+-- Nothing yet: the statement is only there to be one.
+select 1;
