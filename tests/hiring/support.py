@@ -105,6 +105,7 @@ class Economy:
         clock: Clock | None = None,
         stop: Checkpoint = no_checkpoint,
         limits: Limits | None = None,
+        paid_patience_seconds: float = 0.0,
     ) -> Economy:
         clock = clock or SystemClock()
         books = Books(database)
@@ -136,6 +137,7 @@ class Economy:
             clock=clock,
             entropy=SeededEntropy(1),
             checkpoint=checkpoint,
+            paid_patience_seconds=paid_patience_seconds,
         )
         return cls(database, books, rail, market, gatherer, hiring, Repair(hiring), seen)
 

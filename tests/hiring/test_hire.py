@@ -16,6 +16,7 @@ from agentnexus.core.errors import (
     InsufficientFunds,
     InvalidInput,
     NoOffer,
+    PaidUndelivered,
     PaymentFailed,
     PaymentUnknown,
     SellerFailed,
@@ -335,6 +336,42 @@ async def test_a_seller_that_took_the_money_and_never_answers_is_shown_as_paid_a
         await economy.hire()
     (receipt,) = await economy.hiring.receipts("k1")
     assert (receipt.status, receipt.payments[0].state) == (ReceiptStatus.FAILED, PaymentState.CONFIRMED)
+    assert await economy.paid() == "0.02"
+    await economy.assert_sound()
+    await economy.close()
+
+
+async def test_a_seller_killed_after_it_took_the_money_is_asked_again_with_the_same_payment(database: Database) -> None:
+    """Its failure looks like any other; that the money is gone shows only when it is taken back."""
+    offers = [make_offer(1, price="0.01"), make_offer(2, price="0.03")]
+    economy = await Economy.build(database, offers=offers, scripts={seller_key(1): Script(breaks_off=2)})
+    hired = await economy.hire(NEED.model_copy(update={"strategy": Strategy.PRICE}))
+    assert hired.output == {"echo": {"text": "hello"}}
+    assert economy.market.asked == [seller_key(1)] * 3
+    assert (await economy.paid(1), await economy.paid(2)) == ("0.01", "0")
+    await economy.assert_sound()
+    await economy.close()
+
+
+async def test_a_seller_that_has_the_money_is_asked_for_longer_than_one_that_has_not(database: Database) -> None:
+    scripts = {seller_key(1): Script(breaks_off=4)}
+    economy = await Economy.build(database, scripts=scripts, paid_patience_seconds=60)
+    hired = await economy.hire()
+    assert len(economy.market.asked) == 5
+    assert len(hired.receipts) == 1
+    assert await economy.paid() == "0.02"
+    await economy.assert_sound()
+    await economy.close()
+
+
+async def test_money_paid_in_vain_makes_the_failure_final(database: Database) -> None:
+    economy = await Economy.build(database, scripts={seller_key(1): Script(breaks_off=99)})
+    with pytest.raises(PaidUndelivered, match="does not answer") as caught:
+        await economy.hire()
+    assert not caught.value.retryable
+    assert "new key" in caught.value.next_step
+    with pytest.raises(PaidUndelivered):
+        await economy.hire()  # and stays so
     assert await economy.paid() == "0.02"
     await economy.assert_sound()
     await economy.close()

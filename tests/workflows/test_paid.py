@@ -15,16 +15,17 @@ import pytest
 from agentnexus.core.errors import NotFound
 from agentnexus.core.payments import ReceiptStatus
 from agentnexus.hiring.receipts import verify_receipt
+from agentnexus.hiring.testing import Script
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.port import NewRun, RunState
-from agentnexus.workflows.model import Plan, Workflow, WorkflowRequest, WorkflowStatus
+from agentnexus.workflows.model import Plan, StepRetry, Workflow, WorkflowRequest, WorkflowStatus
 from agentnexus.workflows.run import BODY
 from agentnexus.workflows.worker import WorkflowRoom
-from tests.hiring.support import Economy, usd
+from tests.hiring.support import Economy, seller_key, usd
 
 from .conftest import until
-from .paid_worker import BAD, GOOD, economy_on, room_of
+from .paid_worker import BAD, GOOD, economy_on, room_of, step
 from .test_chaos import ROOT
 
 
@@ -93,6 +94,20 @@ async def test_a_failed_workflow_keeps_what_was_delivered_and_refunds_the_rest(
     assert refunded
     paid = sum([Decimal(await economy.paid(number)) for number in (1, 2)])
     assert done.cost.decimal == paid
+    await economy.assert_sound()
+
+
+async def test_a_step_whose_seller_took_the_money_in_vain_is_not_paid_again(
+    room: WorkflowRoom, economy: Economy
+) -> None:
+    economy.market.scripts[seller_key(1)] = Script(breaks_off=99)
+    patient = step("a", "text.echo").model_copy(update={"retry": StepRetry(attempts=3)})
+    done = await run(room, Plan(planner="hand", steps=(patient,)))
+    assert done.status is WorkflowStatus.FAILED
+    assert done.error is not None
+    assert done.error["code"] == "paid_undelivered"
+    assert [state.attempts for state in done.steps] == [1]
+    assert await economy.paid(1) == "0.02"
     await economy.assert_sound()
 
 

@@ -11,7 +11,8 @@ NexusError
 ├── InsufficientFunds       402  the account or wallet has too little
 ├── NoOffer                 404  nobody sells what is needed within the constraints
 ├── SellerFailed            502  a seller did not deliver
-│   └── BadResult           502  it delivered something that its own schema forbids
+│   ├── BadResult           502  it delivered something that its own schema forbids
+│   └── PaidUndelivered     502  it was paid, and its result could not be had: nobody pays for that again unasked
 ├── PaymentFailed           402  a payment was refused or reverted: nothing moved
 ├── PaymentUnknown          409  sent, outcome not known yet: never pay again before lookup
 ├── AgentFailed             502  an agent run ended without a result
@@ -45,6 +46,7 @@ class ErrorCode(StrEnum):
     NO_OFFER = "no_offer"
     SELLER_FAILED = "seller_failed"
     BAD_RESULT = "bad_result"
+    PAID_UNDELIVERED = "paid_undelivered"
     PAYMENT_FAILED = "payment_failed"
     PAYMENT_UNKNOWN = "payment_unknown"
     AGENT_FAILED = "agent_failed"
@@ -140,6 +142,13 @@ class SellerFailed(NexusError):
 
 class BadResult(SellerFailed):
     code = ErrorCode.BAD_RESULT
+    retryable = False
+
+
+class PaidUndelivered(SellerFailed):
+    """Final on purpose: trying again would be a second payment, which is for the buyer to decide."""
+
+    code = ErrorCode.PAID_UNDELIVERED
     retryable = False
 
 

@@ -34,7 +34,9 @@ from agentnexus.hiring.purse import JobPurse, Terms
 from agentnexus.hiring.schemas import Schemas
 
 BUY_TRIES = 3
-OUTAGE_PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.3
+PAUSE_MAX_SECONDS = 5.0
+PAID_PATIENCE_SECONDS = 90.0  # a seller that has the money may be restarting; its answer is worth waiting for
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)  # what `Unavailable` does not cover already
 IN_THREAD_BYTES = 1 << 18
 
@@ -99,7 +101,15 @@ class OwnFault(Exception):
 class AttemptRunner:
     """Runs attempts over the markets."""
 
-    def __init__(self, store: HireStore, cashier: Cashier, schemas: Schemas, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: HireStore,
+        cashier: Cashier,
+        schemas: Schemas,
+        clock: Clock,
+        paid_patience_seconds: float = PAID_PATIENCE_SECONDS,
+    ) -> None:
+        self._paid_patience_seconds = paid_patience_seconds
         self._store = store
         self._cashier = cashier
         self._schemas = schemas
@@ -130,25 +140,32 @@ class AttemptRunner:
 
     async def _buy(self, work: Work, market: Market, purse: JobPurse) -> object:
         """The same job again after an answer was lost: the same payment goes out, never a second one."""
-        tries = 0
+        started, tries = self._clock.monotonic(), 0
         while True:
             tries += 1
             try:
                 return (await self._buy_once(work, market, purse)).output
             except (PaymentUnknown, SellerFailed, Unavailable) as error:
-                if tries >= BUY_TRIES or not await self._worth_again(error, purse):
+                patient = self._clock.monotonic() < started + self._paid_patience_seconds
+                if not await self._worth_again(error, purse, few=tries < BUY_TRIES, patient=patient):
                     raise
-                if isinstance(error, Unavailable):
-                    await asyncio.sleep(OUTAGE_PAUSE_SECONDS * tries)
+            await asyncio.sleep(min(PAUSE_SECONDS * (2 ** (tries - 1) - 1), PAUSE_MAX_SECONDS))
 
-    async def _worth_again(self, error: NexusError, purse: JobPurse) -> bool:
-        """After an unknown outcome, an outage of ours, or when the seller has the money and the answer was lost."""
-        if isinstance(error, PaymentUnknown):
-            return True
+    async def _worth_again(self, error: NexusError, purse: JobPurse, *, few: bool, patient: bool) -> bool:
+        """After an unknown outcome, an outage of ours, or when the seller has the money and the answer was lost.
+
+        A seller that failed may have collected a moment before: only taking the money back tells.
+        """
         rows = await purse.rows()
+        if isinstance(error, SellerFailed):
+            if not error.retryable:
+                return False
+            rows = [await self._cashier.cancel(row, error.message) for row in rows]
+        if any(row.paid for row in rows):
+            return few or patient
         if isinstance(error, Unavailable):
-            return any(row.open or row.paid for row in rows)
-        return error.retryable and any(row.paid for row in rows)
+            return few and any(row.open for row in rows)
+        return few and isinstance(error, PaymentUnknown)
 
     async def _buy_once(self, work: Work, market: Market, purse: JobPurse) -> Result:
         terms = work.terms

@@ -22,6 +22,7 @@ from agentnexus.core.errors import (
     InvalidInput,
     NexusError,
     NotFound,
+    PaidUndelivered,
     PaymentFailed,
     PaymentUnknown,
     SellerFailed,
@@ -32,6 +33,7 @@ from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
 from agentnexus.hiring.attempt import (
     DATABASE_ERRORS,
+    PAID_PATIENCE_SECONDS,
     AttemptRunner,
     Delivered,
     NotDelivered,
@@ -43,7 +45,7 @@ from agentnexus.hiring.cashier import Cashier, Checkpoint, Wallet, no_checkpoint
 from agentnexus.hiring.choose import Choice, Chooser, Policy
 from agentnexus.hiring.failures import error_from_text, error_text
 from agentnexus.hiring.gather import Gatherer
-from agentnexus.hiring.holds import HoldRow, HoldStore
+from agentnexus.hiring.holds import PAID, HoldRow, HoldStore
 from agentnexus.hiring.jobs import Attempt, Ending, HireRow, HireStore
 from agentnexus.hiring.locks import HireLocks
 from agentnexus.hiring.match import Buyer
@@ -94,6 +96,7 @@ class Hiring:
         rates: USD per asset, to compare offers.
         allow_insecure: take plain-text endpoints outside this machine and its network.
         checkpoint: called at named points between steps; tests stop the process there.
+        paid_patience_seconds: how long a seller that has the money and lost its answer is asked again.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Hiring:
         entropy: Entropy | None = None,
         allow_insecure: bool = False,
         checkpoint: Checkpoint = no_checkpoint,
+        paid_patience_seconds: float = PAID_PATIENCE_SECONDS,
     ) -> None:
         self._clock = clock or SystemClock()
         self._ids = ids or TimeOrderedIds(self._clock)
@@ -123,7 +127,7 @@ class Hiring:
         self.cashier = Cashier(books, HoldStore(database), wallets, self._clock, checkpoint)
         self.store = HireStore(database)
         self.locks = HireLocks(database)
-        self._runner = AttemptRunner(self.store, self.cashier, self.schemas, self._clock)
+        self._runner = AttemptRunner(self.store, self.cashier, self.schemas, self._clock, paid_patience_seconds)
         self._networks = _networks(wallets)
         self._canonical: dict[str, Offer] = {}
 
@@ -301,6 +305,12 @@ class Hiring:
 
     async def _all_failed(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> NexusError:
         error = last or _stored_error(attempts) or AgentTimeout("the time was over before anybody was asked")
+        if error.retryable and any(_was_paid(attempt) for attempt in attempts):
+            error = PaidUndelivered(
+                f"a seller was paid and its result could not be had: {error.message}",
+                next_step="read the receipts; hire again with a new key if the work is worth a second payment",
+                **error.details,
+            )
         error.details["attempts"] = [_attempt_json(attempt) for attempt in attempts]
         if attempts:
             await self.store.fail(order.key, error, self._clock.now())
@@ -621,6 +631,10 @@ def _stored_error(attempts: Sequence[Attempt]) -> NexusError | None:
     if receipt is None or receipt.error is None:
         return None
     return error_from_text(json.dumps(receipt.error))
+
+
+def _was_paid(attempt: Attempt) -> bool:
+    return attempt.receipt is not None and any(payment.state in PAID for payment in attempt.receipt.payments)
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, object]:

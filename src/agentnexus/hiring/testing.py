@@ -123,6 +123,8 @@ class Script:
         output: from the input; raise to fail before anything is collected.
         collects: whether it takes the money before it answers.
         loses_answers: how many answers get lost after the money was taken (the market sees no answer).
+        breaks_off: how many times it fails right after it took the money, as a server does that is killed and is not
+            back yet.
         asks: another amount than its price, to test limits.
         crashes: raise something that no protocol knows.
     """
@@ -131,6 +133,7 @@ class Script:
     mode: PayMode = PayMode.AUTHORIZE
     collects: bool = True
     loses_answers: int = 0
+    breaks_off: int = 0
     asks: Money | None = None
     crashes: bool = False
     refuses_payment: bool = False
@@ -238,6 +241,9 @@ class ScriptedMarket:
             raise
         if script.mode is PayMode.AUTHORIZE and script.collects:
             await self._rail.network.move(hold.id, None, "collected")
+        if script.breaks_off > 0:
+            script.breaks_off -= 1
+            raise SellerFailed("the seller does not answer", next_step="choose another seller")
         if script.loses_answers > 0:
             script.loses_answers -= 1
             raise PaymentUnknown("no answer after the payment went out", next_step="look it up")
