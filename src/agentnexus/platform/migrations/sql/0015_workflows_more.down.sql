@@ -1,2 +1,12 @@
--- Nothing yet: the statement is only there to be one.
-select 1;
+drop table identity.challenge;
+drop table identity.bucket;
+drop table workflow.audit;
+drop function workflow.refuse_change();
+drop trigger note_deliveries on workflow.event;
+drop function workflow.note_deliveries();
+drop table workflow.delivery;
+drop table workflow.webhook;
+drop table workflow.firing;
+drop table workflow.schedule;
+drop table workflow.template;
+drop table workflow.review;
