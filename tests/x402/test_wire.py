@@ -16,7 +16,8 @@ from x402.schemas.v1 import PaymentRequiredV1, PaymentRequirementsV1
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.markets.x402.codes import Reason
-from agentnexus.markets.x402.exact import read_authorization, requirement_for
+from agentnexus.markets.x402.exact import read_authorization
+from agentnexus.markets.x402.kinds import requirement_for
 from agentnexus.markets.x402.networks import V1_CHAIN_IDS, caip2, evm_chain_id, v1_name
 from agentnexus.markets.x402.pricing import PricedRoute, demand
 from agentnexus.markets.x402.wire import (

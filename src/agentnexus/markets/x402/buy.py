@@ -21,6 +21,7 @@ from agentnexus.core.money import Money
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.core.ports import Clock, Purse
 from agentnexus.markets.x402.codes import Reason
+from agentnexus.markets.x402.kinds import rail_of
 from agentnexus.markets.x402.networks import v1_name
 from agentnexus.markets.x402.policy import PaymentPolicy, Terms
 from agentnexus.markets.x402.wire import (
@@ -39,7 +40,6 @@ from agentnexus.markets.x402.wire import (
     to_json,
 )
 
-RAIL = "evm"
 # The seller says it does not know yet: the same payment is sent again, nothing is signed anew.
 UNDECIDED = frozenset({str(Reason.SETTLEMENT_PENDING), str(Reason.UNEXPECTED_SETTLE)})
 BUSY_STATUS = frozenset({425, 429, 503})  # resent when the seller says when; other errors are its last word
@@ -164,7 +164,7 @@ class X402Client:
         terms, reference = self._terms(answer, call, maximum)
         hold = await purse.hold(
             PaymentRequest(
-                rail=RAIL,
+                rail=rail_of(terms.requirement.network),
                 amount=terms.price,
                 payee=terms.requirement.pay_to,
                 mode=PayMode.AUTHORIZE,

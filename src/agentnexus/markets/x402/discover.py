@@ -15,6 +15,8 @@ from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import COUNT_MAX, Capability, Need, Offer, Party, Price, Reputation, Schema
 from agentnexus.core.ports import Clock
+from agentnexus.markets.x402.kinds import asset_id
+from agentnexus.markets.x402.networks import caip2
 from agentnexus.platform.logs import log
 
 PAGE = 100
@@ -190,7 +192,7 @@ def _payable(accepts: object, assets: Mapping[str, Asset]) -> tuple[tuple[dict[s
     for accept in accepts[:32]:
         if not isinstance(accept, Mapping):
             continue
-        asset = assets.get(f"{accept.get('network')}/erc20:{str(accept.get('asset', '')).lower()}")
+        asset = _asset(accept, assets)
         amount = str(accept.get("amount") or accept.get("maxAmountRequired") or "")
         if asset is None or not amount.isdecimal() or len(amount) > 78:
             continue
@@ -199,6 +201,13 @@ def _payable(accepts: object, assets: Mapping[str, Asset]) -> tuple[tuple[dict[s
     if not prices:
         raise ValueError("no accepts in an asset we know")
     return tuple(rails), min(prices, key=lambda money: money.decimal)
+
+
+def _asset(accept: Mapping[str, object], assets: Mapping[str, Asset]) -> Asset | None:
+    try:
+        return assets.get(asset_id(caip2(str(accept.get("network"))), str(accept.get("asset", ""))))
+    except InvalidInput:
+        return None
 
 
 def _capability(entry: Entry) -> Capability:

@@ -33,9 +33,8 @@ def payment_id(signed: SignedAuthorization, requirement: PaymentRequirements) ->
     return f"{requirement.network}:{requirement.asset.lower()}:{authorization.payer}:{to_hex(authorization.nonce)}"
 
 
-def requirement_for(presented: Presented, accepts: Sequence[PaymentRequirements]) -> PaymentRequirements | None:
-    """The seller's own requirement that the payment claims to meet; what the client echoes is never trusted."""
-    candidates = [asked for asked in accepts if (asked.scheme, asked.network) == (presented.scheme, presented.network)]
+def requirement_for(presented: Presented, candidates: Sequence[PaymentRequirements]) -> PaymentRequirements | None:
+    """The seller's own requirement that the payment claims to meet; `candidates` are of its scheme and network."""
     accepted = presented.accepted
     if accepted is None:
         # v1 does not say which entry was chosen: the signed payee and value tell.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from urllib.parse import urlencode
 
@@ -16,6 +17,9 @@ from agentnexus.core.ports import Clock, Purse
 from agentnexus.core.updates import Progress, Result, Update
 from agentnexus.markets.x402.buy import Answer, Bought, Call, X402Client
 from agentnexus.markets.x402.discover import OfferSource
+from agentnexus.markets.x402.following import EXECUTION_HEADER, Follower, execution_id, watch_url
+from agentnexus.markets.x402.kinds import canonical_address
+from agentnexus.markets.x402.networks import caip2
 
 QUOTE_LIFE = timedelta(minutes=5)
 
@@ -27,17 +31,25 @@ class X402Market:
         sources: where offers come from; all are asked at once.
         firm_quotes: ask the seller itself for its price of this very job (one unpaid request); otherwise the list
             price is the quote and the cap at the same time.
+        follower: hears what sellers tell while they work; without one nobody listens.
     """
 
     name = "x402"
 
     def __init__(
-        self, client: X402Client, sources: Sequence[OfferSource], clock: Clock, *, firm_quotes: bool = False
+        self,
+        client: X402Client,
+        sources: Sequence[OfferSource],
+        clock: Clock,
+        *,
+        firm_quotes: bool = False,
+        follower: Follower | None = None,
     ) -> None:
         self._client = client
         self._sources = tuple(sources)
         self._clock = clock
         self._firm_quotes = firm_quotes
+        self._follower = follower
 
     async def discover(self, need: Need) -> AsyncIterator[Offer]:
         """Offers of all sources as they arrive; raises `Unavailable` at the end when every source is dead."""
@@ -89,7 +101,16 @@ class X402Market:
     async def buy(self, offer: Offer, job: Job, purse: Purse) -> AsyncIterator[Update]:
         """Ask, pay, and end with the `Result`. Never pays more than the offer's price."""
         yield Progress(message=f"asking {offer.title}")
-        bought = await self._client.buy(_call(offer, job), purse, offer.price.maximum)
+        buying = asyncio.create_task(self._client.buy(_call(offer, job), purse, offer.price.maximum))
+        try:
+            if self._follower is not None:
+                async with aclosing(self._follower.during(buying, offer, job)) as told:
+                    async for update in told:
+                        yield update
+            bought = await buying
+        finally:  # whoever leaves early leaves no purchase behind that goes on by itself
+            buying.cancel()
+            await asyncio.gather(buying, return_exceptions=True)
         payments: tuple[Payment, ...] = (bought.payment,) if bought.payment else ()
         yield Result(output=_output(offer, bought), payments=payments)
 
@@ -98,7 +119,11 @@ def _call(offer: Offer, job: Job) -> Call:
     """The HTTP request of a job: its input as JSON body, or as query where the seller takes GET."""
     if not offer.endpoint:
         raise InvalidInput(f"offer {offer.id} has no endpoint", field="offer.endpoint")
-    payees = tuple(str(rail["payTo"]).lower() for rail in offer.rails if rail.get("payTo"))
+    payees = tuple(
+        canonical_address(caip2(str(rail.get("network", "eip155"))), str(rail["payTo"]))
+        for rail in offer.rails
+        if rail.get("payTo")
+    )
     method = str(offer.evidence.get("method", "POST")).upper()
     data: Mapping[str, object] = job.need.input
     if method in ("GET", "HEAD", "DELETE"):
@@ -107,6 +132,8 @@ def _call(offer: Offer, job: Job) -> Call:
         return Call(method, offer.endpoint + (separator + query if query else ""), job.key, payees=payees)
     body: Json = json.loads(json.dumps(data))
     headers = {"content-type": "application/json", "accept": "application/json"}
+    if watch_url(offer):
+        headers[EXECUTION_HEADER] = execution_id(job)
     # Canonical bytes: a repeat after a restart must be the same request to the byte, or it is refused as another.
     return Call(method, offer.endpoint, job.key, canonical_json(body), headers, payees)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentnexus.core.errors import InvalidInput
 
+SOLANA = "solana"
 V1_CHAIN_IDS: dict[str, int] = {
     "abstract": 2741,
     "abstract-testnet": 11124,
@@ -59,3 +60,8 @@ def evm_chain_id(network: str) -> int:
     if family != "eip155" or not reference.isascii() or not reference.isdigit() or len(reference) > 32:
         raise InvalidInput(f"not an EVM network: {network!r}", field="network")
     return int(reference)
+
+
+def family(network: str) -> str:
+    """The namespace of a CAIP-2 id: ``eip155``, ``solana`` …"""
+    return network.partition(":")[0]

@@ -13,7 +13,8 @@ from x402.schemas.v1 import PaymentRequirementsV1
 from agentnexus.core.errors import InvalidInput, NotAllowed, SellerFailed
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.origin import is_loopback
-from agentnexus.markets.x402.exact import ADDRESS
+from agentnexus.markets.x402.kinds import address_problem, asset_id, canonical_address
+from agentnexus.markets.x402.networks import SOLANA, family
 from agentnexus.markets.x402.wire import AnyRequired, WireError, check_amount, from_v1
 
 
@@ -84,7 +85,7 @@ class PaymentPolicy:
 
         Args:
             maximum: the quoted price; only entries in its asset and not above it are paid.
-            payees: lower-case addresses that the offer named; empty: any.
+            payees: canonical addresses that the offer named; empty: any.
         """
         reasons: list[str] = []
         fitting: list[Terms] = []
@@ -108,15 +109,18 @@ class PaymentPolicy:
         flow = requirement.extra.get("paymentFlow", "authorization")
         if flow not in ("authorization", "upfront"):
             raise InvalidInput(f"payment flow {flow!r} is not known")
-        if requirement.extra.get("assetTransferMethod", "eip3009") != "eip3009":
+        usual = "default" if family(requirement.network) == SOLANA else "eip3009"
+        if requirement.extra.get("assetTransferMethod", usual) != usual:
             raise InvalidInput(f"transfer method {requirement.extra['assetTransferMethod']!r} is not supported")
-        asset = self.assets.get(f"{requirement.network}/erc20:{requirement.asset.lower()}")
+        asset = self.assets.get(asset_id(requirement.network, requirement.asset))
         if asset is None:
             raise InvalidInput(f"asset {requirement.asset} on {requirement.network} is not one we pay in")
-        if not ADDRESS.fullmatch(requirement.pay_to):
-            raise InvalidInput(f"payTo {requirement.pay_to!r} is not an address")
-        if payees and requirement.pay_to.lower() not in payees:
+        if problem := address_problem(requirement.network, requirement.pay_to):
+            raise InvalidInput(f"payTo: {problem}")
+        if payees and canonical_address(requirement.network, requirement.pay_to) not in payees:
             raise InvalidInput(f"payTo {requirement.pay_to} is not the address of the offer")
+        if family(requirement.network) == SOLANA and not isinstance(requirement.extra.get("feePayer"), str):
+            raise InvalidInput("the terms name no feePayer: nobody would send the payment")
         price = Money(asset, check_amount(requirement.amount))
         if asset.caip19 != maximum.asset.caip19 or price > maximum:
             raise InvalidInput(f"{price} is more than the {maximum} agreed on")

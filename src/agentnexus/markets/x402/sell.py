@@ -14,7 +14,6 @@ from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.markets.x402.answers import error_response
 from agentnexus.markets.x402.checkout import Checkout
-from agentnexus.markets.x402.exact import payment_id, read_authorization, requirement_for
 from agentnexus.markets.x402.exchange import (
     Disconnected,
     HeaderList,
@@ -24,6 +23,7 @@ from agentnexus.markets.x402.exchange import (
     send_response,
 )
 from agentnexus.markets.x402.facilitation import Facilitation
+from agentnexus.markets.x402.kinds import requirement_for, spent_by
 from agentnexus.markets.x402.pricing import (
     Accepts,
     Demand,
@@ -156,10 +156,10 @@ class SellerMiddleware:
             return error_response(
                 InvalidInput("this route needs a payment-identifier", next_step="send extensions.payment-identifier")
             )
-        signed = read_authorization(presented)
-        payer = signed.authorization.payer
+        spent = spent_by(presented, requirement)
+        payer = spent.payer
         claim = Claim(
-            payment_id=payment_id(signed, requirement),
+            payment_id=spent.payment_id,
             payload_hash=presented.hash,
             request_hash=request_hash(scope["method"], scope["path"], request.query, body),
             resource=request.url,

@@ -11,11 +11,11 @@ import httpx
 from starlette.types import Send
 from x402.schemas import PaymentRequirements, SettleResponse
 
-from agentnexus.core.errors import LimitExceeded, NexusError, Unavailable
+from agentnexus.core.errors import Conflict, LimitExceeded, NexusError, Unavailable
 from agentnexus.markets.x402.answers import error_response, settlement_headers, too_large, unfinished, with_headers
 from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.exchange import Capture
-from agentnexus.markets.x402.facilitation import Facilitation
+from agentnexus.markets.x402.facilitation import ClaimedFacilitation, Facilitation
 from agentnexus.markets.x402.pricing import PricedRoute
 from agentnexus.markets.x402.reservations import (
     Claim,
@@ -31,7 +31,9 @@ from agentnexus.platform.logs import log
 # What a facilitator that cannot be asked raises: ours `NexusError`, foreign clients the rest.
 UNREACHABLE = (NexusError, OSError, ValueError, httpx.HTTPError)
 # The nonce is gone, or the facilitator lost track: the money may have moved, so nobody may be told to pay again.
-UNKNOWN_REASONS = frozenset({Reason.SETTLEMENT_PENDING, Reason.UNEXPECTED_SETTLE, Reason.NONCE_USED})
+UNKNOWN_REASONS = frozenset(
+    {Reason.SETTLEMENT_PENDING, Reason.UNEXPECTED_SETTLE, Reason.NONCE_USED, Reason.SVM_DUPLICATE_SETTLEMENT}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,20 @@ class Sale:
 
 
 def refused(sale: Sale, settlement: Mapping[str, object]) -> StoredResponse:
-    """402 with the reason of the settlement, which is attached."""
+    """402 with the reason of the settlement, which is attached.
+
+    What was settled for somebody else is a 409: the money did move, so nobody may be told to pay again.
+    """
     reason = str(settlement.get("errorReason") or Reason.UNEXPECTED_SETTLE)
+    if reason == Reason.DUPLICATE_SETTLEMENT:
+        return error_response(
+            Conflict(
+                "this payment was settled for another sale; the answer is not released here",
+                next_step="ask the one who took it, with the same payment; do not pay again before you know",
+                transaction=settlement.get("transaction") or None,
+            ),
+            settlement_headers(sale.presented.version, settlement),
+        )
     return with_headers(sale.refusal(reason), settlement_headers(sale.presented.version, settlement))
 
 
@@ -164,7 +178,7 @@ class Turn:
     async def _settle_once(self) -> SettleResponse:
         try:
             async with asyncio.timeout(self._limits.settle_timeout):
-                outcome = await self._facilitator.settle(self.sale.presented.payload, self.sale.demanded)
+                outcome = await self._ask()
         except UNREACHABLE as error:
             return SettleResponse(
                 success=False,
@@ -176,6 +190,13 @@ class Turn:
         if outcome.success and not outcome.transaction:
             return outcome.model_copy(update={"success": False, "error_reason": str(Reason.SETTLEMENT_PENDING)})
         return outcome
+
+    async def _ask(self) -> SettleResponse:
+        """Under this reservation's own claim where the facilitator knows claims: then it settles for nobody else."""
+        payload, demanded = self.sale.presented.payload, self.sale.demanded
+        if isinstance(self._facilitator, ClaimedFacilitation):
+            return await self._facilitator.settle_for(payload, demanded, self.held.token)
+        return await self._facilitator.settle(payload, demanded)
 
     async def advance(
         self,
