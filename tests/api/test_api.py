@@ -59,7 +59,7 @@ async def world(database: Database, clock: ManualClock) -> AsyncIterator[World]:
             routers=[("/api/v1", router)],
             pages=[Route("/{path:path}", page)],
             callers=Callers(tokens),
-            limiter=Limiter(clock, per_minute=60, burst=5),
+            limiter=Limiter(database, per_minute=60, burst=5, clock=clock),
             checks={"database": database_check, "chain": world.on_chain},
             clock=clock,
             version="9.9.9",

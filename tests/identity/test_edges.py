@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +14,11 @@ from starlette.requests import HTTPConnection
 
 from agentnexus.core.clock import ManualClock, SeededEntropy
 from agentnexus.core.errors import NotAllowed, NotFound, RateLimited
-from agentnexus.identity import limits
 from agentnexus.identity.caller import COOKIE, Caller, Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.origin import from_this_machine, is_loopback, may_act, same_origin
 from agentnexus.identity.tokens import PREFIX, Tokens
 from agentnexus.platform.database import Database
-from tests.hiring.support import NOW
 
 
 def connection(
@@ -190,77 +192,93 @@ def test_strangers_learn_nothing_and_only_operators_see_all(caller: Caller, owne
         caller.require_owner(owner, "workflow")
 
 
-def drained(clock: ManualClock, **more: int) -> Limiter:
-    limiter = Limiter(clock, per_minute=60, **more)
+async def drained(database: Database, clock: ManualClock, **more: int) -> Limiter:
+    limiter = Limiter(database, per_minute=60, clock=clock, **more)
     for _ in range(more.get("burst", 60)):
-        limiter.take("ann")
+        await limiter.take("ann")
     return limiter
 
 
 @pytest.mark.parametrize("burst", [1, 5, 60])
-def test_a_burst_is_let_through_to_the_last_token_and_not_one_more(clock: ManualClock, burst: int) -> None:
+async def test_a_burst_is_let_through_to_the_last_token_and_not_one_more(
+    database: Database, clock: ManualClock, burst: int
+) -> None:
     with pytest.raises(RateLimited) as refused:
-        drained(clock, burst=burst).take("ann")
+        await (await drained(database, clock, burst=burst)).take("ann")
     assert refused.value.details == {"retry_after_seconds": 1}
     assert refused.value.next_step == "wait 1 s"
 
 
-def test_after_the_seconds_it_was_told_a_caller_gets_in_and_just_before_it_does_not(clock: ManualClock) -> None:
-    limiter = drained(clock, burst=1)
+async def test_after_the_seconds_it_was_told_a_caller_gets_in_and_just_before_it_does_not(
+    database: Database, clock: ManualClock
+) -> None:
+    limiter = await drained(database, clock, burst=1)
     clock.advance(0.999)
     with pytest.raises(RateLimited):
-        limiter.take("ann")
+        await limiter.take("ann")
     clock.advance(0.001)
-    limiter.take("ann")
+    await limiter.take("ann")
 
 
-def test_waiting_long_saves_up_no_more_than_the_burst(clock: ManualClock) -> None:
-    limiter = drained(clock, burst=3)
+async def test_waiting_long_saves_up_no_more_than_the_burst(database: Database, clock: ManualClock) -> None:
+    limiter = await drained(database, clock, burst=3)
     clock.advance(3600)
     for _ in range(3):
-        limiter.take("ann")
+        await limiter.take("ann")
     with pytest.raises(RateLimited):
-        limiter.take("ann")
+        await limiter.take("ann")
 
 
-def test_one_caller_does_not_use_up_anothers_calls(clock: ManualClock) -> None:
-    limiter = drained(clock, burst=1)
-    limiter.take("bob")
+async def test_one_caller_does_not_use_up_anothers_calls(database: Database, clock: ManualClock) -> None:
+    limiter = await drained(database, clock, burst=1)
+    await limiter.take("bob")
     with pytest.raises(RateLimited):
-        limiter.take("ann")
+        await limiter.take("ann")
 
 
-def test_a_slow_rate_tells_the_true_wait(clock: ManualClock) -> None:
-    limiter = Limiter(clock, per_minute=1, burst=1)
-    limiter.take("ann")
+async def test_a_slow_rate_tells_the_true_wait(database: Database, clock: ManualClock) -> None:
+    limiter = Limiter(database, per_minute=1, burst=1, clock=clock)
+    await limiter.take("ann")
     clock.advance(15)
     with pytest.raises(RateLimited) as refused:
-        limiter.take("ann")
+        await limiter.take("ann")
     assert refused.value.details == {"retry_after_seconds": 45}
 
 
-def test_the_callers_seen_longest_ago_are_forgotten_first(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CALLERS_KEPT", 3)
-    limiter = Limiter(clock, per_minute=60, burst=1)
-    for name in ("ann", "bob", "cid", "dan"):
-        limiter.take(name)
-    limiter.take("ann")  # forgotten, so as new
+async def test_full_buckets_are_forgotten_and_those_in_use_are_not(database: Database) -> None:
+    limiter = Limiter(database, per_minute=1, burst=1)
+    await limiter.take("ann")
+    async with database.connection() as connection:
+        await connection.execute("insert into identity.bucket values ('old', 1, 0, now() - interval '1 day')")
+    await limiter.forget()
+    async with database.connection() as connection:
+        assert [row["key"] for row in await connection.fetch("select key from identity.bucket")] == ["ann"]
     with pytest.raises(RateLimited):
-        limiter.take("dan")
+        await limiter.take("ann")
 
 
-@given(st.lists(st.floats(0, 5), max_size=60), st.integers(1, 10), st.integers(1, 600))
-def test_never_more_than_rate_and_burst_allow(pauses: list[float], burst: int, per_minute: int) -> None:
-    clock = ManualClock(NOW)
-    limiter, taken, elapsed = Limiter(clock, per_minute=per_minute, burst=burst), 0, 0.0
-    for pause in pauses:
-        clock.advance(pause)
-        elapsed += pause
+async def test_many_processes_let_through_no_more_than_one_would(database_url: str) -> None:
+    script = """
+import asyncio, sys
+from agentnexus.core.errors import RateLimited
+from agentnexus.identity.limits import Limiter
+from agentnexus.platform.database import Database
+
+async def main():
+    database = await Database.open(sys.argv[1], max_size=4)
+    limiters = [Limiter(database, per_minute=1, burst=100) for _ in range(3)]
+    async def once(number):
         try:
-            limiter.take("ann")
-            taken += 1
-        except RateLimited as refused:
-            wait = refused.details["retry_after_seconds"]
-            assert isinstance(wait, int)
-            assert 1 <= wait <= 60 / per_minute + 1
-        assert taken <= burst + elapsed * per_minute / 60 + 1e-6
+            await limiters[number % 3].take("ann")
+        except RateLimited:
+            return 0
+        return 1
+    print(sum(await asyncio.gather(*(once(number) for number in range(90)))))
+    await database.close()
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", script, database_url]
+    processes = [await asyncio.create_subprocess_exec(*command, stdout=PIPE) for _ in range(3)]
+    answers = await asyncio.gather(*(process.communicate() for process in processes))
+    assert sum(int(out) for out, _ in answers) == 100

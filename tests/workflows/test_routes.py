@@ -63,7 +63,7 @@ async def site(database: Database) -> AsyncIterator[Site]:
         app.include_router(router)
         install_error_handlers(app)
         app.state.workflows, app.state.asset = room.workflows, USDC
-        app.state.callers, app.state.limiter = Callers(tokens), Limiter(SystemClock(), per_minute=6000)
+        app.state.callers, app.state.limiter = Callers(tokens), Limiter(database, per_minute=6000)
         served = BodyLimit(RequestContext(app), 1 << 20)
         url = await stack.enter_async_context(serving(served))
         await stack.enter_async_context(running(room.engine.work()))

@@ -41,7 +41,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
     api_url = settings.api_url or ""
     local_user = settings.local_user if settings.environment is Environment.LOCAL else None
     callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
-    limiter = Limiter(ground.clock, per_minute=settings.requests_per_minute)
+    limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
     doors = house_doors(
         workflows=room.workflows,
         listings=selling.listings,

@@ -60,5 +60,5 @@ async def caller(connection: HTTPConnection) -> Caller:
     """FastAPI dependency; `app.state.callers` is set in bootstrap, `app.state.limiter` too."""
     callers: Callers = connection.app.state.callers
     found = await callers.identify(connection)
-    connection.app.state.limiter.take(found.user_id)
+    await connection.app.state.limiter.take(found.user_id)
     return found

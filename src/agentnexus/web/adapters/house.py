@@ -31,7 +31,7 @@ def house_doors(
     async def user(request: Request) -> str:
         found = await callers.identify(request)
         if request.method == "POST":  # looking around is free; what starts work counts like a call of the API
-            limiter.take(found.user_id)
+            await limiter.take(found.user_id)
         return found.user_id
 
     return Doors(

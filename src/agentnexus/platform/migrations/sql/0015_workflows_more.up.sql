@@ -122,9 +122,10 @@ create trigger append_only before update or delete or truncate on workflow.audit
 
 -- Counts of one minute: losing them in a crash of the server costs nothing.
 create unlogged table identity.bucket (
-    key    text primary key,
-    tokens double precision not null,
-    at     timestamptz not null
+    key     text primary key,
+    tokens  double precision not null,
+    granted integer not null,
+    at      timestamptz not null
 ) with (fillfactor = 70);
 
 create table identity.challenge (
