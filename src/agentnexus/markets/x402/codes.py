@@ -39,7 +39,6 @@ class Reason(StrEnum):
     SVM_COMPUTE_PRICE = "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction"
     SVM_COMPUTE_PRICE_TOO_HIGH = "invalid_exact_svm_payload_transaction_instructions_compute_price_instruction_too_high"
     SVM_DECODE_FAILED = "invalid_exact_svm_payload_transaction_could_not_be_decoded"
-    SVM_DUPLICATE_SETTLEMENT = "duplicate_settlement"
     SVM_FEE_PAYER_IN_ACCOUNTS = "invalid_exact_svm_payload_transaction_fee_payer_included_in_instruction_accounts"
     SVM_FEE_PAYER_MISSING = "invalid_exact_svm_payload_missing_fee_payer"
     SVM_FEE_PAYER_NOT_MANAGED = "fee_payer_not_managed_by_facilitator"

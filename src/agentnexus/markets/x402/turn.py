@@ -31,9 +31,7 @@ from agentnexus.platform.logs import log
 # What a facilitator that cannot be asked raises: ours `NexusError`, foreign clients the rest.
 UNREACHABLE = (NexusError, OSError, ValueError, httpx.HTTPError)
 # The nonce is gone, or the facilitator lost track: the money may have moved, so nobody may be told to pay again.
-UNKNOWN_REASONS = frozenset(
-    {Reason.SETTLEMENT_PENDING, Reason.UNEXPECTED_SETTLE, Reason.NONCE_USED, Reason.SVM_DUPLICATE_SETTLEMENT}
-)
+UNKNOWN_REASONS = frozenset({Reason.SETTLEMENT_PENDING, Reason.UNEXPECTED_SETTLE, Reason.NONCE_USED})
 
 
 @dataclass(frozen=True, slots=True)
