@@ -88,6 +88,24 @@ ROWS = (
         ),
     ),
     Row(
+        "ledger_reads",
+        "balance of a hot account at a past moment, 300,000 transfers, p95; peer: adding its entries up",
+        "< 10 ms",
+        lambda r: beside(
+            at(r, "rows", "as of", "ledger", "p95_ms"), at(r, "rows", "as of", "adding_up", "p95_ms"), "ms"
+        ),
+    ),
+    Row(
+        "ledger_reads",
+        "statement of an hour of that account, p95; peer: a running sum over its entries",
+        "< 10 ms",
+        lambda r: beside(
+            at(r, "rows", "statement of an hour", "ledger", "p95_ms"),
+            at(r, "rows", "statement of an hour", "adding_up", "p95_ms"),
+            "ms",
+        ),
+    ),
+    Row(
         "x402",
         "paid request end to end, p50; peer: official Python stack, same chain and run",
         "≤ 1/3 of the peer",

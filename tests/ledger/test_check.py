@@ -33,6 +33,10 @@ async def books(database: Database, clock: ManualClock) -> AsyncIterator[Books]:
 
 DAMAGE = [
     (
+        "a checkpoint is the sum of the entries until then",
+        "insert into ledger.checkpoint select account, asset, at, 1 from ledger.entry where account = $1 limit 1",
+    ),
+    (
         "entries of an asset sum to zero",
         "update ledger.entry set amount = amount + 1 where amount > 0 and account = $1",
     ),

@@ -19,6 +19,7 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, check_total, no_budget, status_of
 from agentnexus.ledger.check import RECOUNT, check_ledger
+from agentnexus.ledger.checkpoints import AS_OF, STATEMENT
 from agentnexus.ledger.door import Door, Line
 from agentnexus.ledger.flusher import Flusher
 from agentnexus.ledger.limits import Counter, Scope, UsageKey, first_minute_counted
@@ -38,16 +39,6 @@ from agentnexus.ledger.store import Store
 from agentnexus.platform.database import Connection, Database
 
 EXPIRE_MAX = 1000  # reservations per call of `expire`
-
-STATEMENT = """
-select e.at, e.transfer_id, e.amount, e.asset, e.balance, t.kind, t.correlation, t.memo,
-       case when t.debit = e.account then t.credit else t.debit end as counterparty
-from (select *, sum(amount) over (order by at, transfer_id) as balance
-      from ledger.entry where account = $1 and asset = $2 and ($4::timestamptz is null or at < $4)) e
-join ledger.transfer t on t.id = e.transfer_id
-where $3::timestamptz is null or e.at >= $3
-order by e.at, e.transfer_id
-"""
 
 
 class Books(Door):
@@ -95,20 +86,20 @@ class Books(Door):
 
     async def as_of(self, account: str, asset: Asset, at: datetime) -> Money:
         async with self.db.connection() as connection:
-            posted = await connection.fetchval(
-                "select coalesce(sum(amount), 0) from ledger.entry where account = $1 and asset = $2 and at <= $3",
-                account,
-                asset.caip19,
-                to_utc(at),
-            )
+            posted = await connection.fetchval(AS_OF, account, asset.caip19, to_utc(at))
         return Money(asset, int(posted))
 
     async def statement(
-        self, account: str, asset: Asset, since: datetime | None = None, until: datetime | None = None
+        self,
+        account: str,
+        asset: Asset,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
     ) -> list[Line]:
         window = [None if moment is None else to_utc(moment) for moment in (since, until)]
         async with self.db.connection() as connection:
-            rows = await connection.fetch(STATEMENT, account, asset.caip19, *window)
+            rows = await connection.fetch(STATEMENT, account, asset.caip19, *window, limit)
         return [
             Line(
                 at=row["at"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentnexus.ledger.checkpoints import RULE as CHECKPOINTS
 from agentnexus.ledger.model import CheckReport, Finding
 from agentnexus.platform.database import Connection, Database
 
@@ -54,6 +55,7 @@ RULES: dict[str, str] = {
         left join (select account, asset, sum(amount) as total from ledger.entry group by account, asset) e
           on e.account = a.name and e.asset = a.asset
         where a.balance <> coalesce(e.total, 0)""",
+    "a checkpoint is the sum of the entries until then": CHECKPOINTS,
     "reserved is the sum of pending reservations": """
         select coalesce(a.name || ' ' || a.asset, r.payer || ' ' || r.asset) as subject,
                coalesce(r.total, 0) as expected, coalesce(a.reserved, 0) as found

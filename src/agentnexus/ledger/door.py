@@ -167,9 +167,14 @@ class Door(ABC):
 
     @abstractmethod
     async def statement(
-        self, account: str, asset: Asset, since: datetime | None = None, until: datetime | None = None
+        self,
+        account: str,
+        asset: Asset,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
     ) -> list[Line]:
-        """Lines with ``since <= at < until``, oldest first, each with the balance after it."""
+        """The first `limit` lines with ``since <= at < until``, oldest first, each with the balance after it."""
 
     @abstractmethod
     async def expire(self, now: datetime | None = None) -> list[Reservation]:

@@ -17,6 +17,7 @@ from agentnexus.core.errors import Unavailable
 from agentnexus.core.ports import Entropy
 from agentnexus.ledger.model import Answer, Operation
 from agentnexus.ledger.store import StaleKnowledge, Store
+from agentnexus.platform.logs import log
 
 BATCH_MAX = 500
 ATTEMPTS_MAX = 8
@@ -74,6 +75,7 @@ class Flusher:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
                 await self._flush([waiting for waiting in batch if not waiting.answer.done()])
+                await self._make_checkpoints()
         finally:
             self._task = None
 
@@ -100,6 +102,14 @@ class Flusher:
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+    async def _make_checkpoints(self) -> None:
+        """After the answers, never instead of them: what cannot be made now is made after the next entries."""
+        for key in self._store.checkpoints.due:
+            try:
+                await self._store.checkpoints.make(key)
+            except (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("ledger.no_checkpoint", account=key[0], error=str(error))
 
     async def _run(self, operations: Sequence[Operation]) -> Sequence[Answer | Exception]:
         races = absences = 0

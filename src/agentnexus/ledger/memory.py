@@ -59,13 +59,19 @@ class MemoryBooks(Door):
         return Money(asset, sum(line.amount.atomic for line in self._lines(account, asset) if line.at <= moment))
 
     async def statement(
-        self, account: str, asset: Asset, since: datetime | None = None, until: datetime | None = None
+        self,
+        account: str,
+        asset: Asset,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
     ) -> list[Line]:
-        return [
+        lines = [
             line
             for line in self._lines(account, asset)
             if (since is None or line.at >= to_utc(since)) and (until is None or line.at < to_utc(until))
         ]
+        return lines[:limit]
 
     async def expire(self, now: datetime | None = None) -> list[Reservation]:
         moment = to_utc(now or self._clock.now())

@@ -16,6 +16,7 @@ from datetime import datetime
 from agentnexus.core.errors import NexusError
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.book import Book, touched_accounts
+from agentnexus.ledger.checkpoints import Checkpoints
 from agentnexus.ledger.limits import Counter, Scope, counted_in, first_minute_counted
 from agentnexus.ledger.model import (
     AccountKey,
@@ -83,6 +84,7 @@ class Store:
     def __init__(self, db: Database, clock: Clock, ids: Ids) -> None:
         self.db = db
         self.assets = Assets()
+        self.checkpoints = Checkpoints(db)
         self._clock = clock
         self._ids = ids
         self._accounts: set[AccountKey] = set()  # rows known to exist
@@ -101,6 +103,7 @@ class Store:
             answers = [self._apply(book, operation, now) for operation in operations]
             await write(connection, book, stored)
         self._remember(book)
+        self.checkpoints.count(book.changes.transfers)
         return answers
 
     def _apply(self, book: Book, operation: Operation, now: datetime) -> Answer | NexusError:
