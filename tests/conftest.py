@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,15 +60,30 @@ def _with_name(url: str, name: str) -> str:
     return url.rsplit("/", 1)[0] + f"/{name}"
 
 
-@pytest.fixture
-async def database_url(postgres_url: str) -> AsyncIterator[str]:
-    """A fresh migrated database, dropped afterwards."""
+@asynccontextmanager
+async def fresh_database(postgres_url: str) -> AsyncIterator[str]:
+    """URL of a fresh migrated database, dropped afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(postgres_url)
     await connection.execute(f"create database {name} template template_nexus strategy file_copy")
     yield _with_name(postgres_url, name)
     await connection.execute(f"drop database {name} with (force)")
     await connection.close()
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    async with fresh_database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def other_database(postgres_url: str) -> AsyncIterator[Database]:
+    """A second node's own."""
+    async with fresh_database(postgres_url) as url:
+        opened = await Database.open(url, max_size=10)
+        yield opened
+        await opened.close()
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.facilitator import REASONS, Facilitator
 from agentnexus.markets.x402.facilitator_app import facilitator_app
 from agentnexus.markets.x402.facilitator_client import FacilitatorClient
+from agentnexus.markets.x402.sponsor import SponsorLimits
 from agentnexus.markets.x402.wire import MAX_BODY_BYTES, Resource, to_json, to_v1
+from agentnexus.platform.database import Database
 from agentnexus.rails.evm.eip3009 import SignedAuthorization, cancellation_digest, nonce_for
 from agentnexus.rails.evm.encoding import word
 from agentnexus.rails.evm.errors import Refusal
@@ -176,10 +178,11 @@ async def signed_for(
 async def test_a_payment_that_needs_too_much_gas_is_not_sponsored(
     sender: TransactionSender, buyer: LocalSigner, usdc_price: PaymentRequirements, chain: DevelopmentChain
 ) -> None:
-    settler = AuthorizationSettler(sender, chain.accounts["relayer"].signer)
-    thrifty = Facilitator([settler], [chain.usdc], maximum_gas=21_000)
-    verified = await thrifty.verify(await good(buyer, usdc_price), usdc_price)
-    assert verified.invalid_reason == Reason.FEE_CAP_EXCEEDED
+    limits = SponsorLimits(gas_per_payment=21_000)
+    thrifty = Facilitator.on(sender, chain.accounts["relayer"].signer, [chain.usdc], limits)
+    payload = await good(buyer, usdc_price)
+    assert (await thrifty.verify(payload, usdc_price)).invalid_reason == Reason.FEE_CAP_EXCEEDED
+    assert (await thrifty.settle(payload, usdc_price)).error_reason == Reason.FEE_CAP_EXCEEDED
 
 
 async def test_a_token_that_is_not_listed_is_never_settled(
@@ -212,20 +215,81 @@ async def submit(sender: TransactionSender, signer: LocalSigner, token: str, dat
     return (await sender.submit(signer, f"outside:{data.hex()[:80]}", intent)).transaction
 
 
-async def test_an_authorisation_submitted_by_somebody_else_counts_as_paid(
+async def test_an_authorisation_that_somebody_else_settled_is_neither_ours_nor_called_unpaid(
     facilitator: Facilitator,
     sender: TransactionSender,
     buyer: LocalSigner,
     usdc_price: PaymentRequirements,
     chain: DevelopmentChain,
 ) -> None:
-    """Anybody may submit it, and it still pays the payee: calling it unpaid would make the client pay twice."""
+    """Another seller of the payee may have delivered for it; calling it unpaid would make the client pay twice."""
     payload = await good(buyer, usdc_price)
     signed = SignedAuthorization.from_json(payload.payload)
     data = transfer_with_authorization_call(signed, contract_wallet=False)
     transaction = await submit(sender, chain.accounts["bob"].signer, usdc_price.asset, data)
     settled = await facilitator.settle(payload, usdc_price)
-    assert (settled.success, settled.transaction) == (True, transaction)
+    assert (settled.success, settled.error_reason) == (False, Reason.DUPLICATE_SETTLEMENT)
+    assert settled.transaction == transaction
+
+
+async def test_a_transaction_of_ours_that_was_given_up_and_mined_all_the_same_is_ours(
+    facilitator: Facilitator,
+    buyer: LocalSigner,
+    usdc_price: PaymentRequirements,
+    database: Database,
+) -> None:
+    payload = await good(buyer, usdc_price)
+    settled = await facilitator.settle(payload, usdc_price)
+    async with database.connection() as connection:
+        await connection.execute("update evm.outgoing set state = 'rejected', mined_transaction = null")
+    again = await facilitator.settle(payload, usdc_price)
+    assert (again.success, again.transaction) == (True, settled.transaction)
+
+
+async def test_a_settlement_belongs_to_the_claim_that_came_first(
+    facilitator: Facilitator, remote: FacilitatorClient, buyer: LocalSigner, usdc_price: PaymentRequirements
+) -> None:
+    payload = await good(buyer, usdc_price)
+    first = await remote.settle_for(payload, usdc_price, "first")
+    assert first.success
+    assert await facilitator.settle_for(payload, usdc_price, "first") == first
+    for other in (facilitator.settle_for(payload, usdc_price, "second"), remote.settle(payload, usdc_price)):
+        refused = await other
+        assert (refused.success, refused.error_reason) == (False, Reason.DUPLICATE_SETTLEMENT)
+        assert refused.transaction == first.transaction
+
+
+async def test_a_settlement_from_before_there_were_claims_is_anybodys(
+    facilitator: Facilitator, buyer: LocalSigner, usdc_price: PaymentRequirements, database: Database
+) -> None:
+    payload = await good(buyer, usdc_price)
+    before = await facilitator.settle(payload, usdc_price)
+    async with database.connection() as connection:
+        await connection.execute("update evm.settlement set claim = null")
+    assert await facilitator.settle_for(payload, usdc_price, "later") == before
+
+
+async def test_racing_claims_for_one_payment_have_one_winner(
+    facilitator: Facilitator, buyer: LocalSigner, usdc_price: PaymentRequirements
+) -> None:
+    payload = await good(buyer, usdc_price)
+    for number in range(2):  # both find it good before either settles
+        assert (await facilitator.verify(payload, usdc_price)).is_valid, number
+    settled = await asyncio.gather(*(facilitator.settle_for(payload, usdc_price, f"c{n}") for n in range(6)))
+    assert sum(each.success for each in settled) == 1
+    assert {each.error_reason for each in settled if not each.success} == {Reason.DUPLICATE_SETTLEMENT}
+
+
+async def test_a_claim_that_is_no_word_is_refused(
+    facilitator: Facilitator, buyer: LocalSigner, usdc_price: PaymentRequirements
+) -> None:
+    transport = httpx.ASGITransport(facilitator_app(facilitator), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport) as http:
+        for claim in ("a b", "x" * 65):
+            with pytest.raises(Unavailable, match="400"):
+                await FacilitatorClient("http://facilitator", http).settle_for(
+                    await good(buyer, usdc_price), usdc_price, claim
+                )
 
 
 async def test_a_cancelled_authorisation_is_refused_for_good(

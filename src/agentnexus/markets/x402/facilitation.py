@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from x402.schemas import SettleResponse, SupportedResponse, VerifyResponse
 
 from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements
+
+CLAIM_HEADER = "X-Settlement-Claim"
 
 
 class Facilitation(Protocol):
@@ -27,3 +29,15 @@ class Facilitation(Protocol):
 
     def get_supported(self) -> SupportedResponse:
         """Kinds of payment this facilitator takes; no I/O."""
+
+
+@runtime_checkable
+class ClaimedFacilitation(Facilitation, Protocol):
+    """What ours can and foreign clients cannot: settle for one asker only.
+
+    Two sellers with one payee and separate stores may be sent one payment at the same time. The first claim has it;
+    any other is answered ``duplicate_settlement``. A repeat under the first claim is as good as the first call.
+    """
+
+    async def settle_for(self, payload: AnyPayload, requirements: AnyRequirements, claim: str) -> SettleResponse:
+        """`settle`, under a claim of 1-64 characters that only its holder knows."""

@@ -19,10 +19,11 @@ from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.exact import check_terms, read_authorization
 from agentnexus.markets.x402.history import History
 from agentnexus.markets.x402.networks import caip2, v1_name
+from agentnexus.markets.x402.sponsor import Sponsor, SponsorLimits
 from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements, Presented, WireError, normal, present
 from agentnexus.rails.evm.eip3009 import SignedAuthorization
 from agentnexus.rails.evm.errors import Refusal, SettlementRefused
-from agentnexus.rails.evm.settlement import AuthorizationSettler, Requirement
+from agentnexus.rails.evm.settlement import AuthorizationSettler, Requirement, Verified
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.transactions import TransactionSender
 
@@ -36,6 +37,7 @@ REASONS: dict[Refusal, Reason] = {
     Refusal.BAD_SIGNATURE: Reason.INVALID_SIGNATURE,
     Refusal.UNDEPLOYED_WALLET: Reason.UNDEPLOYED_WALLET,
     Refusal.NONCE_USED: Reason.NONCE_USED,
+    Refusal.CLAIMED: Reason.DUPLICATE_SETTLEMENT,
     Refusal.INSUFFICIENT_BALANCE: Reason.INSUFFICIENT_BALANCE,
     Refusal.NO_SUCH_TOKEN: Reason.EIP3009_NOT_SUPPORTED,
     Refusal.WOULD_REVERT: Reason.SIMULATION_FAILED,
@@ -50,7 +52,7 @@ class Facilitator:
     Args:
         settlers: one per network; each brings the relayer key that pays the gas.
         assets: the tokens it settles. Others are refused: a hostile token could burn the relayer's gas.
-        maximum_gas: a payment that needs more gas than this is refused when it is verified.
+        sponsor: whose gas is paid; None: anybody's, up to a limit for each payment.
         settle_timeout_seconds: how long a settle waits for its transaction before it answers "pending".
     """
 
@@ -60,7 +62,7 @@ class Facilitator:
         assets: Sequence[Asset],
         *,
         clock: Clock | None = None,
-        maximum_gas: int = 300_000,
+        sponsor: Sponsor | None = None,
         settle_timeout_seconds: float = 45.0,
     ) -> None:
         self._settlers = {settler.network.caip2: settler for settler in settlers}
@@ -70,13 +72,21 @@ class Facilitator:
         # The rail compares lower-case addresses with the chain's events.
         self._assets = {a.caip19.lower(): Asset(a.symbol, a.decimals, a.caip19.lower()) for a in assets}
         self._clock = clock or SystemClock()
-        self._maximum_gas = maximum_gas
+        self._sponsor = sponsor
+        self._limits = sponsor.limits if sponsor else SponsorLimits()
         self._timeout = settle_timeout_seconds
 
     @classmethod
-    def on(cls, sender: TransactionSender, relayer: EvmSigner, assets: Sequence[Asset]) -> Self:
+    def on(
+        cls,
+        sender: TransactionSender,
+        relayer: EvmSigner,
+        assets: Sequence[Asset],
+        limits: SponsorLimits | None = None,
+    ) -> Self:
         """A facilitator for one network with the usual parts."""
-        return cls([AuthorizationSettler(sender, relayer)], assets, clock=sender.clock)
+        sponsor = Sponsor(sender.database, sender.clock, limits) if limits else None
+        return cls([AuthorizationSettler(sender, relayer)], assets, clock=sender.clock, sponsor=sponsor)
 
     def get_supported(self) -> SupportedResponse:
         """``exact`` in both versions on every network; v1 under its own network names."""
@@ -96,10 +106,11 @@ class Facilitator:
             signed = read_authorization(presented)
             payer = signed.authorization.payer
             settler, wanted = self._wanted(presented, signed, requirement, fresh=True)
+            self._limits.check(wanted.payee, wanted.value)
             verified = await settler.verify(signed, wanted)
-            if verified.gas > self._maximum_gas:
-                message = f"settling needs {verified.gas} gas, at most {self._maximum_gas} is sponsored"
-                raise WireError(message, reason=Reason.FEE_CAP_EXCEEDED)
+            self._limits.check_gas(verified.gas)
+            if self._sponsor is not None:
+                await self._sponsor.would_admit(settler.network.caip2, payer, verified.gas)
         except SettlementRefused as error:
             return _invalid(REASONS[error.refusal], error.message, payer)
         except InvalidInput as error:
@@ -108,16 +119,27 @@ class Facilitator:
 
     async def settle(self, payload: AnyPayload, requirements: AnyRequirements) -> SettleResponse:
         """Move the money once. Raises `Unavailable` when nothing could be sent; ask again."""
+        return await self.settle_for(payload, requirements, "")
+
+    async def settle_for(self, payload: AnyPayload, requirements: AnyRequirements, claim: str) -> SettleResponse:
+        """The same, for one asker only: under another claim the payment is a `duplicate_settlement`."""
         network, payer = requirements.network, None
         try:
             presented, requirement = present(payload), normal(requirements)
             signed = read_authorization(presented)
             payer = signed.authorization.payer
             settler, wanted = self._wanted(presented, signed, requirement, fresh=False)
-            settled = await settler.settle(signed, wanted, timeout_seconds=self._timeout)
+
+            async def admit(verified: Verified) -> None:
+                self._limits.check(wanted.payee, wanted.value)
+                self._limits.check_gas(verified.gas)
+                if self._sponsor is not None:
+                    await self._sponsor.admit(settler.network.caip2, verified.payer, verified.gas)
+
+            settled = await settler.settle(signed, wanted, timeout_seconds=self._timeout, claim=claim, admit=admit)
         except SettlementRefused as error:
             if error.refusal is Refusal.NONCE_USED:
-                return await self._explain(signed, requirement, network)
+                return await self._explain(settler, signed, wanted, network)
             return _failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
         except PaymentUnknown as error:
             transaction = error.details.get("transaction")
@@ -131,16 +153,23 @@ class Facilitator:
         )
 
     async def _explain(
-        self, signed: SignedAuthorization, requirement: PaymentRequirements, network: str
+        self, settler: AuthorizationSettler, signed: SignedAuthorization, wanted: Requirement, network: str
     ) -> SettleResponse:
-        """The nonce is used and not by us: anybody may submit an authorisation, and it still pays the payee."""
-        history, payer = self._histories[requirement.network], signed.authorization.payer
-        used = await history.find(signed, requirement.asset.lower())
-        if used.paid:
+        """The nonce is used, and by none of our settlements that we know to have succeeded.
+
+        Anybody may submit an authorisation, and it still pays the payee. Another seller of the same payee may have
+        delivered for it, so it is good here only when the transaction turns out to be ours after all.
+        """
+        used = await self._histories[settler.network.caip2].find(signed, wanted.asset.reference)
+        payer = signed.authorization.payer
+        if used.paid and await settler.sent(signed, wanted, used.transaction):
             value = str(signed.authorization.value)
             return SettleResponse(
                 success=True, transaction=used.transaction, network=network, payer=payer, amount=value
             )
+        if used.paid:
+            message = "settled by a transaction that was not sent here"
+            return _failed(Reason.DUPLICATE_SETTLEMENT, message, network, payer, used.transaction)
         reason = Reason.INVALID_STATE if used.decided else Reason.SETTLEMENT_PENDING
         return _failed(reason, used.message, network, payer, used.transaction)
 

@@ -6,6 +6,8 @@ An invalid payment is an answer (200), not an HTTP error; 400 is for what is not
 
 from __future__ import annotations
 
+import re
+
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -13,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.markets.x402.facilitation import Facilitation
+from agentnexus.markets.x402.facilitation import CLAIM_HEADER, ClaimedFacilitation
 from agentnexus.markets.x402.wire import (
     MAX_BODY_BYTES,
     AnyPayload,
@@ -24,6 +26,8 @@ from agentnexus.markets.x402.wire import (
     to_json,
 )
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, metrics_page
+
+CLAIM = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 async def _messages(request: Request) -> tuple[AnyPayload, AnyRequirements]:
@@ -41,14 +45,24 @@ async def _messages(request: Request) -> tuple[AnyPayload, AnyRequirements]:
     return presented, read_requirements(requirements, presented.x402_version)
 
 
-def facilitator_app(facilitator: Facilitation) -> Starlette:
+def _claim(request: Request) -> str:
+    """For whom to settle; empty for clients that know nothing of claims."""
+    claim = request.headers.get(CLAIM_HEADER, "")
+    if claim and not CLAIM.fullmatch(claim):
+        raise InvalidInput(
+            f"{CLAIM_HEADER} has 1 to 64 letters, digits and dashes", next_step="send a UUID", field=CLAIM_HEADER
+        )
+    return claim
+
+
+def facilitator_app(facilitator: ClaimedFacilitation) -> Starlette:
     """An ASGI app around a facilitator."""
 
     async def verify(request: Request) -> JSONResponse:
         return JSONResponse(to_json(await facilitator.verify(*await _messages(request))))
 
     async def settle(request: Request) -> JSONResponse:
-        return JSONResponse(to_json(await facilitator.settle(*await _messages(request))))
+        return JSONResponse(to_json(await facilitator.settle_for(*await _messages(request), _claim(request))))
 
     async def supported(_request: Request) -> JSONResponse:
         return JSONResponse(to_json(facilitator.get_supported()))

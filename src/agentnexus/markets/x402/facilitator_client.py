@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from x402.schemas import SettleResponse, SupportedResponse, VerifyResponse
 
 from agentnexus.core.errors import Unavailable
+from agentnexus.markets.x402.facilitation import CLAIM_HEADER
 from agentnexus.markets.x402.wire import MAX_BODY_BYTES, AnyPayload, AnyRequirements, WireError, parse_object, to_json
 
 M = TypeVar("M", bound=BaseModel)
@@ -43,14 +44,27 @@ class FacilitatorClient:
         return await self._ask("POST", "/verify", VerifyResponse, message, VERIFY_TIMEOUT_SECONDS)
 
     async def settle(self, payload: AnyPayload, requirements: AnyRequirements) -> SettleResponse:
+        return await self.settle_for(payload, requirements, "")
+
+    async def settle_for(self, payload: AnyPayload, requirements: AnyRequirements, claim: str) -> SettleResponse:
         message = _message(payload, requirements)
-        return await self._ask("POST", "/settle", SettleResponse, message, SETTLE_TIMEOUT_SECONDS)
+        return await self._ask("POST", "/settle", SettleResponse, message, SETTLE_TIMEOUT_SECONDS, claim=claim)
 
     async def _ask(
-        self, method: str, path: str, model: type[M], message: dict[str, object] | None, timeout_seconds: float
+        self,
+        method: str,
+        path: str,
+        model: type[M],
+        message: dict[str, object] | None,
+        timeout_seconds: float,
+        *,
+        claim: str = "",
     ) -> M:
+        headers = {CLAIM_HEADER: claim} if claim else None
         try:
-            response = await self._http.request(method, self._url + path, json=message, timeout=timeout_seconds)
+            response = await self._http.request(
+                method, self._url + path, json=message, headers=headers, timeout=timeout_seconds
+            )
         except httpx.HTTPError as error:
             raise Unavailable(
                 f"the facilitator does not answer {path}: {type(error).__name__}",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
+from uuid import uuid4
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict
@@ -57,7 +58,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A claim, who holds it, and how far it got. `live` says whether the holder's lease still runs."""
+    """A claim, who holds it, and how far it got. `live` says whether the holder's lease still runs.
+
+    `token` is this store's own name for the sale, which no other store can have: the money is settled under it.
+    """
 
     claim: Claim
     state: SaleState
@@ -66,6 +70,7 @@ class Reservation:
     age_seconds: float = 0.0  # since the last change
     response: StoredResponse | None = None
     settlement: Mapping[str, object] | None = None
+    token: str = ""
 
     def same_work(self, claim: Claim) -> bool:
         """Whether `claim` repeats exactly this payment for exactly this request."""
@@ -159,7 +164,9 @@ class MemoryReservations:
         now = self._clock.monotonic()
         row = self._row(claim)
         if row is None:
-            row = _Row(Reservation(claim, SaleState.RUNNING, owner, live=True), now + lease_seconds, now)
+            row = _Row(
+                Reservation(claim, SaleState.RUNNING, owner, live=True, token=str(uuid4())), now + lease_seconds, now
+            )
             self._rows[claim.payment_id] = row
             if claim.client_key:
                 self._by_client[claim.client_key] = claim.payment_id

@@ -19,7 +19,7 @@ from agentnexus.platform.database import Database
 
 POLL_SECONDS = 0.05
 COLUMNS = """payment_id, client_key, payload_hash, request_hash, resource, state, owner, status, headers, body,
-    settlement, lease_until > clock_timestamp() as live,
+    settlement, claim, lease_until > clock_timestamp() as live,
     extract(epoch from clock_timestamp() - updated_at)::float8 as age_seconds"""
 FIND = f"""select {COLUMNS} from x402.reservation where payment_id = $1 or client_key = $2
     order by payment_id = $1 desc limit 1"""  # noqa: S608 - constants only
@@ -56,6 +56,7 @@ def _read(row: asyncpg.Record) -> Reservation:
         age_seconds=row["age_seconds"],
         response=response,
         settlement=row["settlement"],
+        token=row["claim"],
     )
 
 

@@ -53,6 +53,7 @@ class Refusal(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     UNDEPLOYED_WALLET = "undeployed_wallet"
     NONCE_USED = "nonce_used"
+    CLAIMED = "claimed"  # settled for somebody else, who has it
     INSUFFICIENT_BALANCE = "insufficient_balance"
     NO_SUCH_TOKEN = "no_such_token"  # noqa: S105 - a reason, not a secret
     WOULD_REVERT = "would_revert"
@@ -64,6 +65,7 @@ _NEXT_STEPS = {
     Refusal.EXPIRED: "sign a new authorisation with a later validBefore",
     Refusal.NOT_YET_VALID: "wait until validAfter has passed",
     Refusal.NONCE_USED: "this authorisation was used or cancelled; look up what became of it before paying again",
+    Refusal.CLAIMED: "the one whom it was settled for has the answer; ask there again with the same payment",
     Refusal.INSUFFICIENT_BALANCE: "the payer must hold the whole value when the payment is settled",
     Refusal.BAD_SIGNATURE: "sign with the payer's key over the token's own EIP-712 domain",
 }

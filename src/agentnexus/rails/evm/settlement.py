@@ -7,6 +7,7 @@ transaction after a restart and a repeated call answers with the one that is the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agentnexus.core.errors import InvalidInput
@@ -35,6 +36,7 @@ from agentnexus.rails.evm.transactions import (
     TransactionSender,
 )
 
+Admit = Callable[["Verified"], Awaitable[None]]
 # An authorisation about to expire could be mined too late and cost gas for nothing.
 MINIMUM_VALIDITY_SECONDS = 6
 # A settle that follows its verify at once need not ask the chain the same again.
@@ -118,9 +120,19 @@ class AuthorizationSettler:
         return verified
 
     async def settle(
-        self, signed: SignedAuthorization, requirement: Requirement, *, timeout_seconds: float = 60.0
+        self,
+        signed: SignedAuthorization,
+        requirement: Requirement,
+        *,
+        timeout_seconds: float = 60.0,
+        claim: str = "",
+        admit: Admit | None = None,
     ) -> Settlement:
         """Move the money, once however often it is asked.
+
+        Args:
+            claim: for whom. Whoever asked first has it; under another claim it is refused (`CLAIMED`).
+            admit: called before gas is spent, never for a repeat; what it raises ends the call.
 
         Raises `SettlementRefused` (nothing moved), `PaymentUnknown` with the transaction when it is sent and not yet
         mined (call again to go on waiting), `Unavailable` or `InsufficientFunds` when it could not be sent.
@@ -130,13 +142,15 @@ class AuthorizationSettler:
         verified = self._recall(signed, requirement)
         while True:
             # What was just verified has not been settled, so most settlements need not ask the books first.
-            attempt, known = (0, None) if verified else await self._known(authorization, requirement)
+            attempt, known = (0, None) if verified else await self._known(authorization, requirement, claim)
             if known is None or known.state in (OutgoingState.REJECTED, OutgoingState.REVERTED):
-                verified = verified or await self._verify_unsettled(signed, requirement, attempt)
+                verified = verified or await self._verify_unsettled(signed, requirement, attempt, claim)
                 if verified is None:
                     continue
+                if admit is not None:
+                    await admit(verified)
                 intent = Intent(requirement.asset.reference, verified.call, verified.gas)
-                staged = await self._stage.store(Staging(authorization, attempt + 1, intent))
+                staged = await self._stage.store(Staging(authorization, attempt + 1, intent, claim))
                 verified = None
                 if staged is None:
                     continue  # another process was faster, or this is a second attempt: look it up
@@ -147,17 +161,35 @@ class AuthorizationSettler:
             return await self._conclude(signed, requirement, receipt, repeated=repeated)
 
     async def _verify_unsettled(
-        self, signed: SignedAuthorization, requirement: Requirement, attempt: int
+        self, signed: SignedAuthorization, requirement: Requirement, attempt: int, claim: str
     ) -> Verified | None:
         """Verify, or None when another process has settled it since we looked: then its transaction is the answer."""
         try:
             return await self.verify(signed, requirement)
         except SettlementRefused as refused:
             if refused.refusal is Refusal.NONCE_USED:
-                tried, _ = await self._known(signed.authorization, requirement)
+                tried, _ = await self._known(signed.authorization, requirement, claim)
                 if tried > attempt:
                     return None
             raise
+
+    async def sent(self, signed: SignedAuthorization, requirement: Requirement, transaction: str) -> bool:
+        """Whether that transaction is one of ours for this authorisation, however we thought that it had ended."""
+        authorization = signed.authorization
+        async with self._database.connection() as connection:
+            found = await connection.fetchval(
+                "select exists(select 1 from evm.settlement s cross join generate_series(1, s.attempt) as number"
+                " join evm.outgoing o on o.network = s.network and o.key = $5 || number"
+                " where s.network = $1 and s.token = $2 and s.payer = $3 and s.nonce = $4"
+                " and $6 = any(o.transactions || o.mined_transaction))",
+                self.network.caip2,
+                requirement.asset.reference,
+                authorization.payer,
+                authorization.nonce,
+                f"settle:{requirement.asset.reference}:{authorization.payer}:{to_hex(authorization.nonce)}:",
+                transaction,
+            )
+        return bool(found)
 
     async def recover(self) -> int:
         """Send again what a killed process left behind; returns how many are still not mined."""
@@ -226,11 +258,17 @@ class AuthorizationSettler:
             raise SettlementRefused(refusal_of(estimate), f"the token refuses the transfer: {estimate.message}")
         return call_int(estimate)
 
-    async def _known(self, authorization: Authorization, requirement: Requirement) -> tuple[int, Outgoing | None]:
-        """How often we tried this authorisation, and the transaction of the last try."""
+    async def _known(
+        self, authorization: Authorization, requirement: Requirement, claim: str
+    ) -> tuple[int, Outgoing | None]:
+        """How often we tried this authorisation, and the transaction of the last try.
+
+        What was settled before there were claims is anybody's.
+        """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                "select settlement.attempt, settlement.payee, settlement.value as settled_value, outgoing.*"
+                "select settlement.attempt, settlement.payee, settlement.value as settled_value,"
+                " settlement.claim, outgoing.*"
                 " from evm.settlement settlement join evm.outgoing outgoing"
                 " on outgoing.network = settlement.network and outgoing.key = settlement.outgoing_key"
                 " where settlement.network = $1 and settlement.token = $2 and settlement.payer = $3"
@@ -246,6 +284,10 @@ class AuthorizationSettler:
         same = (row["payee"], int(row["settled_value"])) == (authorization.payee, authorization.value)
         if not same and outgoing.state in (OutgoingState.SIGNED, OutgoingState.SUCCEEDED):
             raise SettlementRefused(Refusal.NONCE_USED, "another authorisation with this nonce was settled")
+        if row["claim"] not in (None, claim):
+            raise SettlementRefused(
+                Refusal.CLAIMED, "this payment was settled for somebody else", transaction=outgoing.transaction
+            )
         return row["attempt"], outgoing
 
     async def _conclude(

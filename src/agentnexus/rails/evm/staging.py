@@ -22,12 +22,12 @@ from agentnexus.rails.evm.transactions import Intent, Outgoing, OutgoingState, T
 _CLAIM = """
     on conflict (network, token, payer, nonce) do update
     set attempt = excluded.attempt, outgoing_key = excluded.outgoing_key,
-        payee = excluded.payee, value = excluded.value
-    where old.attempt = excluded.attempt - 1
+        payee = excluded.payee, value = excluded.value, claim = excluded.claim
+    where old.attempt = excluded.attempt - 1 and coalesce(old.claim, excluded.claim) = excluded.claim
 """
 CLAIM_ONE = f"""
-insert into evm.settlement as old (network, token, payer, nonce, payee, value, attempt, outgoing_key)
-values ($1, $2, $3, $4, $5, $6, $7, $8) {_CLAIM} returning true
+insert into evm.settlement as old (network, token, payer, nonce, payee, value, attempt, claim, outgoing_key)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9) {_CLAIM} returning true
 """  # noqa: S608 - constants only
 # All or nothing: with other nonces than guessed nothing is `given`, and a settlement that somebody else claimed has no
 # nonce, which the table refuses.
@@ -37,12 +37,12 @@ with taken as (
     where network = $1 and address = $2 and next_nonce = $3 and free_nonces = '{{}}' returning 1
 ), given as (
     select g.* from taken, unnest($6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[], $11::numeric[],
-                                  $12::int[], $13::bytea[], $14::bigint[], $15::bytea[], $16::text[])
+                                  $12::int[], $13::text[], $14::bytea[], $15::bigint[], $16::bytea[], $17::text[])
         with ordinality
-        as g(key, token, payer, nonce, payee, value, attempt, data, gas, raw, transaction, place)
+        as g(key, token, payer, nonce, payee, value, attempt, claim, data, gas, raw, transaction, place)
 ), claimed as (
-    insert into evm.settlement as old (network, token, payer, nonce, payee, value, attempt, outgoing_key)
-    select $1, token, payer, nonce, payee, value, attempt, key from given {_CLAIM} returning outgoing_key
+    insert into evm.settlement as old (network, token, payer, nonce, payee, value, attempt, claim, outgoing_key)
+    select $1, token, payer, nonce, payee, value, attempt, claim, key from given {_CLAIM} returning outgoing_key
 )
 insert into evm.outgoing (network, key, sender, nonce, target, data, value, gas, max_fee_wei, priority_fee_wei, raw,
                           transactions, state)
@@ -55,11 +55,12 @@ returning key
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """The `attempt`-th try (from 1) to settle an authorisation: what its transaction shall do."""
+    """The `attempt`-th try (from 1) to settle an authorisation: what its transaction shall do, and for whom."""
 
     authorization: Authorization
     attempt: int
     intent: Intent
+    claim: str = ""
 
     @property
     def key(self) -> str:
@@ -68,10 +69,10 @@ class Staging:
         return f"settle:{self.intent.target}:{paid.payer}:{to_hex(paid.nonce)}:{self.attempt}"
 
     @property
-    def row(self) -> tuple[str, str, bytes, str, int, int]:
-        """Token, payer, nonce, payee, value, attempt."""
+    def row(self) -> tuple[str, str, bytes, str, int, int, str]:
+        """Token, payer, nonce, payee, value, attempt, claim."""
         paid = self.authorization
-        return self.intent.target, paid.payer, paid.nonce, paid.payee, paid.value, self.attempt
+        return self.intent.target, paid.payer, paid.nonce, paid.payee, paid.value, self.attempt, self.claim
 
 
 class SettlementStage:
