@@ -116,10 +116,11 @@ class Journal(Protocol):
     async def enqueue(self, runs: Sequence[NewRun]) -> list[bool]:
         """One commit; False for ids that exist."""
 
-    async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
-        """Take up to `limit` queued runs of `bodies`: highest priority first, then oldest; nobody else gets them.
+    async def claim(self, worker: str, bodies: Sequence[str], limit: int, *, sated: Sequence[str] = ()) -> list[Claim]:
+        """Take up to `limit` queued runs of `bodies`, none of the `sated` tenants; nobody else gets them.
 
-        A worker whose lease lapsed gets nothing.
+        Highest priority first; within a priority the tenants take turns, and each one's runs go oldest first. A worker
+        whose lease lapsed gets nothing.
         """
 
     async def commit(self, writes: Sequence[Write]) -> list[bool]:

@@ -24,6 +24,7 @@ class Stored:
 
     run: RunRecord
     available_at: datetime | None
+    turn: int = 0
     owner: str | None = None
     epoch: int = 0
     cancel_reason: str | None = None
@@ -48,6 +49,25 @@ class Stored:
         self.run = replace(self.run, state=state)
         self.owner = None
         self.available_at = at
+
+
+class Turns:
+    """Fair queueing: each tenant's runs of one priority stand in a line, and lines take turns.
+
+    A line that was idle starts at the pace (the highest turn served), so nobody saves up turns.
+    """
+
+    def __init__(self) -> None:
+        self._lines: Counter[tuple[str, int]] = Counter()
+        self._pace: Counter[int] = Counter()
+
+    def next(self, tenant: str, priority: int) -> int:
+        line = (tenant, priority)
+        self._lines[line] = max(self._lines[line], self._pace[priority]) + 1
+        return self._lines[line]
+
+    def served(self, priority: int, turn: int) -> None:
+        self._pace[priority] = max(self._pace[priority], turn)
 
 
 class MemoryWatch:
@@ -80,6 +100,7 @@ class MemoryJournal:
         self._runs: dict[str, Stored] = {}
         self._leases: dict[str, datetime] = {}
         self._changes: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._turns = Turns()
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -109,17 +130,23 @@ class MemoryJournal:
             new.id, new.body, new.tenant, state, decode(encode(new.input)), None, None,
             dict(new.attributes), 0, new.priority, 0, now, now, None,
         )  # fmt: skip
-        stored = self._runs[new.id] = Stored(record, new.available_at or now)
+        turn = self._turns.next(new.tenant, new.priority) if state is RunState.QUEUED else 0
+        stored = self._runs[new.id] = Stored(record, new.available_at or now, turn)
         stored.tell(new.drafts, now)
         return True
 
-    async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
+    async def claim(self, worker: str, bodies: Sequence[str], limit: int, *, sated: Sequence[str] = ()) -> list[Claim]:
         if worker not in self._leases or self._leases[worker] <= self.now():
             return []
-        queued = [s for s in self._runs.values() if s.run.state is RunState.QUEUED and s.run.body in bodies]
-        queued.sort(key=lambda s: (-s.run.priority, s.available_at or s.run.created_at, s.run.id))
+        queued = [
+            s
+            for s in self._runs.values()
+            if s.run.state is RunState.QUEUED and s.run.body in bodies and s.run.tenant not in sated
+        ]
+        queued.sort(key=lambda s: (-s.run.priority, s.turn, s.available_at or s.run.created_at, s.run.id))
         claims = []
         for stored in queued[:limit]:
+            self._turns.served(stored.run.priority, stored.turn)
             stored.owner = worker
             stored.epoch += 1
             stored.run = replace(stored.run, state=RunState.RUNNING)
@@ -187,20 +214,21 @@ class MemoryJournal:
 
     async def repair(self, limit: int) -> int:
         now = self.now()
-        repaired = 0
-        for stored in list(self._runs.values()):
-            if repaired == limit:
-                break
-            lease = self._leases.get(stored.owner or "")
-            if stored.run.state is RunState.RUNNING and (lease is None or lease <= now):
-                self._take_back(stored)
-                repaired += 1
-            elif stored.run.state is RunState.WAITING and stored.available_at and stored.available_at <= now:
-                stored.move(RunState.QUEUED, stored.available_at)
-                repaired += 1
-        if repaired:
+        running = [s for s in self._runs.values() if s.run.state is RunState.RUNNING]
+        orphans = [s for s in running if self._leases.get(s.owner or "", now) <= now][:limit]
+        for stored in orphans:
+            self._take_back(stored)
+        due = [
+            (stored.available_at, stored.run.id, stored)
+            for stored in self._runs.values()
+            if stored.run.state is RunState.WAITING and stored.available_at and stored.available_at <= now
+        ]
+        for at, _, stored in (woken := sorted(due, key=lambda entry: entry[:2])[:limit]):
+            stored.turn = self._turns.next(stored.run.tenant, stored.run.priority)
+            stored.move(RunState.QUEUED, at)
+        if orphans or woken:
             self._notify("")
-        return repaired
+        return len(orphans) + len(woken)
 
     async def news(self, worker: str, signals_known: Mapping[str, int]) -> list[News]:
         owned = [s for s in self._runs.values() if s.owner == worker]
@@ -216,6 +244,8 @@ class MemoryJournal:
             return False
         stored.signal_keys.add(key)
         stored.letters.append(Letter(len(stored.letters) + 1, name, decode(encode(payload))))
+        if stored.run.state is RunState.WAITING:
+            stored.turn = self._turns.next(stored.run.tenant, stored.run.priority)
         self._rouse(stored)
         return True
 
@@ -225,6 +255,7 @@ class MemoryJournal:
             return False
         if stored.cancel_reason is None:
             stored.cancel_reason = reason
+        stored.turn = 0
         self._rouse(stored)
         return True
 

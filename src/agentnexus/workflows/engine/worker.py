@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +24,15 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """A dead worker's runs are free `lease_seconds` after its last renewal and seen at the next look: with the
-    defaults in at most 5 + 0.9 seconds."""
+    defaults in at most 5 + 0.9 seconds. One tenant gets at most `tenant_share` of the `runs_max` slots, so that
+    somebody else's run finds one free; runs without a tenant are not counted."""
 
     lease_seconds: float = 5.0
     renew_seconds: float = 1.5
     look_seconds: float = 0.9
     runs_max: int = 256
     claim_max: int = 64
+    tenant_share: float = 0.875
     suspend_after_seconds: float = 2.0
     recoveries_max: int = 5
     unwind_seconds: float = 3.0
@@ -36,6 +40,13 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         if not 0 < self.renew_seconds < self.lease_seconds:
             raise ValueError("a lease must be renewed before it ends")
+        if not 0 < self.tenant_share <= 1:
+            raise ValueError(f"a tenant's share is above 0 and at most 1, not {self.tenant_share}")
+
+    @property
+    def tenant_max(self) -> int:
+        """Runs of one tenant at once."""
+        return max(1, math.ceil(self.runs_max * self.tenant_share))
 
 
 class Worker:
@@ -95,13 +106,21 @@ class Worker:
 
     async def claim(self) -> int:
         """Take what fits and start it; returns how many."""
-        room = min(self._settings.runs_max - len(self._executions), self._settings.claim_max)
+        held, sated = self._held()
+        most = max((count for tenant, count in held.items() if tenant not in sated), default=0)
+        free = self._settings.runs_max - len(self._executions)
+        room = min(free, self._settings.claim_max, self._settings.tenant_max - most)
         if room <= 0:
             return 0
-        claims = await self._journal.claim(self.name, list(self._bodies), room)
+        claims = await self._journal.claim(self.name, list(self._bodies), room, sated=sated)
         for claim in claims:
             self._begin(claim)
         return len(claims)
+
+    def _held(self) -> tuple[Mapping[str, int], list[str]]:
+        """Runs by tenant, and the tenants that have their share."""
+        held = Counter(execution.tenant for execution in self._executions.values() if execution.tenant)
+        return held, sorted(tenant for tenant, count in held.items() if count >= self._settings.tenant_max)
 
     async def look(self) -> None:
         """Repair, deliver news, suspend what only waits."""
@@ -144,8 +163,20 @@ class Worker:
                 claimed = 0
             if len(self._executions) >= self._settings.runs_max:
                 await self._freed.wait()
+            elif claimed == 0 and self._held()[1]:
+                await self._work_or_room()
             elif claimed == 0:
                 await self._journal.wait_for_work(self._settings.look_seconds)
+
+    async def _work_or_room(self) -> None:
+        """Until there may be new work, or a run ended here: its tenant's next one may then have its place."""
+        work = asyncio.ensure_future(self._journal.wait_for_work(self._settings.look_seconds))
+        room = asyncio.ensure_future(self._freed.wait())
+        try:
+            await asyncio.wait([work, room], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            room.cancel()
 
     # ---- inside ----
 

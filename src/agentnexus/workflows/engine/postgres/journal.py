@@ -25,6 +25,7 @@ from agentnexus.workflows.engine.postgres import sql
 from agentnexus.workflows.engine.postgres.writes import RunWrites, columns, fold, newest_only
 
 WORK_TOPIC = "workflow-work"
+LOOK_PAST = 512  # queued runs per priority that a claim may pass over because their tenants have their share
 # After these the statement was certainly rolled back; after anything else it may have been committed.
 REFUSALS = (
     asyncpg.DataError,
@@ -90,11 +91,13 @@ class PostgresJournal:
             raise Unavailable(f"the database failed: {error}", next_step="see the database log") from error
 
     async def enqueue(self, runs: Sequence[NewRun]) -> list[bool]:
-        unique = {run.id: run for run in reversed(runs)}
+        unique: dict[str, NewRun] = {}
+        for run in runs:
+            unique.setdefault(run.id, run)
         heads = [
             (r.id, r.body, r.tenant, r.priority, encode(r.input), encode(_first_attributes(r)), r.available_at,
              len(r.drafts))
-            for _, r in sorted(unique.items())
+            for r in unique.values()
         ]  # fmt: skip
         events = [
             (run.id, place, draft.name.value, encode(draft.data))
@@ -112,9 +115,13 @@ class PostgresJournal:
             made.discard(run.id)  # the second of two equal ids in one batch started nothing
         return answers
 
-    async def claim(self, worker: str, bodies: Sequence[str], limit: int) -> list[Claim]:
+    async def claim(self, worker: str, bodies: Sequence[str], limit: int, *, sated: Sequence[str] = ()) -> list[Claim]:
+        arguments = (worker, list(bodies), limit, self.now(), self._lease_now())
         async with self._connection() as connection:
-            rows = await connection.fetch(sql.CLAIM, worker, list(bodies), limit, self.now(), self._lease_now())
+            if sated:
+                rows = await connection.fetch(sql.CLAIM_BESIDE, *arguments, list(sated), LOOK_PAST + limit)
+            else:
+                rows = await connection.fetch(sql.CLAIM, *arguments)
             seen = [row["id"] for row in rows if row["epoch"] > 1]
             signalled = [row["id"] for row in rows if row["signals"] > 0]
             steps = await connection.fetch(sql.READ_STEPS, seen) if seen else []
@@ -164,6 +171,7 @@ class PostgresJournal:
             freed = await connection.fetch(sql.TAKE_BACK, now, limit)
             woken = await connection.fetch(sql.WAKE_DUE, now, limit)
             await connection.execute(sql.BURY, now)
+            await connection.execute(sql.FOLD_TALLY)
         if freed or woken:
             self._wakeups.notify(WORK_TOPIC)
         return len(freed) + len(woken)

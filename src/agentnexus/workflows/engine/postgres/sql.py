@@ -1,17 +1,29 @@
 """The statements of the PostgreSQL journal (15 to 18, no extensions). Every lease and timer takes its time as a
 parameter; null means the database's own clock, so that the clocks of worker hosts need not agree."""
 
+# Delayed runs get their turn when their time comes: nobody can reserve a place in front of those who are there by then.
 ENQUEUE = """
 with n as (
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::timestamptz[],
-                         $8::int[])
-        as n(id, body, tenant, priority, input, attributes, available_at, events)
+    select g.*, row_number() over (partition by tenant, priority, available_at is null order by ordinal) as place
+    from unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::timestamptz[], $8::int[])
+        with ordinality as g(id, body, tenant, priority, input, attributes, available_at, events, ordinal)
+    where not exists (select from workflow.run r where r.id = g.id)
+), paced as (
+    insert into workflow.pace (priority, turn) select distinct priority, 0 from n order by priority on conflict do nothing
+), line as (
+    select s.tenant, s.priority, workflow.next_turn(s.tenant, s.priority, s.runs) as turn
+    from (select tenant, priority, count(*) as runs from n where available_at is null group by tenant, priority
+          order by tenant, priority) s
 ), made as (
-    insert into workflow.run (id, body, tenant, state, priority, input, attributes, sequence,
+    insert into workflow.run (id, body, tenant, state, priority, turn, input, attributes, sequence,
                               available_at, created_at, updated_at)
-    select id, body, tenant, case when available_at is null then 'queued' else 'waiting' end, priority,
-           input::jsonb, attributes::jsonb, events, coalesce(available_at, $13), $13, $13
-    from n on conflict (id) do nothing returning id
+    select n.id, n.body, n.tenant, case when n.available_at is null then 'queued' else 'waiting' end, n.priority,
+           case when n.available_at is null then line.turn + n.place else 0 end,
+           n.input::jsonb, n.attributes::jsonb, n.events, coalesce(n.available_at, $13), $13, $13
+    from n left join line on line.tenant = n.tenant and line.priority = n.priority
+    order by n.id on conflict (id) do nothing returning id, state
+), tallied as (
+    insert into workflow.tally (state, runs) select state, count(*) from made group by state
 ), told as (
     insert into workflow.event (run_id, sequence, name, at, data)
     select e.run_id, e.sequence, e.name, $13, e.data::jsonb
@@ -21,16 +33,43 @@ with n as (
 select id from made
 """
 
-CLAIM = """
+# The highest priority first, within it the lowest turn. The pace follows what is claimed; a claim that finds its row
+# taken by another claim leaves it behind by one batch rather than wait.
+_CLAIM = """
 with picked as (
-    select id from workflow.run where state = 'queued' and body = any($2::text[]) and exists
-        (select from workflow.worker w where w.id = $1 and w.lease_until > coalesce($5, clock_timestamp()))
-    order by priority desc, available_at, id limit $3 for update skip locked
+    select id, priority, turn from workflow.run where state = 'queued' and body = any($2::text[]) and exists
+        (select from workflow.worker w where w.id = $1 and w.lease_until > coalesce($5, clock_timestamp())){beside}
+    order by priority desc, turn, available_at, id limit $3 for update skip locked
+), taken as (
+    update workflow.run r set state = 'running', owner = $1, epoch = r.epoch + 1, updated_at = $4
+    from picked where r.id = picked.id
+    returning r.*
+), ahead as (
+    select priority, max(turn) as turn from picked group by priority
+), free as (
+    select p.priority, a.turn from workflow.pace p join ahead a on a.priority = p.priority
+    where p.turn < a.turn for update of p skip locked
+), paced as (
+    update workflow.pace p set turn = free.turn from free where p.priority = free.priority
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select change.state, change.sign * count(*) from taken, (values ('queued', -1), ('running', 1)) as change(state, sign)
+    group by change.state, change.sign
 )
-update workflow.run r set state = 'running', owner = $1, epoch = r.epoch + 1, updated_at = $4
-from picked where r.id = picked.id
-returning r.*
+select * from taken
 """
+CLAIM = _CLAIM.format(beside="")
+# Without the runs of tenants that have their share of this worker. Turns interleave the lines, so the next of every
+# other tenant is near the head of its priority: the look past the others' runs is bounded.
+CLAIM_BESIDE = _CLAIM.format(
+    beside="""
+        and tenant <> all($6::text[]) and id in (
+            select q.id from workflow.pace p cross join lateral (
+                select id from workflow.run where state = 'queued' and priority = p.priority and body = any($2::text[])
+                order by turn, available_at, id limit $7
+            ) q
+        )"""
+)
 
 READ_STEPS = """
 select run_id, key, state, attempt, output::text, error, started_at, ended_at, retry_at
@@ -65,7 +104,11 @@ with w as (
         updated_at = w.at,
         finished_at = case when w.state in ('completed', 'failed', 'cancelled') then w.at end
     from w where r.id = w.run_id and r.id = any($1::text[]) and r.epoch = w.epoch and r.owner is not null
-    returning r.id, r.sequence - w.events as base
+    returning r.id, r.sequence - w.events as base, r.state, w.state is not null as ended
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select 'running', -count(*) from held where ended having count(*) > 0
+    union all select state, count(*) from held where ended group by state
 ), stepped as (
     insert into workflow.step (run_id, key, state, attempt, output, error, started_at, ended_at, retry_at)
     select held.id, s.key, s.state, s.attempt, s.output::jsonb, s.error::jsonb, s.started_at, s.ended_at, s.retry_at
@@ -91,9 +134,13 @@ select id from held
 """
 
 FREE = """
-update workflow.run set state = 'queued', owner = null, epoch = epoch + 1, recoveries = recoveries + 1,
-    updated_at = $3
-where id = $1 and epoch = $2 and state = 'running'
+with freed as (
+    update workflow.run set state = 'queued', owner = null, epoch = epoch + 1, recoveries = recoveries + 1,
+        updated_at = $3
+    where id = $1 and epoch = $2 and state = 'running' returning id
+)
+insert into workflow.tally (state, runs)
+select change.state, change.runs from freed, (values ('running', -1), ('queued', 1)) as change(state, runs)
 """
 
 REGISTER = """
@@ -113,18 +160,38 @@ with orphan as (
     select r.id from workflow.run r left join workflow.worker w on w.id = r.owner
     where r.state = 'running' and (w.id is null or w.lease_until <= coalesce($1, clock_timestamp()))
     limit $2 for update of r skip locked
+), freed as (
+    update workflow.run r set state = 'queued', owner = null, epoch = r.epoch + 1, recoveries = r.recoveries + 1,
+        updated_at = coalesce($1, clock_timestamp())
+    from orphan where r.id = orphan.id returning r.id
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select change.state, change.sign * count(*) from freed, (values ('running', -1), ('queued', 1)) as change(state, sign)
+    group by change.state, change.sign
 )
-update workflow.run r set state = 'queued', owner = null, epoch = r.epoch + 1, recoveries = r.recoveries + 1,
-    updated_at = coalesce($1, clock_timestamp())
-from orphan where r.id = orphan.id returning r.id
+select id from freed
 """
 WAKE_DUE = """
 with due as (
-    select id from workflow.run where state = 'waiting' and available_at <= coalesce($1, clock_timestamp())
-    order by available_at limit $2 for update skip locked
+    select id, tenant, priority, available_at from workflow.run
+    where state = 'waiting' and available_at <= coalesce($1, clock_timestamp())
+    order by available_at, id limit $2 for update skip locked
+), line as (
+    select s.tenant, s.priority, workflow.next_turn(s.tenant, s.priority, s.runs) as turn
+    from (select tenant, priority, count(*) as runs from due group by tenant, priority order by tenant, priority) s
+), placed as (
+    select due.id, line.turn + row_number() over (
+        partition by due.tenant, due.priority order by due.available_at, due.id) as turn
+    from due join line on line.tenant = due.tenant and line.priority = due.priority
+), woken as (
+    update workflow.run r set state = 'queued', turn = placed.turn, updated_at = coalesce($1, clock_timestamp())
+    from placed where r.id = placed.id returning r.id
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select change.state, change.sign * count(*) from woken, (values ('waiting', -1), ('queued', 1)) as change(state, sign)
+    group by change.state, change.sign
 )
-update workflow.run r set state = 'queued', updated_at = coalesce($1, clock_timestamp())
-from due where r.id = due.id returning r.id
+select id from woken
 """
 BURY = """
 delete from workflow.worker w where lease_until <= coalesce($1, clock_timestamp()) - interval '1 hour'
@@ -134,23 +201,44 @@ delete from workflow.worker w where lease_until <= coalesce($1, clock_timestamp(
 NEWS = "select id, signals, cancel_reason from workflow.run where owner = $1 and state = 'running'"
 
 SIGNAL = """
-with r as (
-    update workflow.run set signals = signals + 1, updated_at = $5,
-        available_at = case when state = 'waiting' then $5 else available_at end,
-        state = case when state = 'waiting' then 'queued' else state end
+with found as (
+    select id, tenant, priority, state from workflow.run
     where id = $1 and state in ('queued', 'running', 'waiting')
         and ($4 = '' or not exists (select 1 from workflow.signal where run_id = $1 and key = $4))
-    returning id, signals
+    for update
+), r as (
+    update workflow.run r set signals = r.signals + 1, updated_at = $5,
+        available_at = case when found.state = 'waiting' then $5 else r.available_at end,
+        turn = case when found.state = 'waiting' then workflow.next_turn(found.tenant, found.priority, 1) + 1
+               else r.turn end,
+        state = case when found.state = 'waiting' then 'queued' else r.state end
+    from found where r.id = found.id
+    returning r.id, r.signals, found.state as before
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select change.state, change.runs from r, (values ('waiting', -1), ('queued', 1)) as change(state, runs)
+    where r.before = 'waiting'
 )
 insert into workflow.signal (run_id, position, name, key, payload, received_at)
 select id, signals, $2, $4, $3::text::jsonb, $5 from r returning position
 """
 
+# A cancelled run goes to the head of its priority: what it holds is given back before others get more.
 CANCEL = """
-update workflow.run set cancel_reason = coalesce(cancel_reason, $2), updated_at = $3,
-    available_at = case when state = 'waiting' then $3 else available_at end,
-    state = case when state = 'waiting' then 'queued' else state end
-where id = $1 and state in ('queued', 'running', 'waiting') returning id
+with found as (
+    select id, state from workflow.run where id = $1 and state in ('queued', 'running', 'waiting') for update
+), r as (
+    update workflow.run r set cancel_reason = coalesce(r.cancel_reason, $2), updated_at = $3, turn = 0,
+        available_at = case when found.state = 'waiting' then $3 else r.available_at end,
+        state = case when found.state = 'waiting' then 'queued' else r.state end
+    from found where r.id = found.id
+    returning r.id, found.state as before
+), tallied as (
+    insert into workflow.tally (state, runs)
+    select change.state, change.runs from r, (values ('waiting', -1), ('queued', 1)) as change(state, runs)
+    where r.before = 'waiting'
+)
+select id from r
 """
 
 GET = "select * from workflow.run where id = $1"
@@ -160,7 +248,16 @@ select * from workflow.run
 where tenant = $1 and ($3::timestamptz is null or (created_at, id) < ($3::timestamptz, $4::text))
 order by created_at desc, id desc limit $2
 """
-COUNTS = "select state, count(*) as runs from workflow.run group by state"
+COUNTS = "select state, sum(runs)::bigint as runs from workflow.tally group by state having sum(runs) <> 0"
+FOLD_TALLY = """
+with gone as (
+    delete from workflow.tally where ctid = any(array(
+        select ctid from workflow.tally where (select count(*) from (select from workflow.tally limit 65) few) > 64
+        limit 5000 for update skip locked
+    )) returning state, runs
+)
+insert into workflow.tally (state, runs) select state, sum(runs) from gone group by state
+"""
 RECENT = "select * from workflow.run where finished_at is not null order by finished_at desc limit $1"
 READ_EVENTS = """
 select name, sequence, at, data from workflow.event where run_id = $1 and sequence > $2 order by sequence limit $3
