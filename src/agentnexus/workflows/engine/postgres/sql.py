@@ -9,7 +9,8 @@ with n as (
         with ordinality as g(id, body, tenant, priority, input, attributes, available_at, events, ordinal)
     where not exists (select from workflow.run r where r.id = g.id)
 ), paced as (
-    insert into workflow.pace (priority, turn) select distinct priority, 0 from n order by priority on conflict do nothing
+    insert into workflow.pace (priority, turn) select distinct priority, 0 from n order by priority
+    on conflict do nothing
 ), line as (
     select s.tenant, s.priority, workflow.next_turn(s.tenant, s.priority, s.runs) as turn
     from (select tenant, priority, count(*) as runs from n where available_at is null group by tenant, priority
@@ -53,7 +54,8 @@ with picked as (
     update workflow.pace p set turn = free.turn from free where p.priority = free.priority
 ), tallied as (
     insert into workflow.tally (state, runs)
-    select change.state, change.sign * count(*) from taken, (values ('queued', -1), ('running', 1)) as change(state, sign)
+    select change.state, change.sign * count(*)
+    from taken, (values ('queued', -1), ('running', 1)) as change(state, sign)
     group by change.state, change.sign
 )
 select * from taken
@@ -166,7 +168,8 @@ with orphan as (
     from orphan where r.id = orphan.id returning r.id
 ), tallied as (
     insert into workflow.tally (state, runs)
-    select change.state, change.sign * count(*) from freed, (values ('running', -1), ('queued', 1)) as change(state, sign)
+    select change.state, change.sign * count(*)
+    from freed, (values ('running', -1), ('queued', 1)) as change(state, sign)
     group by change.state, change.sign
 )
 select id from freed
@@ -188,7 +191,8 @@ with due as (
     from placed where r.id = placed.id returning r.id
 ), tallied as (
     insert into workflow.tally (state, runs)
-    select change.state, change.sign * count(*) from woken, (values ('waiting', -1), ('queued', 1)) as change(state, sign)
+    select change.state, change.sign * count(*)
+    from woken, (values ('waiting', -1), ('queued', 1)) as change(state, sign)
     group by change.state, change.sign
 )
 select id from woken
