@@ -1,0 +1,120 @@
+"""Money set aside for one piece of work: reserved at approval, charged step by step, the rest released at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput
+from agentnexus.core.money import Asset, Money
+from agentnexus.core.ports import Clock
+from agentnexus.escrow.model import Account, Entry, EntryKind, Hold, HoldState, charged_account, shortfall
+from agentnexus.escrow.store import EscrowStore
+from agentnexus.ledger.door import Door
+from agentnexus.platform.logs import log
+
+GRACE = timedelta(minutes=10)
+BATCH = 100
+RELEASE_TRIES = 10
+
+Ended = Callable[[str], Awaitable[bool]]
+
+
+class Holds:
+    """Each call may be repeated: the ledger's keys make every movement happen once."""
+
+    def __init__(self, store: EscrowStore, books: Door, clock: Clock) -> None:
+        self._store = store
+        self._books = books
+        self._clock = clock
+
+    async def reserve(self, account: Account, reference: str, amount: Money) -> Hold:
+        """Move `amount` from available to reserved. Raises `InsufficientFunds` (spec 05's words), `Conflict`."""
+        if amount.atomic <= 0:
+            raise InvalidInput(f"cannot reserve {amount}", field="amount", next_step="reserve more than zero")
+        hold = await self._store.begin_hold(reference, account.user_id, amount, self._clock.now())
+        if (hold.user_id, hold.amount) != (account.user_id, amount) or hold.state in (
+            HoldState.CLOSING,
+            HoldState.CLOSED,
+        ):
+            raise Conflict(
+                f"{reference} has another reservation, or one that has ended",
+                next_step="use one reference per piece of work",
+            )
+        try:
+            await self._books.transfer(
+                f"escrow-hold:{reference}", account.ledger, hold.ledger, amount, correlation=reference
+            )
+        except InsufficientFunds as error:
+            await self._store.move_hold(reference, (HoldState.OPENING,), HoldState.REFUSED)
+            available = (await self._books.balance(account.ledger, amount.asset)).available
+            raise shortfall(available, amount) from error
+        await self._note(f"reserve:{reference}", hold, EntryKind.RESERVED, -amount)
+        # Also from `refused`: another claim of the same reference may have come too early a moment ago.
+        await self._store.move_hold(reference, (HoldState.OPENING, HoldState.REFUSED), HoldState.OPEN)
+        return hold
+
+    async def capture(self, reference: str, key: str, amount: Money) -> None:
+        """Charge `amount` for the part of the work that `key` names. Raises `Conflict`, `InsufficientFunds`."""
+        if not amount:
+            return
+        hold = await self._store.hold(reference)
+        if hold is None or hold.state is not HoldState.OPEN:
+            raise Conflict(f"nothing is reserved for {reference}", next_step="reserve first")
+        await self._books.transfer(
+            f"escrow-charge:{reference}:{key}",
+            hold.ledger,
+            charged_account(amount.asset),
+            amount,
+            correlation=reference,
+        )
+        await self._note(f"charge:{reference}:{key}", hold, EntryKind.CHARGED, -amount)
+
+    async def release(self, reference: str) -> None:
+        """Give back what was not charged; nothing can be charged afterwards."""
+        hold = await self._store.hold(reference)
+        if hold is None or hold.state is HoldState.CLOSED:
+            return
+        await self._store.move_hold(
+            reference, (HoldState.OPENING, HoldState.OPEN, HoldState.REFUSED), HoldState.CLOSING
+        )
+        for _ in range(RELEASE_TRIES):
+            rest = (await self._books.balance(hold.ledger, hold.amount.asset)).posted
+            if not rest:
+                await self._store.move_hold(reference, (HoldState.CLOSING,), HoldState.CLOSED)
+                return
+            await self._give_back(hold, rest)
+        log.warning("escrow.hold_not_empty", reference=reference)
+
+    async def _give_back(self, hold: Hold, rest: Money) -> None:
+        """A charge under way may take part of it first: then the caller looks again."""
+        key = f"{hold.reference}:{rest.atomic}"
+        try:
+            await self._books.transfer(
+                f"escrow-release:{key}", hold.ledger, f"escrow:{hold.user_id}", rest, correlation=hold.reference
+            )
+        except InsufficientFunds:
+            return
+        await self._note(f"release:{key}", hold, EntryKind.RELEASED, rest)
+
+    async def reserved(self, user_id: str, asset: Asset) -> Money:
+        """What the user's running work may still be charged."""
+        amount = asset.zero()
+        for hold in await self._store.holds_of(user_id):
+            if hold.amount.asset.caip19 == asset.caip19:
+                amount += (await self._books.balance(hold.ledger, asset)).posted
+        return amount
+
+    async def release_ended(self, ended: Ended) -> int:
+        """Release holds whose work has ended though nobody released them (a crash came between). How many."""
+        stale = await self._store.unfinished_holds(self._clock.now() - GRACE, BATCH)
+        released = 0
+        for hold in stale:
+            if hold.state is HoldState.CLOSING or await ended(hold.reference):
+                await self.release(hold.reference)
+                released += 1
+        return released
+
+    async def _note(self, key: str, hold: Hold, kind: EntryKind, amount: Money) -> None:
+        entry = Entry(kind, amount, "", hold.reference, self._clock.now())
+        await self._store.note(key, hold.user_id, entry)

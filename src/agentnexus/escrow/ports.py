@@ -1,0 +1,51 @@
+"""What a prepaid account needs from a chain: to know a deposit, to know an owner, and a rail to send money back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from agentnexus.core.money import Asset, Money
+from agentnexus.core.ports import Rail
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDeposit:
+    """A transfer to the treasury as the chain knows it, final and without error."""
+
+    signature: str
+    sender: str
+    amount: Money
+    sent_at: datetime
+
+
+class Treasury(Protocol):
+    """The wallet of this node that holds its users' prepaid money on one network."""
+
+    @property
+    def network(self) -> str:
+        """CAIP-2."""
+
+    @property
+    def address(self) -> str:
+        """Where users send to; tokens go to its associated accounts."""
+
+    @property
+    def assets(self) -> Sequence[Asset]:
+        """What is taken."""
+
+    @property
+    def rail(self) -> Rail:
+        """Sends withdrawals from `address`."""
+
+    async def deposit(self, signature: str, sender: str) -> SeenDeposit:
+        """Look a transfer up on the chain.
+
+        Raises `InvalidInput` with ``details.reason`` (malformed, unknown, failed, foreign, wrong_recipient,
+        wrong_asset, too_old) and `Conflict` with reason ``unconfirmed`` while it is not final.
+        """
+
+    def proves(self, wallet: str, message: str, signature: str) -> bool:
+        """Whether the owner of `wallet` signed `message`."""

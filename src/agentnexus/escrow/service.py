@@ -1,0 +1,189 @@
+"""`Escrow`: open a prepaid account, claim deposits, work from the balance, withdraw the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agentnexus.core.canonical import idempotency_key
+from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from agentnexus.core.money import Asset, Money
+from agentnexus.core.ports import Clock
+from agentnexus.escrow.holds import Ended, Holds
+from agentnexus.escrow.model import Account, Entry, EntryKind, EscrowBalance, ownership_message
+from agentnexus.escrow.ports import SeenDeposit, Treasury
+from agentnexus.escrow.store import EscrowStore
+from agentnexus.escrow.withdrawals import Withdrawals
+from agentnexus.ledger.door import Door
+from agentnexus.platform.database import Database
+
+HISTORY_MAX = 200
+KEY_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What the books say the treasury must hold, and what it holds."""
+
+    asset: Asset
+    expected: Money
+    observed: Money
+
+    @property
+    def agrees(self) -> bool:
+        return self.expected == self.observed
+
+
+class Escrow:
+    """The door of this room. Any number of processes may have one on the same database and ledger.
+
+    Args:
+        require_proof: whether a wallet must sign that it belongs to the user; only development may do without.
+    """
+
+    def __init__(
+        self, database: Database, books: Door, treasury: Treasury, clock: Clock, *, require_proof: bool = True
+    ) -> None:
+        self.treasury = treasury
+        self._store = EscrowStore(database)
+        self._books = books
+        self._clock = clock
+        self._require_proof = require_proof
+        self.holds = Holds(self._store, books, clock)
+        self._withdrawals = Withdrawals(self._store, books, treasury, clock)
+
+    # -- accounts ---------------------------------------------------------------------------------------------------
+
+    async def create(self, user_id: str, wallet: str, proof: str = "") -> Account:
+        """The user's account for deposits from `wallet`; again with the same wallet changes nothing.
+
+        Args:
+            proof: signature of `ownership_message` by the wallet.
+
+        Raises `NotAllowed` without a valid proof, `Conflict` when the user or the wallet has another account.
+        """
+        message = ownership_message(user_id, wallet)
+        if (proof or self._require_proof) and not self.treasury.proves(wallet, message, proof):
+            raise NotAllowed(
+                "the wallet has not shown that it is yours",
+                next_step="sign details.to_sign with the wallet and send the signature",
+                to_sign=message,
+            )
+        made = Account(user_id, wallet, self.treasury.network, self._clock.now())
+        account = await self._store.open_account(made)
+        if account is None:
+            raise Conflict("this wallet belongs to another account", next_step="use a wallet of your own")
+        if account.wallet != wallet:
+            raise Conflict(
+                f"your account is bound to {account.wallet}",
+                next_step="withdraw first and ask the operator to close it",
+            )
+        return account
+
+    async def account(self, user_id: str) -> Account:
+        """Raises `NotFound`."""
+        found = await self._store.account(user_id)
+        if found is None:
+            raise NotFound("there is no prepaid account yet", next_step="create one with your wallet's address")
+        return found
+
+    async def has_account(self, user_id: str) -> bool:
+        return await self._store.account(user_id) is not None
+
+    async def balance(self, user_id: str, asset: Asset) -> EscrowBalance:
+        """Raises `NotFound`."""
+        account = await self.account(user_id)
+        balance = await self._books.balance(account.ledger, asset)
+        return EscrowBalance(balance.available, await self.holds.reserved(user_id, asset) + balance.reserved)
+
+    async def history(self, user_id: str, limit: int = 50) -> tuple[Sequence[Entry], int]:
+        """Newest first, and how many there are in all. Raises `NotFound`."""
+        await self.account(user_id)
+        return await self._store.history(user_id, max(1, min(limit, HISTORY_MAX)))
+
+    async def spent(self, user_id: str, asset: Asset) -> Money:
+        """What was charged so far."""
+        charged = await self._store.charged(user_id)
+        return next((money for money in charged if money.asset.caip19 == asset.caip19), asset.zero())
+
+    async def last_top_up(self, user_id: str) -> datetime | None:
+        return await self._store.last_top_up(user_id)
+
+    # -- deposits ---------------------------------------------------------------------------------------------------
+
+    async def deposit(self, user_id: str, signature: str, amount: str | None = None) -> SeenDeposit:
+        """Credit a transfer that the user's wallet made to the treasury, once.
+
+        Args:
+            amount: what the user says it was, decimal text; another amount on the chain is refused.
+
+        Raises `InvalidInput` with ``details.reason``, `Conflict` when it was used before or is not final yet.
+        """
+        account = await self.account(user_id)
+        network = self.treasury.network
+        if await self._store.claimed(network, signature):
+            raise _used(signature)
+        seen = await self.treasury.deposit(signature, account.wallet)
+        if amount is not None and seen.amount.asset.parse(amount) != seen.amount:
+            raise InvalidInput(
+                f"the transaction carries {seen.amount}, not {amount}",
+                field="amount",
+                next_step="claim the amount that was sent, or leave it out",
+                reason="wrong_amount",
+            )
+        owner, credited = await self._store.claim(network, user_id, seen, self._clock.now())
+        if owner != user_id or credited:
+            raise _used(signature)
+        # From here on only this user can be credited; a crash is mended by claiming again.
+        key = f"escrow-deposit:{network}:{signature}"
+        await self._books.deposit(key, account.ledger, seen.amount, memo=signature)
+        entry = Entry(EntryKind.DEPOSIT, seen.amount, signature, "", self._clock.now())
+        await self._store.note(f"deposit:{network}:{signature}", user_id, entry)
+        if not await self._store.credit(network, signature, self._clock.now()):
+            raise _used(signature)
+        return seen
+
+    # -- withdrawals ------------------------------------------------------------------------------------------------
+
+    async def withdraw(self, user_id: str, amount: Money, key: str, destination: str | None = None) -> str:
+        """Send available money to the user's own wallet; the transaction's signature. Repeatable by `key`.
+
+        Raises `NotAllowed` for another destination, `InsufficientFunds`, `PaymentFailed`, `PaymentUnknown`.
+        """
+        account = await self.account(user_id)
+        if destination is not None and destination != account.wallet:
+            raise NotAllowed(
+                "money goes back only to the wallet of the account",
+                next_step=f"withdraw to {account.wallet}",
+                field="destination",
+            )
+        if amount.atomic <= 0:
+            raise InvalidInput(f"cannot withdraw {amount}", field="amount", next_step="withdraw more than zero")
+        if not key or not key.isprintable() or len(key) > KEY_MAX:
+            raise InvalidInput("a withdrawal needs a printable key", field="key", next_step="send an Idempotency-Key")
+        return await self._withdrawals.send(idempotency_key("withdrawal", user_id, key), account, amount)
+
+    # -- upkeep -----------------------------------------------------------------------------------------------------
+
+    async def repair(self, ended: Ended) -> tuple[int, int]:
+        """One round: finish open withdrawals, release holds of work that has ended. How many of each."""
+        return await self._withdrawals.finish_open(), await self.holds.release_ended(ended)
+
+    async def reconcile(self) -> list[Reconciliation]:
+        """Books against chain, per asset. What was sent to the treasury and not claimed shows as a difference."""
+        lines = []
+        for asset in self.treasury.assets:
+            outside = await self._books.balance(f"external:{asset.network}", asset)
+            observed = await self.treasury.rail.balance(asset)
+            lines.append(Reconciliation(asset, -outside.posted, observed))
+        return lines
+
+
+def _used(signature: str) -> Conflict:
+    return Conflict(
+        "this transaction was credited before",
+        next_step="look at the account's history",
+        reason="reused",
+        signature=signature,
+    )
