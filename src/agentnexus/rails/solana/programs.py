@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from solders.instruction import AccountMeta, Instruction
@@ -49,17 +50,28 @@ def transfer_sol(source: Pubkey, destination: Pubkey, lamports: int) -> Instruct
     return Instruction(SYSTEM_PROGRAM, data, [AccountMeta(source, True, True), AccountMeta(destination, False, True)])
 
 
-def transfer_tokens(  # noqa: PLR0917 - the instruction's accounts in their order, then its data
-    owner: Pubkey, source: Pubkey, destination: Pubkey, mint: Pubkey, amount: int, decimals: int, program: Pubkey
-) -> Instruction:
-    """TransferChecked between two token accounts; the program compares mint and decimals."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token instruction must name: the mint, its decimals and the program that runs it."""
+
+    mint: Pubkey
+    decimals: int
+    program: Pubkey = TOKEN_PROGRAM
+
+    def account_of(self, owner: Pubkey) -> Pubkey:
+        """The owner's associated account."""
+        return associated_address(owner, self.mint, self.program)
+
+
+def transfer_tokens(owner: Pubkey, destination: Pubkey, amount: int, token: Token) -> Instruction:
+    """TransferChecked from the owner's associated account; the program compares mint and decimals."""
     accounts = [
-        AccountMeta(source, False, True),
-        AccountMeta(mint, False, False),
+        AccountMeta(token.account_of(owner), False, True),
+        AccountMeta(token.mint, False, False),
         AccountMeta(destination, False, True),
         AccountMeta(owner, True, False),
     ]
-    return Instruction(program, struct.pack("<BQB", _TRANSFER_CHECKED, amount, decimals), accounts)
+    return Instruction(token.program, struct.pack("<BQB", _TRANSFER_CHECKED, amount, token.decimals), accounts)
 
 
 def create_associated_account(payer: Pubkey, owner: Pubkey, mint: Pubkey, program: Pubkey) -> Instruction:
