@@ -25,7 +25,7 @@ from agentnexus.devnet.solana.rpc_errors import (
     invalid,
 )
 from agentnexus.devnet.solana.state_methods import StateMethods
-from agentnexus.devnet.solana.wire import error_text, transaction_json, version_of
+from agentnexus.devnet.solana.wire import error_text, memo_of, transaction_json, version_of
 
 _STATUSES_MAX = 256
 _SIGNATURES_MAX = 1_000
@@ -182,7 +182,7 @@ class HistoryMethods:
             "signature": str(sent.signature),
             "slot": sent.slot,
             "err": sent.error,
-            "memo": None,
+            "memo": memo_of(sent.transaction.message),
             "blockTime": sent.unix_seconds,
             "confirmationStatus": self._chain.commitment(sent),
         }

@@ -13,7 +13,13 @@ from agentnexus.devnet.solana.genesis import mint_tokens
 from agentnexus.devnet.solana.history_methods import HistoryMethods
 from agentnexus.devnet.solana.parameters import Parameters
 from agentnexus.devnet.solana.parsed import Json
-from agentnexus.devnet.solana.rpc_errors import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, invalid
+from agentnexus.devnet.solana.rpc_errors import (
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MIN_CONTEXT_SLOT_NOT_REACHED,
+    RpcError,
+    invalid,
+)
 from agentnexus.devnet.solana.state_methods import StateMethods
 from agentnexus.rails.solana.networks import DEVNET
 
@@ -77,7 +83,7 @@ class DevelopmentMethods:
         }
 
 
-def all_methods(chain: Chain) -> Mapping[str, Method]:
+def _all_methods(chain: Chain) -> Mapping[str, Method]:
     state = StateMethods(chain)
     history = HistoryMethods(chain, state)
     development = DevelopmentMethods(chain)
@@ -120,8 +126,9 @@ def all_methods(chain: Chain) -> Mapping[str, Method]:
 class Dispatcher:
     """Requests in, answers out, both as Python values."""
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
-        self._methods = methods
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._methods = _all_methods(chain)
 
     def answer(self, request: object) -> dict[str, Json]:
         """The JSON-RPC answer to one request, which may be anything at all."""
@@ -141,7 +148,16 @@ class Dispatcher:
             raise RpcError(METHOD_NOT_FOUND, "Method not found")
         if parameters is not None and not isinstance(parameters, list):
             raise invalid("expected an array")
+        self._require_slot(parameters or [])
         try:
             return known(Parameters(parameters or []))
         except NexusError as error:
             raise RpcError(_DEVELOPMENT_ERROR, error.message) from error
+
+    def _require_slot(self, parameters: list[Json]) -> None:
+        """``minContextSlot``: the caller has seen a later slot on another node."""
+        options = parameters[-1] if parameters else None
+        wanted = options.get("minContextSlot") if isinstance(options, dict) else None
+        if isinstance(wanted, int) and wanted > self._chain.slot:
+            data: Json = {"contextSlot": self._chain.slot}
+            raise RpcError(MIN_CONTEXT_SLOT_NOT_REACHED, "Minimum context slot has not been reached", data)

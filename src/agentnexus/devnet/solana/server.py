@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentnexus.devnet.solana.engine import Chain
 from agentnexus.devnet.solana.faults import Fault
-from agentnexus.devnet.solana.methods import Dispatcher, all_methods
+from agentnexus.devnet.solana.methods import Dispatcher
 from agentnexus.devnet.solana.parsed import Json
 from agentnexus.devnet.solana.rpc_errors import PARSE_ERROR
 from agentnexus.devnet.solana.subscriptions import serve_subscriptions
@@ -29,7 +29,7 @@ class ConnectionDropped(ConnectionResetError):
 
 def create_app(chain: Chain) -> ASGIApp:
     """An ASGI app; it must run on the thread that made `chain`."""
-    dispatcher = Dispatcher(all_methods(chain))
+    dispatcher = Dispatcher(chain)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

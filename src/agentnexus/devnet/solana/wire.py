@@ -17,7 +17,7 @@ from solders.transaction_status import TransactionErrorType, TransactionStatus
 
 from agentnexus.devnet.solana.parsed import Json, amount_json, parse_account, parse_instruction
 from agentnexus.rails.solana import base58
-from agentnexus.rails.solana.programs import COMPUTE_BUDGET_PROGRAM
+from agentnexus.rails.solana.programs import COMPUTE_BUDGET_PROGRAM, MEMO_PROGRAM
 from agentnexus.rails.solana.tokens import read_mint, read_token_account
 
 AnyMessage: TypeAlias = "Message | MessageV0"
@@ -113,6 +113,14 @@ def fee_of(message: AnyMessage) -> int:
             price = int.from_bytes(data[1:9], "little")
     units = limit or others * _DEFAULT_UNITS
     return LAMPORTS_PER_SIGNATURE * message.header.num_required_signatures - (-units * price // 1_000_000)
+
+
+def memo_of(message: AnyMessage) -> str | None:
+    """Memos as clusters list them: ``[length] text``, several with a semicolon between."""
+    keys = message.account_keys
+    texts = [bytes(each.data) for each in message.instructions if keys[each.program_id_index] == MEMO_PROGRAM]
+    shown = [f"[{len(text)}] {text.decode('utf-8', 'replace')}" for text in texts]
+    return "; ".join(shown) or None
 
 
 def inner_instructions(groups: Sequence[Sequence[InnerInstruction]]) -> list[Json]:
