@@ -20,6 +20,7 @@ from agentnexus.markets.x402.exact import check_terms, read_authorization
 from agentnexus.markets.x402.history import History
 from agentnexus.markets.x402.networks import caip2, v1_name
 from agentnexus.markets.x402.sponsor import Sponsor, SponsorLimits
+from agentnexus.markets.x402.verdicts import failed, invalid, reason_of
 from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements, Presented, WireError, normal, present
 from agentnexus.rails.evm.eip3009 import SignedAuthorization
 from agentnexus.rails.evm.errors import Refusal, SettlementRefused
@@ -112,9 +113,9 @@ class Facilitator:
             if self._sponsor is not None:
                 await self._sponsor.would_admit(settler.network.caip2, payer, verified.gas)
         except SettlementRefused as error:
-            return _invalid(REASONS[error.refusal], error.message, payer)
+            return invalid(REASONS[error.refusal], error.message, payer)
         except InvalidInput as error:
-            return _invalid(_reason(error), error.message, payer)
+            return invalid(reason_of(error), error.message, payer)
         return VerifyResponse(is_valid=True, payer=payer)
 
     async def settle(self, payload: AnyPayload, requirements: AnyRequirements) -> SettleResponse:
@@ -140,14 +141,14 @@ class Facilitator:
         except SettlementRefused as error:
             if error.refusal is Refusal.NONCE_USED:
                 return await self._explain(settler, signed, wanted, network)
-            return _failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
+            return failed(REASONS[error.refusal], error.message, network, payer, error.transaction)
         except PaymentUnknown as error:
             transaction = error.details.get("transaction")
-            return _failed(Reason.SETTLEMENT_PENDING, error.message, network, payer, str(transaction or ""))
+            return failed(Reason.SETTLEMENT_PENDING, error.message, network, payer, str(transaction or ""))
         except PaymentFailed as error:
-            return _failed(Reason.TRANSACTION_FAILED, error.message, network, payer)
+            return failed(Reason.TRANSACTION_FAILED, error.message, network, payer)
         except InvalidInput as error:
-            return _failed(_reason(error), error.message, network, payer)
+            return failed(reason_of(error), error.message, network, payer)
         return SettleResponse(
             success=True, transaction=settled.transaction, network=network, payer=payer, amount=str(settled.value)
         )
@@ -169,9 +170,9 @@ class Facilitator:
             )
         if used.paid:
             message = "settled by a transaction that was not sent here"
-            return _failed(Reason.DUPLICATE_SETTLEMENT, message, network, payer, used.transaction)
+            return failed(Reason.DUPLICATE_SETTLEMENT, message, network, payer, used.transaction)
         reason = Reason.INVALID_STATE if used.decided else Reason.SETTLEMENT_PENDING
-        return _failed(reason, used.message, network, payer, used.transaction)
+        return failed(reason, used.message, network, payer, used.transaction)
 
     def _wanted(
         self, presented: Presented, signed: SignedAuthorization, requirement: PaymentRequirements, *, fresh: bool
@@ -198,24 +199,3 @@ class Facilitator:
             name=str(extra["name"]),
             version=str(extra["version"]),
         )
-
-
-def _reason(error: InvalidInput) -> Reason:
-    return error.reason if isinstance(error, WireError) else Reason.INVALID_NETWORK
-
-
-def _invalid(reason: Reason, message: str, payer: str | None) -> VerifyResponse:
-    return VerifyResponse(is_valid=False, invalid_reason=str(reason), invalid_message=message, payer=payer)
-
-
-def _failed(
-    reason: Reason, message: str, network: str, payer: str | None, transaction: str | None = None
-) -> SettleResponse:
-    return SettleResponse(
-        success=False,
-        error_reason=str(reason),
-        error_message=message,
-        payer=payer,
-        transaction=transaction or "",
-        network=network,
-    )

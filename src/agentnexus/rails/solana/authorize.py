@@ -154,16 +154,16 @@ class Authorizations:
             amount=request.amount.atomic,
             memo=terms.memo or exact.memo_for(key),
         )
-        async with asyncio.TaskGroup() as group:
-            balance = group.create_task(self._cluster.token_balance(payment.source))
-            latest = group.create_task(self._blockhash(terms.blockhash))
-        if (balance.result() or 0) < payment.amount:
+        balance, latest = await asyncio.gather(
+            self._cluster.token_balance(payment.source), self._blockhash(terms.blockhash)
+        )
+        if (balance or 0) < payment.amount:
             raise InsufficientFunds(
                 f"the wallet {self._payer} has less than {request.amount}",
                 next_step=f"send {request.amount.asset.symbol} to it on {self.network.caip2}",
                 address=str(self._payer),
             )
-        return await self._write(payment, latest.result(), key)
+        return await self._write(payment, latest, key)
 
     async def _write(self, payment: exact.Payment, latest: LatestBlockhash, key: str) -> asyncpg.Record:
         for attempt in range(MAXIMUM_ATTEMPTS):

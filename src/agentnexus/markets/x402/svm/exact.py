@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -216,6 +215,7 @@ def check_terms(
         (not signed.mentioned.isdisjoint(sponsors), Reason.SVM_FEE_PAYER_IN_ACCOUNTS),
         (signed.mint != mint, Reason.SVM_MINT_MISMATCH),
         (payee is None or not signed.pays(payee), Reason.SVM_RECIPIENT_MISMATCH),
+        (signed.source == signed.destination, Reason.SVM_RECIPIENT_MISMATCH),
         (signed.amount < amount, Reason.SVM_AMOUNT_INSUFFICIENT),
         (signed.amount > amount, Reason.SVM_AMOUNT_MISMATCH),
     )
@@ -244,9 +244,3 @@ def _check_memo(signed: SignedTransfer, requirement: PaymentRequirements) -> Rea
     if len(signed.memos) != 1:
         return Reason.SVM_MEMO_COUNT
     return None if signed.memos[0] == wanted else Reason.SVM_MEMO_MISMATCH
-
-
-def presentation_hash(presented: Presented, requirement: PaymentRequirements) -> str:
-    """Equal when the very same payment is settled for the very same terms; hints that age with a block are left out."""
-    terms = (requirement.network, requirement.asset, requirement.amount, requirement.pay_to)
-    return hashlib.sha256("\n".join((presented.hash, *terms)).encode()).hexdigest()
