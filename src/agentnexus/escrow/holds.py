@@ -97,6 +97,10 @@ class Holds:
             return
         await self._note(f"release:{key}", hold, EntryKind.RELEASED, rest)
 
+    async def known(self, reference: str) -> bool:
+        """Whether anything was ever set aside for a reference."""
+        return await self._store.hold(reference) is not None
+
     async def reserved(self, user_id: str, asset: Asset) -> Money:
         """What the user's running work may still be charged."""
         amount = asset.zero()
