@@ -153,7 +153,7 @@ async def test_nothing_is_hired_before_approval(house: House) -> None:
         events = await names_of(workflows, made.id)
     assert sum(house.hirer.calls.values()) == 1
     assert events[:4] == [
-        "workflow.planning", "workflow.plan_ready", "workflow.awaiting_approval", "workflow.executing",
+        "workflow.planning", "workflow.plan_ready", "workflow.awaiting_approval", "workflow.approved",
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.core.ports import Blobs
 from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.funds import BudgetFunds
 from agentnexus.workflows.planner.llm import LlmPlanner, OpenAiChat
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
@@ -28,6 +29,8 @@ def open_workflows(ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, w
         clock=ground.clock,
         planners=planners(ground),
         root_budget=root_budget,
+        database=ground.database,
+        approval_funds=BudgetFunds(personal.current),
     )
 
 

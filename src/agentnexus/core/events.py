@@ -14,6 +14,7 @@ class EventName(StrEnum):
     WORKFLOW_PLANNING = "workflow.planning"
     WORKFLOW_PLAN_READY = "workflow.plan_ready"
     WORKFLOW_AWAITING_APPROVAL = "workflow.awaiting_approval"
+    WORKFLOW_APPROVED = "workflow.approved"
     WORKFLOW_EXECUTING = "workflow.executing"
     WORKFLOW_ROLLING_BACK = "workflow.rolling_back"
     WORKFLOW_COMPLETED = "workflow.completed"

@@ -37,7 +37,11 @@ def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Es
 
 def _step(step: PlanStep, offered: Offered, zero: Money) -> StepEstimate:
     planned = offered.planned(step)
-    others = [o for o in offered.offers.get(step.capability, ()) if planned is None or o.id != planned.id]
+    others = [
+        offer
+        for offer in offered.offers.get(step.capability, ())
+        if (planned is None or offer.id != planned.id) and _within(offer, step.max_price)
+    ]
     candidates = [o for o in ([planned] if planned else []) + others[:FALLBACKS] if _same_asset(o, zero)]
     expected = planned.price.maximum if planned is not None and _same_asset(planned, zero) else zero
     return StepEstimate(
@@ -51,6 +55,10 @@ def _step(step: PlanStep, offered: Offered, zero: Money) -> StepEstimate:
 
 def _same_asset(offer: Offer, zero: Money) -> bool:
     return offer.price.maximum.asset.caip19 == zero.asset.caip19
+
+
+def _within(offer: Offer, cap: Money | None) -> bool:
+    return cap is None or (_same_asset(offer, cap) and offer.price.maximum <= cap)
 
 
 def _at_worst(offer: Offer, attempts: int) -> Money:
@@ -102,3 +110,8 @@ def check_cost(found: Estimate, allowed: Money) -> None:
             left=f"{allowed.decimal:f}",
             needed=f"{found.expected.decimal:f}",
         )
+
+
+def to_reserve(found: Estimate | None, allowed: Money) -> Money:
+    """What has to be there before a plan runs: its worst case, and never more than is allowed."""
+    return allowed if found is None or found.worst_case > allowed else found.worst_case

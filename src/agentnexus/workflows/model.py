@@ -75,6 +75,7 @@ class PlanStep(Noun):
     offer: StepOffer | None = None
     retry: StepRetry = StepRetry()
     undo: Undo | None = None
+    max_price: Money | None = None  # the owner's own cap for this step, whoever does it
 
 
 class Plan(Noun):
@@ -112,6 +113,7 @@ class Estimate(Noun):
 class WorkflowStatus(StrEnum):
     PLANNING = "planning"
     AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
     EXECUTING = "executing"
     ROLLING_BACK = "rolling_back"
     COMPLETED = "completed"

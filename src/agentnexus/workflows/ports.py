@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Limits, Receipt
 from agentnexus.core.updates import Update
@@ -66,3 +66,19 @@ class Budgets(Protocol):
     ) -> object: ...
 
     async def revoke(self, budget_id: str) -> object: ...
+
+
+class EscrowFunds(Protocol):
+    """A user's prepaid balance. Every call is idempotent: by workflow, and `capture` by its key as well."""
+
+    async def available(self, user_id: str) -> Money | None:
+        """What may be reserved now; None where nothing limits it."""
+
+    async def reserve(self, user_id: str, workflow_id: str, amount: Money) -> None:
+        """Set aside the most a workflow may cost. Raises `funds.EscrowShortfall`."""
+
+    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
+        """A step was paid: that much of the reserved is spent."""
+
+    async def release(self, workflow_id: str) -> None:
+        """The workflow has ended: what is left of the reserved is available again. Unknown ids change nothing."""

@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 
 from agentnexus.core.canonical import Json, canonical_json
 from agentnexus.core.errors import AgentTimeout, NexusError, Unavailable
 from agentnexus.core.events import EventName
+from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need
 from agentnexus.core.payments import Limits
 from agentnexus.core.ports import Blobs, Clock
@@ -42,11 +44,13 @@ from agentnexus.workflows.model import (
     as_json,
 )
 from agentnexus.workflows.planning import Planning
-from agentnexus.workflows.ports import Budgets, Hirer, RootBudget
+from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
 from agentnexus.workflows.references import fill
 from agentnexus.workflows.telling import Reporter, Teller, given_back, known_outcome, money_of, step_attribute
 
 BODY = "workflow"
+APPROVE = "approve"
+"""The signal of a review: ``{revision, plan, estimate}`` is an edit, with ``by`` an approval."""
 APPROVAL_SECONDS = 24 * 3600.0
 UNDO_TIME = timedelta(hours=1)  # the budget outlives the workflow's time by this, or nothing could be undone after it
 INLINE_BYTES = 64 * 1024
@@ -64,16 +68,25 @@ class Means:
     blobs: Blobs
     clock: Clock
     root_budget: RootBudget
+    funds: EscrowFunds | None = None
 
 
 def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
     """The body to register with the engine under `BODY`."""
 
     async def body(run: Run, given: Json) -> Json:
-        request = WorkflowRequest.model_validate(given)
-        plan = await _plan(run, means, request)
-        await _approval(run, request)
-        await run.mark("executing", _status(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING))
+        try:
+            output = await whole(run, WorkflowRequest.model_validate(given))
+        except (NexusError, RunCancelled):
+            await _release(run, means.funds)
+            raise
+        await _release(run, means.funds)
+        return output
+
+    async def whole(run: Run, request: WorkflowRequest) -> Json:
+        plan, approved = await _approval(run, request, await _plan(run, means, request))
+        executing = _status(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
+        await run.mark("executing", *approved, executing)
         deadline = await run.step("deadline", _deadline(means, request))
         conductor = Conductor(run, means, request, plan, datetime.fromisoformat(str(deadline)))
         return await conductor.conduct()
@@ -125,24 +138,56 @@ async def _plan(run: Run, means: Means, request: WorkflowRequest) -> Plan:
     found = await run.step("plan", function, retry=PLANNING)
     assert isinstance(found, Mapping)
     plan = Plan.model_validate(found["plan"])
-    steps = {f"step:{step.id}": step_attribute(StepStatus.PENDING) for step in plan.steps}
-    attributes: dict[str, object] = {
-        "planner": plan.planner, "plan": found["plan"], "estimate": found["estimate"], **steps,
-    }  # fmt: skip
-    data: dict[str, object] = {
-        "planner": plan.planner,
-        "steps": [{"id": s.id, "title": s.title, "depends_on": list(s.depends_on)} for s in plan.steps],
-    }
-    await run.mark("plan-ready", Draft(EventName.WORKFLOW_PLAN_READY, data, attributes))
+    await run.mark("plan-ready", _plan_ready(plan, found["plan"], found["estimate"]))
     return plan
 
 
-async def _approval(run: Run, request: WorkflowRequest) -> None:
+def _plan_ready(plan: Plan, plan_json: object, estimate_json: object, **data: object) -> Draft:
+    steps = {f"step:{step.id}": step_attribute(StepStatus.PENDING) for step in plan.steps}
+    attributes: dict[str, object] = {
+        "planner": plan.planner, "plan": plan_json, "estimate": estimate_json, **steps,
+    }  # fmt: skip
+    told: dict[str, object] = {
+        "planner": plan.planner,
+        "steps": [{"id": s.id, "title": s.title, "depends_on": list(s.depends_on)} for s in plan.steps],
+    }
+    return Draft(EventName.WORKFLOW_PLAN_READY, {**told, **data}, attributes)
+
+
+async def _approval(run: Run, request: WorkflowRequest, plan: Plan) -> tuple[Plan, list[Draft]]:
+    """The plan to run, and who approved it. Edits on the way are told; the one the approval names is what runs."""
     if request.auto_approve:
-        return
+        return plan, []
     await run.mark("ask", _status(EventName.WORKFLOW_AWAITING_APPROVAL, WorkflowStatus.AWAITING_APPROVAL))
-    if await run.receive("approval", "approve", timeout_seconds=APPROVAL_SECONDS) is None:
-        raise RunCancelled("nobody approved the plan within a day")
+    revision = 0
+    for number in count(1):
+        key = "approval" if number == 1 else f"approval-{number}"
+        signal = await run.receive(key, APPROVE, timeout_seconds=APPROVAL_SECONDS)
+        if signal is None:
+            raise RunCancelled("nobody approved the plan within a day")
+        said = signal.payload if isinstance(signal.payload, Mapping) else {}
+        edited = int(str(said.get("revision", 0)))
+        if edited > revision:  # an older edit that comes late is part of it
+            revision, plan = edited, Plan.model_validate(said["plan"])
+            await run.mark(f"edited-{edited}", _plan_ready(plan, said["plan"], said["estimate"], revision=edited))
+        if "by" in said:
+            return plan, [_status(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=said["by"])]
+    raise AssertionError("counting never ends")
+
+
+async def _release(run: Run, funds: EscrowFunds | None) -> None:
+    """However it ended: what was set aside and not spent is its owner's again."""
+    if funds is None:
+        return
+
+    async def function(_context: StepContext) -> Json:
+        await funds.release(run.id)
+        return None
+
+    try:
+        await run.step("release", function, retry=CLEANING, shielded=True)
+    except NexusError as error:
+        await run.mark("not-release", Draft(EventName.STEP_PROGRESS, {"funds_kept": True, "error": error.to_json()}))
 
 
 @dataclass(slots=True)
@@ -167,6 +212,8 @@ class Conductor:
             raise
 
     async def _make_budget(self, _context: StepContext) -> Json:
+        if self.means.funds is not None:  # an approval has reserved already: then this changes nothing
+            await self.means.funds.reserve(self.request.user_id, self.run.id, self.request.max_cost)
         limits = Limits(total=self.request.max_cost)
         parent = self.request.parent_budget or await self.means.root_budget(self.request.user_id)
         await self.means.budgets.create(
@@ -188,7 +235,9 @@ class Conductor:
         waiting = {step.id: step for step in self.plan.steps}
         for step in self.plan.steps:
             self._recall(step)
-            waiting.pop(step.id, None) if step.id in self.results else None
+            if step.id in self.results:
+                del waiting[step.id]
+                await self._capture(step, self.results[step.id])
         tasks: dict[asyncio.Task[None], str] = {}
         try:
             while waiting or tasks:
@@ -225,13 +274,29 @@ class Conductor:
         )
         assert isinstance(found, Mapping)
         self.results[step.id] = found
+        await self._capture(step, found)
+
+    async def _capture(self, step: PlanStep, found: Mapping[str, object]) -> None:
+        """What the step was paid comes out of the prepaid balance; once, however often it is said."""
+        funds = self.means.funds
+        if funds is None:
+            return
+        paid = Money(self.request.max_cost.asset, int(str(found["paid"])))
+
+        async def function(_context: StepContext) -> Json:
+            await funds.capture(self.run.id, step_key(step), paid)
+            return None
+
+        await self.run.step(f"capture-{step.id}", function, retry=CLEANING)
 
     async def _hire(self, step: PlanStep, context: StepContext) -> Json:
         given = await self._filled(step.input)
         need = Need(
             capability=step.capability,
             input=given,
-            constraints=Constraints(max_price=self.request.max_cost, sellers_allowed=self._pinned(step)),
+            constraints=Constraints(
+                max_price=step.max_price or self.request.max_cost, sellers_allowed=self._pinned(step)
+            ),
         )
         prefer = (step.offer.seller,) if step.offer is not None and context.attempt == 1 else ()
         key = hire_key(self.run.id, step.id, context.attempt)

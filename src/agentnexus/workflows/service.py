@@ -16,6 +16,7 @@ from agentnexus.core.money import Money
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Receipt
 from agentnexus.core.ports import Blobs, Ids
+from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.engine.port import Draft, Engine, NewRun, RunRecord, RunState
 from agentnexus.workflows.model import (
     Estimate,
@@ -30,6 +31,7 @@ from agentnexus.workflows.model import (
     WorkflowStatus,
 )
 from agentnexus.workflows.ports import Hirer
+from agentnexus.workflows.reviewing import OPERATOR, Reviewing
 from agentnexus.workflows.run import BODY, hire_key
 
 TASK_MIN, TASK_MAX = 3, 100_000
@@ -51,11 +53,20 @@ class Workflows:
     Owner checks: every call names the user; what belongs to somebody else is `NotFound`. An operator passes ``None``.
     """
 
-    def __init__(self, engine: Engine, hirer: Hirer, blobs: Blobs, ids: Ids | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hirer: Hirer,
+        blobs: Blobs,
+        ids: Ids | None = None,
+        *,
+        reviewing: Reviewing | None = None,
+    ) -> None:
         self._engine = engine
         self._hirer = hirer
         self._blobs = blobs
         self._ids = ids or TimeOrderedIds()
+        self._reviewing = reviewing or Reviewing(engine)
 
     async def add_file(self, name: str, data: bytes, media_type: str = "") -> FileRef:
         """Keep an uploaded file; equal bytes are kept once."""
@@ -124,6 +135,25 @@ class Workflows:
         )  # fmt: skip
         return await self._start(request, key)
 
+    async def create_planned(
+        self,
+        user_id: str,
+        text: str,
+        plan: Plan,
+        files: Sequence[FileRef] = (),
+        *,
+        max_cost: Money,
+        max_seconds: float = 600.0,
+        auto_approve: bool = False,
+        key: str = "",
+    ) -> Workflow:
+        """A plan made earlier, to be checked, priced and approved like any other. Raises `InvalidInput`, `Conflict`."""
+        request = WorkflowRequest(
+            user_id=user_id, text=text, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
+            auto_approve=auto_approve, plan=plan,
+        )  # fmt: skip
+        return await self._start(request, key)
+
     async def _offer_of(self, user_id: str, agent_id: str, capability: str) -> Offer:
         ranked = await self._hirer.offers(Need(capability=capability), user_id=user_id, limit=200)
         for entry in ranked:
@@ -137,7 +167,7 @@ class Workflows:
         )
 
     async def _start(self, request: WorkflowRequest, key: str) -> Workflow:
-        run_id = self._ids.new("wf") if not key else _id_from(request.user_id, key)
+        run_id = self._ids.new("wf") if not key else workflow_id_from(request.user_id, key)
         planning = Draft(EventName.WORKFLOW_PLANNING, {"text": request.text[:500]}, {"status": "planning"})
         run = NewRun(run_id, BODY, request.model_dump(mode="json"), tenant=request.user_id, drafts=(planning,))
         if not await self._engine.start(run):
@@ -147,30 +177,43 @@ class Workflows:
         return await self.get(run_id, request.user_id)
 
     async def get(self, workflow_id: str, user_id: str | None) -> Workflow:
-        """The whole state with receipts. Raises `NotFound`."""
-        record = await self._record(workflow_id, user_id)
-        view = view_of(record)
+        """The whole state with receipts, and the plan as its owner edited it. Raises `NotFound`."""
+        view = await self._reviewing.seen(view_of(await self._record(workflow_id, user_id)))
         keys = [hire_key(view.id, step.id, attempt) for step in view.steps for attempt in range(1, step.attempts + 1)]
         found = await asyncio.gather(*(self._hirer.receipts(key) for key in keys))
         receipts: tuple[Receipt, ...] = tuple(receipt for some in found for receipt in some)
         return view.model_copy(update={"receipts": receipts})
 
+    async def request(self, workflow_id: str, user_id: str | None) -> WorkflowRequest:
+        """What it was created with. Raises `NotFound`."""
+        return WorkflowRequest.model_validate((await self._record(workflow_id, user_id)).input)
+
     async def approve(self, workflow_id: str, user_id: str | None) -> Workflow:
-        """Let it run. Approving again changes nothing. Raises `NotFound`, `Conflict` when it does not wait for that."""
-        view = view_of(await self._record(workflow_id, user_id))
-        if view.status is WorkflowStatus.PLANNING:
-            raise Conflict("the plan is not ready yet", next_step="wait for workflow.awaiting_approval, then approve")
-        if view.status is WorkflowStatus.AWAITING_APPROVAL:
-            await self._engine.signal(workflow_id, "approve", {"by": user_id or "operator"}, key="approve")
-        elif view.status.final:
-            raise Conflict(f"the workflow is {view.status.value} already", next_step="create a new one")
+        """Let it run. Approving again changes nothing.
+
+        Raises `NotFound`, `EscrowShortfall`, `Conflict` when it does not wait for that.
+        """
+        record = await self._record(workflow_id, user_id)
+        await self._reviewing.approve(view_of(record), user_id or OPERATOR)
+        return await self.get(workflow_id, user_id)
+
+    async def edit(self, workflow_id: str, user_id: str | None, change: PlanChange) -> Workflow:
+        """Change the plan before its approval; checked and priced anew.
+
+        Raises `NotFound`, `Conflict` (approved, or a step is needed), `NoOffer`, `InvalidInput`, `BudgetExceeded`.
+        """
+        record = await self._record(workflow_id, user_id)
+        request = WorkflowRequest.model_validate(record.input)
+        await self._reviewing.edit(view_of(record), request, change, user_id or OPERATOR)
         return await self.get(workflow_id, user_id)
 
     async def cancel(self, workflow_id: str, user_id: str | None, reason: str = "cancelled by its owner") -> Workflow:
         """Stop it: running steps end, what is held comes back. Raises `NotFound`, `Conflict` when it has ended."""
         view = view_of(await self._record(workflow_id, user_id))
+        await self._reviewing.note(view, user_id or OPERATOR, "workflow.cancel", reason=reason[:500])
         if not await self._engine.cancel(workflow_id, reason[:500]):
-            raise Conflict(f"the workflow is {view.status.value} already", next_step="nothing is left to cancel")
+            ended = view_of(await self._record(workflow_id, user_id))
+            raise Conflict(f"the workflow is {ended.status.value} already", next_step="nothing is left to cancel")
         return await self.get(workflow_id, user_id)
 
     async def result(self, workflow_id: str, user_id: str | None) -> Workflow:
@@ -279,7 +322,8 @@ def _positive(amount: Money) -> Money:
     return amount
 
 
-def _id_from(user_id: str, key: str) -> str:
+def workflow_id_from(user_id: str, key: str) -> str:
+    """The id that a workflow created with this key has."""
     return "wf_" + idempotency_key("workflow", user_id, key)[:32]
 
 

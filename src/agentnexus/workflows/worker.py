@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agentnexus.core.ports import Blobs, Clock
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.audit import Trail
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
@@ -15,7 +16,9 @@ from agentnexus.workflows.engine.worker import WorkerSettings
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
 from agentnexus.workflows.planning import Planning
-from agentnexus.workflows.ports import Budgets, Hirer, RootBudget
+from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
+from agentnexus.workflows.reviewing import Reviewing
+from agentnexus.workflows.reviews import PostgresReviews
 from agentnexus.workflows.run import BODY, Means, body_of, narrate_end
 from agentnexus.workflows.service import Workflows
 
@@ -42,12 +45,28 @@ def open_room(
     clock: Clock,
     planners: Sequence[Planner] = (),
     root_budget: RootBudget = no_root_budget,
+    database: Database | None = None,
+    approval_funds: EscrowFunds | None = None,
+    funds: EscrowFunds | None = None,
 ) -> WorkflowRoom:
-    """Register the body with an engine. Without `planners` the offline one plans."""
+    """Register the body with an engine. Without `planners` the offline one plans.
+
+    Args:
+        database: keeps reviews and the audit trail; without one they live in this process, or not at all.
+        approval_funds: asked before a plan is approved (`funds` unless given).
+        funds: prepaid balances that steps are captured from; None where budgets alone limit what is spent.
+    """
     planning = Planning(hirer, planners or (OfflinePlanner(),))
-    means = Means(hirer, planning, budgets, blobs, clock, root_budget)
+    means = Means(hirer, planning, budgets, blobs, clock, root_budget, funds)
     engine.register(BODY, body_of(means), narrate_end)
-    return WorkflowRoom(engine, Workflows(engine, hirer, blobs))
+    reviewing = Reviewing(
+        engine,
+        reviews=None if database is None else PostgresReviews(database),
+        planning=planning,
+        funds=approval_funds or funds,
+        trail=None if database is None else Trail(database),
+    )
+    return WorkflowRoom(engine, Workflows(engine, hirer, blobs, reviewing=reviewing))
 
 
 def postgres_engine(

@@ -16,6 +16,7 @@ TEXTS: Final = {
     EventName.WORKFLOW_PLANNING: ("Making a plan", ""),
     EventName.WORKFLOW_PLAN_READY: ("The plan is ready", ""),
     EventName.WORKFLOW_AWAITING_APPROVAL: ("Waiting for your approval", ""),
+    EventName.WORKFLOW_APPROVED: ("Approved", ""),
     EventName.WORKFLOW_EXECUTING: ("Started", ""),
     EventName.WORKFLOW_ROLLING_BACK: ("Undoing what can be undone", "back"),
     EventName.WORKFLOW_COMPLETED: ("Everything is done", "done"),

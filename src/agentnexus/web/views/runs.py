@@ -14,6 +14,7 @@ TALL_NODE: Final = 148
 STATES: Final[Mapping[str, tuple[str, str]]] = {
     "planning": ("Planning", "busy"),
     "awaiting_approval": ("Waiting for you", "wait"),
+    "approved": ("Approved", "busy"),
     "executing": ("Working", "busy"),
     "rolling_back": ("Undoing", "back"),
     "completed": ("Done", "done"),
