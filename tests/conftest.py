@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from agentnexus.core.clock import ManualClock
-from agentnexus.ledger.mandates import RECURSION_MAX
+from agentnexus.ledger.wallet_signatures import RECURSION_MAX
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate

@@ -23,10 +23,7 @@ from agentnexus.ledger.mandates import (
     NAMES_MAX,
     Constraint,
     Mandate,
-    check_signature,
-    ed25519_message,
     permission_of,
-    typed_data,
 )
 from agentnexus.ledger.memory import MemoryBooks
 from agentnexus.ledger.model import (
@@ -41,6 +38,7 @@ from agentnexus.ledger.model import (
     check_amount,
 )
 from agentnexus.ledger.statements import COLUMNS, to_csv, to_json
+from agentnexus.ledger.wallet_signatures import WalletSignatures, message_text, typed_data
 from agentnexus.platform.signing import Ed25519Signer
 from tests.ledger.conftest import SATS, SELLER, USDC, WALLET, Spender, usdc
 
@@ -392,27 +390,27 @@ def test_a_mandate_of_another_shape_is_none(fields: dict[str, object]) -> None:
 
 async def test_a_signature_covers_every_word_of_the_mandate() -> None:
     document = mandate(limit("total"))
-    signature = b64encode(await SIGNER.sign(ed25519_message(document))).decode()
-    check_signature(document, signature, USDC)
+    signature = b64encode(await SIGNER.sign(message_text(document).encode())).decode()
+    await SIGNATURES.check(document, signature)
     for change in ({"jti": "s-2"}, {"cnf": "other"}, {"exp": 3}, {"iat": 0}, {"parent": "p"}, {"constraints": ()}):
         with pytest.raises(NotAllowed, match="not signed by") as caught:
-            check_signature(document.model_copy(update=change), signature, USDC)
+            await SIGNATURES.check(document.model_copy(update=change), signature)
         assert caught.value.details["signer"] == SIGNER.public_id
 
 
 @pytest.mark.parametrize(
     "signature", ["", "=", "AAAA", "!" * 88, b64encode(bytes(64)).decode(), "\u00e9", "0x" + "00" * 65]
 )
-def test_a_malformed_ed25519_signature_is_not_allowed(signature: str) -> None:
+async def test_a_malformed_ed25519_signature_is_not_allowed(signature: str) -> None:
     with pytest.raises(NotAllowed):
-        check_signature(mandate(limit("total")), signature, USDC)
+        await SIGNATURES.check(mandate(limit("total")), signature)
 
 
 def test_what_a_wallet_shows_holds_every_constraint_and_the_chain() -> None:
     document = mandate(
         limit("total"), {"type": "payment.allowed_payees", "allowed": ("b", "a")}, iss="evm:0x" + "ab" * 20
     )
-    shown = typed_data(document, USDC)
+    shown = typed_data(document, USDC.network)
     assert shown["domain"] == {"name": "AgentNexus", "version": "1", "chainId": 31337}
     message = shown["message"]
     assert isinstance(message, dict)
@@ -420,6 +418,9 @@ def test_what_a_wallet_shows_holds_every_constraint_and_the_chain() -> None:
         {"type": "agentnexus.limit", "value": f'{{"currency":"{CURRENCY}","max":"5","name":"total"}}'},
         {"type": "payment.allowed_payees", "value": '{"allowed":["b","a"]}'},
     ]
+
+
+SIGNATURES = WalletSignatures(USDC.network)
 
 
 def line(**changes: object) -> Line:

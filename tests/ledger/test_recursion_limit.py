@@ -18,7 +18,7 @@ print(sys.getrecursionlimit())
 """
 READS_A_TOWER = """
 import json
-import agentnexus.ledger.mandates
+import agentnexus.ledger.wallet_signatures
 try:
     json.loads("[" * 200_000)
 except RecursionError:

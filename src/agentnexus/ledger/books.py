@@ -9,7 +9,7 @@ await books.capture(key)          # or books.void(key)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -156,13 +156,17 @@ class Budgets(BudgetsDoor):
             )
         return await self.status(budget_id)
 
-    async def list(self, owner: str | None = None, parent: str | None = None) -> Sequence[BudgetStatus]:
+    async def list(
+        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+    ) -> Sequence[BudgetStatus]:
         async with self._db.connection() as connection:
             rows = await connection.fetch(
                 "select * from ledger.budget where ($1::text is null or owner = $1)"
-                " and ($2::text is null or path[2] = $2) order by created_at, id",
+                " and ($2::text is null or path[2] = $2 and path @> array[$2])"
+                " and ($3::text[] is null or id = any($3)) order by created_at, id",
                 owner,
                 parent,
+                None if ids is None else list(ids),
             )
             await self._assets.cover(connection, rows)
             return await self._statuses(connection, [budget_of(row, self._assets) for row in rows])

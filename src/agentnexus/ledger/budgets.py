@@ -209,8 +209,10 @@ class BudgetsDoor(ABC):
         """From now on nothing is reserved under it or below it; what is reserved may still be captured or voided."""
 
     @abstractmethod
-    async def list(self, owner: str | None = None, parent: str | None = None) -> Sequence[BudgetStatus]:
-        """Budgets of an owner and/or directly under a parent, oldest first."""
+    async def list(
+        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+    ) -> Sequence[BudgetStatus]:
+        """Budgets of an owner and/or directly under a parent and/or with one of these ids, oldest first."""
 
     @abstractmethod
     async def _node(self, budget_id: str) -> BudgetState:

@@ -46,7 +46,8 @@ with c as (
 ), lines as materialized (
     select *, sum(amount) over (order by at, transfer_id) as so_far
     from (select * from ledger.entry
-          where account = $1 and asset = $2 and at >= coalesce($3::timestamptz, '-infinity') and at < coalesce($4::timestamptz, 'infinity')
+          where account = $1 and asset = $2 and at >= coalesce($3::timestamptz, '-infinity')
+            and at < coalesce($4::timestamptz, 'infinity')
           order by at, transfer_id limit $5::bigint) shown
 )
 select e.at, e.transfer_id, e.amount, e.asset, (select balance from opening) + e.so_far as balance,

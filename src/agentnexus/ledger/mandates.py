@@ -1,4 +1,4 @@
-"""Signed spending approvals: what is signed, how it is checked, and the limits it turns into. Pure, no I/O.
+"""Signed spending approvals: what they say, and the limits that they turn into. Pure, no I/O.
 
 The vocabulary is that of AP2's open payment mandate (``vct``, ``cnf``, ``constraints[]`` of ``payment.*`` types);
 limits that AP2 does not know are constraints of type ``agentnexus.limit``. What cannot be enforced here is refused.
@@ -6,59 +6,39 @@ limits that AP2 does not know are constraints of type ``agentnexus.limit``. What
 
 from __future__ import annotations
 
-import binascii
-import sys
-from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Literal, TypeAlias, TypeVar
 
-from eth_account import Account
-from eth_account.messages import encode_typed_data
-from eth_keys.exceptions import BadSignature
-from eth_utils.exceptions import ValidationError
 from pydantic import Field
 
-from agentnexus.core.canonical import Json, canonical_json
-from agentnexus.core.errors import InvalidInput, NotAllowed
+from agentnexus.core.canonical import idempotency_key
+from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import Noun
 from agentnexus.core.payments import Limits
-from agentnexus.platform.signing import verify_ed25519_now
 
-# py_ecc, which eth_account brings along, raises Python's limit to 100,000 on import. So deep, hostile JSON no longer
-# raises RecursionError: it overflows the stack and ends the process.
-RECURSION_MAX = 1000
-sys.setrecursionlimit(min(sys.getrecursionlimit(), RECURSION_MAX))
-
-ED25519_CONTEXT = b"agentnexus/mandate/1\n"  # the same key's other signatures can never pass for an approval
 CONSTRAINTS_MAX = 32
 NAMES_MAX = 1000
-ECDSA_SIGNATURE_BYTES = 65
-MALFORMED = (ValueError, BadSignature, ValidationError)  # of the libraries, for hostile signatures
+WALLET = r"^(evm:0x[0-9a-f]{40}|ed25519:[0-9a-f]{64})$"
 T = TypeVar("T")
 
 ConstraintValue: TypeAlias = "str | tuple[str, ...]"
 Constraint: TypeAlias = dict[str, ConstraintValue]
 
 
-class Scheme(StrEnum):
-    EIP712 = "eip712"
-    ED25519 = "ed25519"
-
-
 class Mandate(Noun):
     """An approval to spend.
 
-    `jti` becomes the budget's id; `iss` is who signs (``evm:0x…`` or ``ed25519:<hex>``); `cnf` the agent that may
-    spend; `parent` the budget it is cut from ("": a tree of its own); `iat` and `exp` are Unix seconds. Each constraint
-    is an object with ``type`` and text values; amounts are decimal text with ``currency`` as a CAIP-19 id.
+    `jti` is the nonce: a wallet's approvals are told apart by it; `iss` is who signs (``evm:0x…`` or
+    ``ed25519:<hex>``); `cnf` the node that may spend; `parent` the budget it is cut from ("": a tree of its own);
+    `iat` and `exp` are Unix seconds. Each constraint is an object with ``type`` and text values; amounts are decimal
+    text with ``currency`` as a CAIP-19 id.
     """
 
     vct: Literal["mandate.payment.open.1"] = "mandate.payment.open.1"
     jti: str = Field(min_length=1, max_length=200)
-    iss: str = Field(pattern=r"^(evm:0x[0-9a-f]{40}|ed25519:[0-9a-f]{64})$")
+    iss: str = Field(pattern=WALLET)
     cnf: str = Field(min_length=1, max_length=200)
     parent: str = Field(default="", max_length=200)
     constraints: tuple[Constraint, ...] = Field(max_length=CONSTRAINTS_MAX)
@@ -66,8 +46,9 @@ class Mandate(Noun):
     exp: int = Field(ge=0, lt=2**53)
 
     @property
-    def scheme(self) -> Scheme:
-        return Scheme.EIP712 if self.iss.startswith("evm:") else Scheme.ED25519
+    def grant_id(self) -> str:
+        """Nobody else's approval can have it, whatever nonce he picks."""
+        return "grant_" + idempotency_key("grant", self.iss, self.jti)[:32]
 
     @property
     def expires_at(self) -> datetime:
@@ -77,6 +58,24 @@ class Mandate(Noun):
             raise InvalidInput("exp is not a time", field="exp", next_step="give Unix seconds") from error
 
 
+class Revocation(Noun):
+    """The wallet takes the approval with that nonce back. Anybody may deliver it, and it needs no other proof."""
+
+    vct: Literal["agentnexus.revocation.1"] = "agentnexus.revocation.1"
+    jti: str = Field(min_length=1, max_length=200)
+    iss: str = Field(pattern=WALLET)
+
+
+class WalletLink(Noun):
+    """The wallet `iss` may approve spending of `owner` on the node `cnf`; `iat` (Unix seconds) dates the proof."""
+
+    vct: Literal["agentnexus.wallet.1"] = "agentnexus.wallet.1"
+    iss: str = Field(pattern=WALLET)
+    owner: str = Field(min_length=1, max_length=200)
+    cnf: str = Field(min_length=1, max_length=200)
+    iat: int = Field(ge=0, lt=2**53)
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """What a mandate allows, in the ledger's own terms."""
@@ -84,79 +83,6 @@ class Permission:
     limits: Limits
     sellers: frozenset[str] | None
     capabilities: frozenset[str] | None
-
-
-def typed_data(mandate: Mandate, asset: Asset) -> dict[str, object]:
-    """The EIP-712 message that a wallet shows and signs; its chain is that of the asset."""
-    namespace, _, chain = asset.network.partition(":")
-    if namespace != "eip155":
-        raise InvalidInput(
-            f"an EIP-712 approval needs an EVM asset, not {asset.caip19}", field="asset", next_step="sign with ed25519"
-        )
-    text = ("vct", "jti", "iss", "cnf", "parent")
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"},
-                {"name": "version", "type": "string"},
-                {"name": "chainId", "type": "uint256"},
-            ],
-            "Constraint": [{"name": "type", "type": "string"}, {"name": "value", "type": "string"}],
-            "OpenPaymentMandate": [
-                *({"name": name, "type": "string"} for name in text),
-                {"name": "constraints", "type": "Constraint[]"},
-                {"name": "iat", "type": "uint64"},
-                {"name": "exp", "type": "uint64"},
-            ],
-        },
-        "primaryType": "OpenPaymentMandate",
-        "domain": {"name": "AgentNexus", "version": "1", "chainId": int(chain)},
-        "message": {
-            **{name: getattr(mandate, name) for name in text},
-            "constraints": [
-                {"type": str(constraint.get("type", "")), "value": canonical_json(_rest(constraint)).decode()}
-                for constraint in mandate.constraints
-            ],
-            "iat": mandate.iat,
-            "exp": mandate.exp,
-        },
-    }
-
-
-def ed25519_message(mandate: Mandate) -> bytes:
-    """The bytes that an Ed25519 signer signs."""
-    return ED25519_CONTEXT + canonical_json(mandate)
-
-
-def check_signature(mandate: Mandate, signature: str, asset: Asset) -> None:
-    """Raises `NotAllowed` unless `signature` (EIP-712: hex, Ed25519: base64) is by `mandate.iss` over all of it."""
-    good = _eip712_by(mandate, signature, asset) if mandate.scheme is Scheme.EIP712 else _ed25519_by(mandate, signature)
-    if not good:
-        raise NotAllowed(
-            f"the approval {mandate.jti} is not signed by {mandate.iss}",
-            next_step="sign exactly this document with that key",
-            signer=mandate.iss,
-        )
-
-
-def _eip712_by(mandate: Mandate, signature: str, asset: Asset) -> bool:
-    message = encode_typed_data(full_message=typed_data(mandate, asset))
-    try:
-        raw = bytes.fromhex(signature.removeprefix("0x"))
-        if len(raw) != ECDSA_SIGNATURE_BYTES:
-            return False
-        signer: str = Account.recover_message(message, signature=raw)
-    except MALFORMED:
-        return False
-    return f"evm:{signer.lower()}" == mandate.iss
-
-
-def _ed25519_by(mandate: Mandate, signature: str) -> bool:
-    try:
-        raw = b64decode(signature, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return verify_ed25519_now(mandate.iss, ed25519_message(mandate), raw)
 
 
 def permission_of(mandate: Mandate, asset: Asset) -> Permission:
@@ -212,10 +138,6 @@ def _only(constraint: Constraint, fields: set[str]) -> None:
     surplus = set(constraint) - fields - {"type"}
     if surplus:
         raise _bad(f"{constraint.get('type')} has unknown fields {sorted(surplus)}")
-
-
-def _rest(constraint: Constraint) -> dict[str, Json]:
-    return {name: value for name, value in constraint.items() if name != "type"}
 
 
 def _bad(message: str) -> InvalidInput:

@@ -6,7 +6,7 @@ One event loop, nothing durable. A supported part of the house, not a mock: it a
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from agentnexus.core.clock import SystemClock, TimeOrderedIds
@@ -140,12 +140,15 @@ class MemoryBudgets(BudgetsDoor):
         node.revoked_at = node.revoked_at or to_utc(self._clock.now())
         return self._status(node)
 
-    async def list(self, owner: str | None = None, parent: str | None = None) -> Sequence[BudgetStatus]:
+    async def list(
+        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+    ) -> Sequence[BudgetStatus]:
         nodes = sorted(self._books.book.budgets.values(), key=lambda node: (node.created_at, node.id))
         return [
             self._status(node)
             for node in nodes
             if (owner is None or node.owner == owner) and (parent is None or node.parent == parent)
+            and (ids is None or node.id in ids)
         ]
 
     def _status(self, node: BudgetState) -> BudgetStatus:
