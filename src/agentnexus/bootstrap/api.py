@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
@@ -23,6 +24,7 @@ from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.marketplace.executions.routes import execution_routes
 from agentnexus.marketplace.listings.routes import listing_routes
 from agentnexus.marketplace.sell import REQUEST_BYTES_MAX, seller_app, sold
+from agentnexus.markets.x402.sell import SellerMiddleware
 from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
@@ -34,8 +36,16 @@ API = "/api/v1"
 FORM_BYTES = 64 * 1024  # what a multipart form adds around a file
 
 
-def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> ASGIApp:
-    """The whole application of the API process, its paid routes behind their prices."""
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The whole application of the API process, and in it what puts the paid routes behind their prices."""
+
+    app: ASGIApp
+    till: SellerMiddleware
+
+
+def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> Composed:
+    """Every part put together."""
     settings = ground.settings
     budgets = PersonalBudgets(buying.books, chain.usdc)
     api_url = settings.api_url or ""
@@ -79,7 +89,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         clock=ground.clock,
         ids=ground.ids,
     )
-    return guarded(paid, settings.max_upload_bytes + FORM_BYTES, {"/x402/": REQUEST_BYTES_MAX})
+    return Composed(guarded(paid, settings.max_upload_bytes + FORM_BYTES, {"/x402/": REQUEST_BYTES_MAX}), paid)
 
 
 def _wallet(chain: Chain, buying: Buying) -> WalletView:

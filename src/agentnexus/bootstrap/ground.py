@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,14 +15,16 @@ from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset
 from agentnexus.core.ports import Clock, Entropy, Ids
 from agentnexus.platform.database import Database
+from agentnexus.platform.logs import log
 from agentnexus.platform.settings import Settings
+from agentnexus.rails.evm.checked import CheckedRpc
 from agentnexus.rails.evm.networks import network_by_id
 from agentnexus.rails.evm.receipts import find_receipt
-from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex
 from agentnexus.rails.evm.token import transfers
 from agentnexus.rails.evm.transactions import TransactionSender
 
+CHAIN_START_SECONDS = 3.0  # what a start waits for a chain that it can do without for now
 TRANSACTION = re.compile(r"^0x[0-9a-fA-F]{64}$")
 
 
@@ -85,12 +88,23 @@ class Chain:
 
 
 @asynccontextmanager
-async def open_chain(ground: Ground) -> AsyncIterator[Chain]:
-    """Connect and check that the node is on the configured chain; raises `Unavailable`, `WrongNetwork`."""
+async def open_chain(ground: Ground, *, required: bool = True) -> AsyncIterator[Chain]:
+    """Connect and check that the node is on the configured chain; raises `Unavailable`, `WrongNetwork`.
+
+    Args:
+        required: False for what shall run, and say that something is missing, while the node is away. Nothing is asked
+            of a node or sent to it before it has passed the same check later.
+    """
     settings = ground.settings
     if settings.evm_rpc_url is None or settings.usdc is None:
         raise Unavailable("no EVM chain is configured", next_step="set NEXUS_EVM_RPC_URL and NEXUS_USDC_ADDRESS")
-    network_by_id(settings.evm_chain_id)
-    async with Rpc(settings.evm_rpc_url) as rpc:
-        sender = await TransactionSender.open(ground.database, rpc, settings.evm_chain_id, clock=ground.clock)
-        yield Chain(sender, settings.usdc)
+    network = network_by_id(settings.evm_chain_id)
+    async with CheckedRpc(settings.evm_rpc_url, network) as rpc:
+        try:
+            async with asyncio.timeout(None if required else CHAIN_START_SECONDS):
+                await rpc.check()
+        except (Unavailable, TimeoutError) as error:
+            if required:
+                raise
+            log.warning("chain.not_there", url=settings.evm_rpc_url, reason=str(error) or "no answer in time")
+        yield Chain(TransactionSender(ground.database, rpc, network, clock=ground.clock), settings.usdc)

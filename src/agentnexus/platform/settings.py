@@ -41,6 +41,12 @@ class Settings(BaseSettings):
 
     facilitator_url: str | None = None
     facilitator_shares_database: bool = False  # its transactions and our answers are on one PostgreSQL server
+    # Whose gas the facilitator pays. Not set: everybody's in the local economy, within limits in production.
+    sponsored_payees: str | None = None  # "own" (our sellers), "any", or addresses, comma-separated
+    sponsored_minimum: str | None = None  # decimal text of USDC
+    sponsored_gas_per_payment: int = Field(default=300_000, ge=21_000)
+    sponsored_gas_per_payer_hour: int | None = Field(default=None, ge=0)  # 0: no limit
+    sponsored_gas_per_hour: int | None = Field(default=None, ge=0)
     registry_url: str | None = None
     api_url: str | None = None
     agents_dir: Path = Path("agents")

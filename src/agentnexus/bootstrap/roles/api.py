@@ -11,27 +11,34 @@ from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
+from agentnexus.marketplace.sell import seller_routes
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.wakeups import Wakeups
 
 
 async def run_api(host: str, port: int) -> None:
-    """Serve until SIGTERM, which drains open requests for some seconds."""
+    """Serve until SIGTERM, which drains open requests for some seconds. Starts, and says so, without the chain."""
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(open_ground())
-        chain = await stack.enter_async_context(open_chain(ground))
+        chain = await stack.enter_async_context(open_chain(ground, required=False))
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         blobs = PostgresBlobs(ground.database)
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
         room = open_workflows(ground, chain, buying, blobs, wakeups)
-        app = compose(ground, chain, buying, selling, room)
+        composed = compose(ground, chain, buying, selling, room)
+
+        async def sell() -> None:
+            """Announce what is on sale, once everything is."""
+            await selling.stock.complete(lambda: composed.till.offer(seller_routes(selling.listed)))
+            await selling.publisher.run()
+
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(selling.publisher.run(), name="publisher"),
+                group.create_task(sell(), name="publisher"),
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
                 group.create_task(close_abandoned(selling.executions), name="abandoned"),
             ]
-            await serve_app(app, host, port)
+            await serve_app(composed.app, host, port)
             for task in background:
                 task.cancel()

@@ -20,7 +20,7 @@ async def run_registry(host: str, port: int) -> None:
     """List sellers; ratings are checked against the configured chain."""
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(open_ground())
-        chain = await stack.enter_async_context(open_chain(ground))
+        chain = await stack.enter_async_context(open_chain(ground, required=False))
         transport = OutboundTransport(allow_loopback=ground.settings.environment is Environment.LOCAL)
         probe = await stack.enter_async_context(httpx.AsyncClient(timeout=PROBE_SECONDS, transport=transport))
         app = registry_app(

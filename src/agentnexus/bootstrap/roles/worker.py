@@ -24,7 +24,7 @@ async def run_worker() -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(open_ground())
-        chain = await stack.enter_async_context(open_chain(ground))
+        chain = await stack.enter_async_context(open_chain(ground, required=False))
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -36,9 +36,13 @@ class Till:
 
 
 class Listings:
-    """The catalogue of this node."""
+    """The catalogue of this node.
 
-    def __init__(self, database: Database, clock: Clock, till: Till) -> None:
+    Args:
+        till: or what reads it from the chain when something is published; the rest needs no chain.
+    """
+
+    def __init__(self, database: Database, clock: Clock, till: Till | Callable[[], Awaitable[Till]]) -> None:
         self._store = ListingStore(database)
         self._clock = clock
         self._till = till
@@ -52,7 +56,8 @@ class Listings:
         """
         if bundle.input_schema is None or bundle.output_schema is None:
             raise InvalidInput(f"{bundle.name} was not prepared", next_step="prepare it in the runtime first")
-        price = price_of(bundle.manifest, self._till.asset)
+        till = await self._till() if callable(self._till) else self._till
+        price = price_of(bundle.manifest, till.asset)
         now = self._clock.now()
         listing = Listing(
             manifest=bundle.manifest,
@@ -60,7 +65,7 @@ class Listings:
             price=price,
             seller=seller.lower(),
             developer=developer or bundle.manifest.name.rpartition(".")[0],
-            accepts=(self._accepts(price, seller),),
+            accepts=(_accepts(till, price, seller),),
             code_hash=bundle.code_hash,
             input_schema=bundle.input_schema,
             output_schema=bundle.output_schema,
@@ -68,18 +73,6 @@ class Listings:
             updated_at=now,
         )
         return await self._store.put(listing)
-
-    def _accepts(self, price: Money, seller: str) -> dict[str, object]:
-        till = self._till
-        return to_json(
-            exact(
-                price,
-                seller,
-                domain_name=till.domain_name,
-                domain_version=till.domain_version,
-                timeout_seconds=till.timeout_seconds,
-            )
-        )
 
     async def list(
         self,
@@ -165,3 +158,15 @@ def _sort(sort: Sort | str) -> Sort:
 
 def _decimal(price: Money | Decimal | None) -> Decimal | None:
     return price.decimal if isinstance(price, Money) else price
+
+
+def _accepts(till: Till, price: Money, seller: str) -> dict[str, object]:
+    return to_json(
+        exact(
+            price,
+            seller,
+            domain_name=till.domain_name,
+            domain_version=till.domain_version,
+            timeout_seconds=till.timeout_seconds,
+        )
+    )

@@ -97,6 +97,11 @@ class SellerMiddleware:
         )
         self._demands = DemandCache()
 
+    def offer(self, routes: Sequence[PricedRoute]) -> None:
+        """From now on these routes have prices; what is being served goes on."""
+        self._routes = tuple(routes)
+        self._demands = DemandCache()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)

@@ -1,0 +1,125 @@
+"""The agents of the folder, as far as they are on sale: listed at the start, or once the chain says what money is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agentnexus.bootstrap.ground import CHAIN_START_SECONDS, Chain
+from agentnexus.core.errors import NexusError, NotFound, Unavailable
+from agentnexus.marketplace.listings.model import Listing, ListingStatus
+from agentnexus.marketplace.listings.service import Listings, Till
+from agentnexus.platform.logs import log
+from agentnexus.rails.evm.signer import LocalSigner
+from agentnexus.rails.evm.token import Token
+from agentnexus.runtime.bundle import Bundle, read_bundle
+from agentnexus.runtime.port import Runtime
+
+RETRY_SECONDS = 2.0
+
+
+def till_of(chain: Chain) -> Callable[[], Awaitable[Till]]:
+    """Reads what agents are paid in from the chain, once."""
+    token = Token(chain.sender.rpc, chain.usdc.reference, chain.sender.network.chain_id)
+
+    async def read() -> Till:
+        domain = await token.domain()
+        return Till(chain.usdc, domain.name, domain.version)
+
+    return read
+
+
+class Stock:
+    """What this node sells.
+
+    Args:
+        folders: one agent each; the agent is paid to the seller of the same place, the last seller has the rest.
+    """
+
+    def __init__(
+        self,
+        listings: Listings,
+        runtime: Runtime,
+        till: Callable[[], Awaitable[Till]],
+        folders: Sequence[Path],
+        sellers: Sequence[LocalSigner],
+    ) -> None:
+        self._listings = listings
+        self._runtime = runtime
+        self._till = till
+        self._places = [(folder, sellers[min(n, len(sellers) - 1)]) for n, folder in enumerate(folders)]
+        self.bundles: dict[str, Bundle] = {}
+        self.listed: tuple[Listing, ...] = ()
+        self.is_complete = False
+
+    async def open(self) -> None:
+        """List every agent; while the chain does not answer, those that were listed before go on as they were.
+
+        One that cannot be prepared is left out and logged, never the others.
+        """
+        try:
+            async with asyncio.timeout(CHAIN_START_SECONDS):
+                await self._till()
+        except (Unavailable, TimeoutError):
+            await self._list_all(self._as_listed)
+            log.warning("selling.incomplete", listed=[listing.id for listing in self.listed])
+            return
+        await self._list_all(self._published)
+        self.is_complete = True
+
+    async def complete(self, changed: Callable[[], None]) -> None:
+        """Wait for the chain, then list every agent; calls `changed` when that was necessary."""
+        if self.is_complete:
+            return
+        while True:
+            try:
+                await self._till()
+                break
+            except Unavailable as error:
+                log.info("selling.waits_for_chain", reason=error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+        await self._list_all(self._published)
+        self.is_complete = True
+        changed()
+
+    async def _list_all(self, offer: Callable[[Bundle, str], Awaitable[bool]]) -> None:
+        """All at once: on a new node every agent runs once, to say what it takes and gives."""
+
+        async def one(folder: Path, seller: LocalSigner) -> Bundle | None:
+            try:
+                bundle = await self._bundle(folder)
+                return bundle if await offer(bundle, seller.public_id) else None
+            except NexusError as error:
+                log.error("selling.not_listed", agent=folder.name, reason=error.message, next_step=error.next_step)
+                return None
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(*place)) for place in self._places]
+        self.bundles.update({bundle.name: bundle for task in tasks if (bundle := task.result()) is not None})
+        self.listed = tuple([await self._listings.get(name) for name in self.bundles])
+
+    async def _published(self, bundle: Bundle, seller: str) -> bool:
+        await self._listings.publish(bundle, seller)
+        return True
+
+    async def _as_listed(self, bundle: Bundle, seller: str) -> bool:
+        """Whether exactly this is on sale already, paid to the same seller."""
+        try:
+            known = await self._listings.get(bundle.name)
+        except NotFound:
+            return False
+        same = (known.code_hash, known.seller, known.manifest) == (bundle.code_hash, seller, bundle.manifest)
+        return same and known.status is ListingStatus.ACTIVE
+
+    async def _bundle(self, folder: Path) -> Bundle:
+        """The schemas come from the catalogue while the code is the same: a warm start runs no agent."""
+        bundle = await asyncio.to_thread(read_bundle, folder)
+        try:
+            known = await self._listings.get(bundle.name)
+        except NotFound:
+            return await self._runtime.prepare(folder)
+        if known.code_hash != bundle.code_hash:
+            return await self._runtime.prepare(folder)
+        return replace(bundle, input_schema=dict(known.input_schema), output_schema=dict(known.output_schema))
