@@ -161,6 +161,8 @@ class WorkflowRequest(Noun):
     max_cost: Money
     max_seconds: float = Field(default=600, gt=0, le=7 * 86400)
     auto_approve: bool = False
+    grant: str = Field(default="", max_length=200)
+    """A signed approval (its id, or ``any``) that may let the plan go ahead; when it does not, a person is asked."""
     plan: Plan | None = None
     parent_budget: str | None = None
 

@@ -61,6 +61,7 @@ class CreateBody(BaseModel):
     max_time: int = Field(default=600_000, alias="maxTime", ge=1, le=MILLISECONDS_MAX)
     files: list[FileRef] = Field(default_factory=list, max_length=100)
     auto_approve: bool = Field(default=False, alias="autoApprove")
+    grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
 
 
 class SingleBody(BaseModel):
@@ -123,7 +124,7 @@ async def create(
     user_id = _acting_for(who, body.user_id)
     workflow = await workflows.create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
-        auto_approve=body.auto_approve, key=idempotency_key,
+        auto_approve=body.auto_approve, grant=body.grant, key=idempotency_key,
     )  # fmt: skip
     return created(workflow)
 

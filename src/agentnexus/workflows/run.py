@@ -33,6 +33,7 @@ from agentnexus.workflows.engine.port import (
     StepContext,
     StepFunction,
 )
+from agentnexus.workflows.granting import Approvals, granted
 from agentnexus.workflows.model import (
     PARALLEL_MAX,
     Plan,
@@ -69,6 +70,7 @@ class Means:
     clock: Clock
     root_budget: RootBudget
     funds: EscrowFunds | None = None
+    approvals: Approvals | None = None
 
 
 def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
@@ -84,11 +86,17 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
         return output
 
     async def whole(run: Run, request: WorkflowRequest) -> Json:
-        plan, approved = await _approval(run, request, await _plan(run, means, request))
+        plan = await _plan(run, means, request)
+        grant = await granted(run, means.approvals, request, plan)
+        if grant.given:
+            approved = [_status(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=grant.grant_id)]
+        else:
+            plan, approved = await _approval(run, request, plan, grant.objection)
         executing = _status(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
         await run.mark("executing", *approved, executing)
         deadline = await run.step("deadline", _deadline(means, request))
-        conductor = Conductor(run, means, request, plan, datetime.fromisoformat(str(deadline)))
+        under = grant.grant_id if grant.given else ""
+        conductor = Conductor(run, means, request, plan, datetime.fromisoformat(str(deadline)), under)
         return await conductor.conduct()
 
     return body
@@ -154,11 +162,15 @@ def _plan_ready(plan: Plan, plan_json: object, estimate_json: object, **data: ob
     return Draft(EventName.WORKFLOW_PLAN_READY, {**told, **data}, attributes)
 
 
-async def _approval(run: Run, request: WorkflowRequest, plan: Plan) -> tuple[Plan, list[Draft]]:
-    """The plan to run, and who approved it. Edits on the way are told; the one the approval names is what runs."""
-    if request.auto_approve:
+async def _approval(run: Run, request: WorkflowRequest, plan: Plan, objection: str) -> tuple[Plan, list[Draft]]:
+    """The plan to run, and who approved it. Edits on the way are told; the one the approval names is what runs.
+
+    `objection` says why no grant allows the plan; then only a person can.
+    """
+    if request.auto_approve and not objection:
         return plan, []
-    await run.mark("ask", _status(EventName.WORKFLOW_AWAITING_APPROVAL, WorkflowStatus.AWAITING_APPROVAL))
+    why = {"objection": objection} if objection else {}
+    await run.mark("ask", _status(EventName.WORKFLOW_AWAITING_APPROVAL, WorkflowStatus.AWAITING_APPROVAL, **why))
     revision = 0
     for number in count(1):
         key = "approval" if number == 1 else f"approval-{number}"
@@ -192,13 +204,17 @@ async def _release(run: Run, funds: EscrowFunds | None) -> None:
 
 @dataclass(slots=True)
 class Conductor:
-    """Runs one approved plan to its end. `results` are what the journal holds of completed steps."""
+    """Runs one approved plan to its end, under the `grant` that allowed it, if one did.
+
+    `results` are what the journal holds of completed steps.
+    """
 
     run: Run
     means: Means
     request: WorkflowRequest
     plan: Plan
     deadline: datetime
+    grant: str = ""
     results: dict[str, Mapping[str, object]] = field(default_factory=dict)
 
     async def conduct(self) -> Json:
@@ -215,7 +231,8 @@ class Conductor:
         if self.means.funds is not None:  # an approval has reserved already: then this changes nothing
             await self.means.funds.reserve(self.request.user_id, self.run.id, self.request.max_cost)
         limits = Limits(total=self.request.max_cost)
-        parent = self.request.parent_budget or await self.means.root_budget(self.request.user_id)
+        above = self.grant or self.request.parent_budget
+        parent = above or await self.means.root_budget(self.request.user_id)
         await self.means.budgets.create(
             budget_id(self.run.id),
             parent=parent,

@@ -85,6 +85,7 @@ class Workflows:
         max_cost: Money,
         max_seconds: float = 600.0,
         auto_approve: bool = False,
+        grant: str = "",
         parent_budget: str | None = None,
         key: str = "",
     ) -> Workflow:
@@ -92,6 +93,7 @@ class Workflows:
 
         Args:
             max_cost: the most that may be spent; becomes the total of the workflow's own budget.
+            grant: a signed approval (its id, or ``any``) under which it goes ahead when that allows the whole plan.
             key: makes creation repeatable: the same key of the same user gives the same workflow.
         """
         task = text.strip()
@@ -103,7 +105,7 @@ class Workflows:
             )
         request = WorkflowRequest(
             user_id=user_id, text=task, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
-            auto_approve=auto_approve, parent_budget=parent_budget,
+            auto_approve=auto_approve, grant=grant, parent_budget=parent_budget,
         )  # fmt: skip
         return await self._start(request, key)
 

@@ -13,6 +13,7 @@ from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
+from agentnexus.workflows.granting import Approvals
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
 from agentnexus.workflows.planning import Planning
@@ -48,6 +49,7 @@ def open_room(
     database: Database | None = None,
     approval_funds: EscrowFunds | None = None,
     funds: EscrowFunds | None = None,
+    approvals: Approvals | None = None,
 ) -> WorkflowRoom:
     """Register the body with an engine. Without `planners` the offline one plans.
 
@@ -55,9 +57,10 @@ def open_room(
         database: keeps reviews and the audit trail; without one they live in this process, or not at all.
         approval_funds: asked before a plan is approved (`funds` unless given).
         funds: prepaid balances that steps are captured from; None where budgets alone limit what is spent.
+        approvals: signed grants that let plans go ahead without asking anybody.
     """
     planning = Planning(hirer, planners or (OfflinePlanner(),))
-    means = Means(hirer, planning, budgets, blobs, clock, root_budget, funds)
+    means = Means(hirer, planning, budgets, blobs, clock, root_budget, funds, approvals)
     engine.register(BODY, body_of(means), narrate_end)
     reviewing = Reviewing(
         engine,
