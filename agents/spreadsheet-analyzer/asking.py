@@ -21,14 +21,19 @@ AGGREGATES: tuple[tuple[str, Aggregate], ...] = (
     (r"\b(highest|largest|biggest|maximum|max|greatest|longest|tallest|latest|newest)\b", "max"),
     (r"\b(lowest|smallest|minimum|min|shortest|earliest|oldest|cheapest)\b", "min"),
 )
-MOST = r"\b(most|highest|largest|biggest|greatest|best|top|maximum|max|longest|tallest|expensive)\b"
-LEAST = r"\b(least|fewest|lowest|smallest|worst|bottom|minimum|min|shortest|cheapest)\b"
+MOST = r"\b(most|highest|largest|biggest|greatest|best|strongest|busiest|top|maximum|max|longest|tallest|expensive)\b"
+LEAST = r"\b(least|fewest|lowest|smallest|worst|weakest|quietest|slowest|bottom|minimum|min|shortest|cheapest)\b"
+# What makes a stretch of time a group: "by month", "by region and month", "our best month".
+WHEN = (
+    r"\b(?:by|per|each|every|which|what|(?:by|per) \w+ and|"
+    r"(?:best|worst|strongest|weakest|busiest|quietest|slowest)(?: \w+)?)"
+)
 PERIODS: tuple[tuple[str, Period], ...] = (
-    (r"\b(by|per|each|every) year\b|\b(yearly|annual|annually)\b", "year"),
-    (r"\b(by|per|each|every) quarter\b|\bquarterly\b", "quarter"),
-    (r"\b(by|per|each|every) month\b|\bmonthly\b|\bover time\b|\btrend\b", "month"),
-    (r"\b(by|per|each|every) week\b|\bweekly\b", "week"),
-    (r"\b(by|per|each|every) day\b|\bdaily\b", "day"),
+    (rf"{WHEN} years?\b|\b(yearly|annual|annually)\b", "year"),
+    (rf"{WHEN} quarters?\b|\bquarterly\b", "quarter"),
+    (rf"{WHEN} months?\b|\bmonthly\b|\bover time\b|\btrend\b", "month"),
+    (rf"{WHEN} weeks?\b|\bweekly\b", "week"),
+    (rf"{WHEN} days?\b|\bdaily\b", "day"),
 )
 COMPARISONS: tuple[tuple[str, Comparison], ...] = (
     (r"at least|not? (?:less|fewer|smaller|lower) than|not (?:under|below|before)|from|since", ">="),
@@ -221,7 +226,11 @@ def _groups(text: str, frame: pl.DataFrame, named: Sequence[Named]) -> list[Grou
         if dates and re.search(pattern, text, re.IGNORECASE):
             groups.append(Group(column=dates[0], period=period))
             break
-    phrases = [part for match in re.finditer(GROUP_PHRASE, text, re.IGNORECASE) for part in match[1].split(" and ")]
+    phrases = [
+        part
+        for match in re.finditer(GROUP_PHRASE, text, re.IGNORECASE)
+        for part in re.split(r" and (?:by |per )?", match[1])
+    ]
     for phrase in phrases:
         column = _leading_column(phrase, frame)
         taken = {group.column for group in groups}
@@ -272,11 +281,7 @@ def _measure(text: str, frame: pl.DataFrame, candidates: Sequence[str], is_group
     numeric = [name for name in candidates if frame[name].dtype.is_numeric()]
     aggregate = next((kind for pattern, kind in AGGREGATES if re.search(pattern, text, re.IGNORECASE)), None)
     if aggregate == "count":
-        counted = re.search(r"\bhow many ((?:\w+[ _-]?){1,3})", text, re.IGNORECASE)
-        column = _leading_column(counted[1], frame) if counted else None
-        # "How many regions" asks for names, of which each counts once; what names the rows counts them.
-        is_label = column is not None and kind_of(frame[column]) == "text" and column in candidates
-        return Measure(aggregate="unique", column=column) if is_label else Measure(aggregate="count")
+        return _count(text, frame, candidates)
     if aggregate == "unique":
         return Measure(aggregate="unique", column=candidates[0]) if candidates else None
     dated = [name for name in candidates if kind_of(frame[name]) in ("date", "datetime")]
@@ -291,6 +296,20 @@ def _measure(text: str, frame: pl.DataFrame, candidates: Sequence[str], is_group
     if aggregate is None and "year" in column_words(numeric[0]):
         return Measure(aggregate="count")
     return Measure(aggregate=aggregate or "sum", column=numeric[0])
+
+
+def _count(text: str, frame: pl.DataFrame, candidates: Sequence[str]) -> Measure:
+    """Of rows, of different names, or of what a column has counted already."""
+    counted = re.search(r"\bhow many ((?:\w+[ _-]?){1,3})", text, re.IGNORECASE)
+    column = _leading_column(counted[1], frame) if counted else None
+    if column is None:
+        return Measure(aggregate="count")
+    # "How many units" adds them up where a column of that very name says how many.
+    if frame[column].dtype.is_numeric() and re.search(rf"\bhow many {re.escape(column)}\b", text, re.IGNORECASE):
+        return Measure(aggregate="sum", column=column)
+    # "How many regions" asks for names, of which each counts once; what names the rows counts them.
+    is_label = kind_of(frame[column]) == "text" and column in candidates
+    return Measure(aggregate="unique", column=column) if is_label else Measure(aggregate="count")
 
 
 def _order(text: str, is_grouped: bool) -> tuple[Order | None, int | None]:

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from agentnexus.core.offers import Capability
-from agentnexus.workflows.planner import words
+from agentnexus.workflows.planner import vocabulary, words
 from agentnexus.workflows.planner.fitting import Form, Kind, converts, form_of
+from agentnexus.workflows.planner.vocabulary import QUESTION
 from agentnexus.workflows.planner.words import Clause
 
 if TYPE_CHECKING:
@@ -19,14 +20,24 @@ if TYPE_CHECKING:
 NAMED, DESCRIBED, SAID = 3.0, 1.0, 2.0
 CERTAIN = 2.0  # from this score on a capability is what a clause means
 KIND_WORDS = (
-    (words.word_set("pdf pdfs"), Kind.PDF),
-    (words.word_set("csv xlsx xls excel spreadsheet spreadsheets sheet workbook dataset figures"), Kind.TABLE),
-    (words.word_set("html webpage website page article articles"), Kind.HTML),
+    (vocabulary.word_set("pdf pdfs"), Kind.PDF),
+    (vocabulary.word_set("csv xlsx xls excel spreadsheet spreadsheets sheet workbook dataset figures"), Kind.TABLE),
+    (vocabulary.word_set("html webpage website page article articles"), Kind.HTML),
 )
-DOCUMENT_WORDS = words.word_set("report reports paper papers document documents contract contracts minutes letter")
+DOCUMENT_WORDS = vocabulary.word_set("report reports paper papers document documents contract contracts minutes letter")
+GENERIC = DOCUMENT_WORDS.union(*(nouns for nouns, _ in KIND_WORDS)) | vocabulary.word_set(
+    "file files data notes table text"
+)
+PART_MIN = 4
+EXCEPT = re.compile(
+    r",?\s*\b(?:except|excluding|besides|apart from|other than|but not|ignore|disregard|skip|leave out|without)"
+    r"(?: for)?\s+(?:the |my |our |this |that )?([^\s,;.!?]+(?:\.\w{2,5}|(?: (?:file|document|sheet|report))?))",
+    re.IGNORECASE,
+)
+WORDS = re.compile(r"[^\W\d_]+")
 DOCUMENTS = frozenset({Kind.PDF, Kind.HTML, Kind.TEXT})
 PAIR = re.compile(r"(\w+),?\s+(?:and|plus|as well as)\s+(?:(?:the|my|this|that|our)\s+)?(\w+)")
-BACK = words.word_set("it its them they these those this their")
+BACK = vocabulary.word_set("it its them they these those this their")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +77,10 @@ class Matcher:
         for concept in clause.concepts:
             if concept.stems & known.name:
                 total += NAMED
-            elif concept.stems & known.description or (concept is words.QUESTION and known.form.question is not None):
+            elif concept.stems & known.description or (concept is QUESTION and known.form.question is not None):
                 total += DESCRIBED
-        plain = clause.actions - {word for concept in words.CONCEPTS for word in concept.stems}
-        total += SAID * len((plain & known.name) - words.OBJECTS)
+        plain = clause.actions - {word for concept in vocabulary.CONCEPTS for word in concept.stems}
+        total += SAID * len((plain & known.name) - vocabulary.OBJECTS)
         return total + 0.1 * len(plain & known.description)
 
     def ranked(self, clause: Clause) -> list[Capability]:
@@ -100,9 +111,9 @@ class Matcher:
         )
         if scored and scored[0][0] >= CERTAIN:
             return scored[0][1].capability
-        if words.ANALYZE in clause.concepts and material.kind is not Kind.TABLE:
-            return self._for(replace(clause, concepts=frozenset({words.SUMMARIZE})), material)
-        if words.EXTRACT in clause.concepts or not self._understood(clause):
+        if vocabulary.ANALYZE in clause.concepts and material.kind is not Kind.TABLE:
+            return self._for(replace(clause, concepts=frozenset({vocabulary.SUMMARIZE})), material)
+        if vocabulary.EXTRACT in clause.concepts or not self._understood(clause):
             return None
         direct = [known for _, known in scored if self._takes(known.form, material)]
         return direct[0].capability if direct else None
@@ -144,20 +155,64 @@ def _file_fits(form: Form, material: Material) -> bool:
 def mentioned(clause: Clause, materials: Sequence[Material], before: Sequence[Material]) -> Sequence[Material]:
     """The documents a clause is about: named, else of the kind it names, else those of the clause before, else all."""
     text = clause.text.lower()
-    named = [m for m in materials if m.file is not None and names_file(text, m.file.name)]
-    if named:
-        others = _kinds_said(_paired(text), {m.kind for m in materials}) - {m.kind for m in named}
-        return [m for m in materials if m in named or m.kind in others]
     said = set(re.findall(r"[a-z]+", text))
-    kinds = _kinds_said(said, {m.kind for m in materials})
-    if kinds:
+    there = {material.kind for material in materials}
+    paired = _paired(text)
+    named = [m for m in materials if m.file is not None and (names_file(text, m.file.name) or _stem(m) in paired)]
+    if named:
+        others = _kinds_said(paired, there) - {m.kind for m in named}
+        return [m for m in materials if m in named or m.kind in others]
+    if partly := _partly_named(text, materials):
+        return partly
+    if kinds := _kinds_said(said, there):
         return [m for m in materials if m.kind in kinds]
-    if clause.question or said & words.TABULAR:
-        tables = [m for m in materials if m.kind is Kind.TABLE]
-        documents = [m for m in materials if m.kind is not Kind.TABLE]
-        if tables and documents:
-            return tables if said & words.TABULAR else documents
+    if tables_or_documents := _by_figures(clause, said, materials):
+        return tables_or_documents
     return before if said & BACK else materials
+
+
+def split_off(text: str, materials: Sequence[Material]) -> tuple[str, list[Material]]:
+    """The text without ``except the spreadsheet`` and the like, and the documents that are to be left out."""
+    unwanted: list[Material] = []
+    for match in EXCEPT.finditer(text):
+        said = match.group(1)
+        kinds = _kinds_said(set(re.findall(r"[a-z]+", said.lower())), {m.kind for m in materials})
+        found = [m for m in materials if m.file is not None and names_file(said.lower(), m.file.name)]
+        found = found or _partly_named(said.lower(), materials) or [m for m in materials if m.kind in kinds]
+        if found and len(found) < len(materials):
+            unwanted += found
+            text = text.replace(match.group(), "", 1)
+    return text, unwanted
+
+
+def _by_figures(clause: Clause, said: set[str], materials: Sequence[Material]) -> list[Material]:
+    """Where there are tables and documents: figures are asked of tables, everything else of documents."""
+    tables = [material for material in materials if material.kind is Kind.TABLE]
+    documents = [material for material in materials if material.kind is not Kind.TABLE]
+    if not tables or not documents:
+        return []
+    reading = clause.concepts & {vocabulary.SUMMARIZE, vocabulary.EXTRACT}
+    if said & vocabulary.TABULAR or (not reading and words.asks_figures(clause.text)):
+        return tables
+    if vocabulary.ANALYZE in clause.concepts and not reading:
+        return tables
+    return documents if clause.question or clause.concepts == {QUESTION} else []
+
+
+def _partly_named(text: str, materials: Sequence[Material]) -> list[Material]:
+    """``the contract`` is ``employment-contract.pdf`` where some other file is not called so, too."""
+    said = WORDS.findall(text)
+    heads = {word for word, following in zip(said, [*said[1:], ""], strict=False) if following not in GENERIC}
+    found = [m for m in materials if m.file is not None and _parts(m) & heads]
+    return found if len(found) < len(materials) else []
+
+
+def _stem(material: Material) -> str:
+    return "" if material.file is None else PurePosixPath(material.file.name.lower()).stem
+
+
+def _parts(material: Material) -> set[str]:
+    return {part for part in WORDS.findall(_stem(material)) if len(part) >= PART_MIN} - GENERIC - vocabulary.TABULAR
 
 
 def _paired(text: str) -> set[str]:

@@ -16,20 +16,29 @@ from agentnexus.core.offers import Capability
 from agentnexus.hiring.text import stem
 from agentnexus.workflows.model import STEPS_MAX, FileRef, Plan, PlanStep
 from agentnexus.workflows.plan import Offered
-from agentnexus.workflows.planner import words
+from agentnexus.workflows.planner import vocabulary, words
 from agentnexus.workflows.planner.fitting import Form, Kind, converts, form_of, kind_of, result_path, text_path
-from agentnexus.workflows.planner.matching import Matcher, mentioned
+from agentnexus.workflows.planner.matching import DOCUMENTS, Matcher, mentioned, split_off
 from agentnexus.workflows.planner.port import Task, capabilities
 from agentnexus.workflows.planner.words import Clause
-from agentnexus.workflows.references import steps_used
+from agentnexus.workflows.references import FileReference, references, steps_used
 
 PASTED_MIN = 120
+NOTES_MAX = 20
 # Reading a request takes time that grows with the square of its length, and everybody's plans wait meanwhile.
 HEAD_MAX = 4000
+PREFACE_MAX = 80
 ASKING = re.compile(
-    r"^(?:answer|find out|tell me|look up|search for|check)"
+    r"^(?:answer|find out|tell me|tell us|look up|search for|check)"
     r"(?:(?:\s+(?:the|this|these|my|following)){1,2}\s+questions?)?\s*[:,]?\s*"
     r"(?:from (?:it|them|these|those)[:,]?\s*)?",
+    re.IGNORECASE,
+)
+DRAWN = re.compile(
+    r"[\s,]*(?:\b(?:and|then|also)\s+)*(?:\b(?:please|also)\s+)*"
+    r"\b(?:plot|chart|graph|show|draw|visuali[sz]e|make|create|add|give me)\s+(?:me\s+)?"
+    r"(?:it|them|this|that|(?:(?:a|the|some|bar|line|pie|nice)\s+)*(?:charts?|graphs?|plots?|diagrams?|pictures?|results?))"
+    r"[\s.!]*$",
     re.IGNORECASE,
 )
 DOING = re.compile(
@@ -88,17 +97,29 @@ class Drafting:
                 next_step="say in a few sentences what you want; put a text to work on after a colon, or into a file",
             )
         materials = [Material(file.name, index, file) for index, file in enumerate(self.task.files)]
+        head, unwanted = split_off(head, materials)
+        materials = [material for material in materials if material not in unwanted]
         if pasted:
             materials.append(Material("text of the task", text=pasted))
         matcher = Matcher(capabilities(self.offered))
         before: Sequence[Material] = materials
-        for clause in words.clauses(head) or [words.clause_of(head)]:
+        around = words.Around(
+            tables=any(material.kind is Kind.TABLE for material in materials),
+            documents=any(material.kind in DOCUMENTS for material in materials),
+        )
+        wishes = words.clauses(head, around) or [words.clause_of(head, around)]
+        plain = any(clause.concepts for clause in wishes)
+        for clause in wishes:
+            if plain and not clause.concepts and not words.starts_action(clause.text):
+                self._leave(clause)
+                continue
             chosen = mentioned(clause, materials, before)
             self._serve(clause, chosen, matcher, explicit=chosen is not materials)
             before = chosen
         if not self.steps:
             raise self._nothing(matcher, head)
         self._too_many()
+        self.notes.extend(unused_files(self.steps, self.task.files))
         return Plan(planner="offline", steps=tuple(self.steps), output=self._output(), notes=tuple(self.notes))
 
     def _too_many(self) -> None:
@@ -120,7 +141,7 @@ class Drafting:
             return  # a courtesy, a remark
         if words.is_foreign(clause) and not matcher.names(words.opening(clause)):
             raise self._nothing(matcher, clause.text)
-        if words.URL.search(clause.text) and not explicit and self._from_address(clause, matcher):
+        if vocabulary.URL.search(clause.text) and not explicit and self._from_address(clause, matcher):
             return
         served = 0
         for capability, group in matcher.assign(clause, materials, thrifty=self.task.thrifty):
@@ -129,6 +150,11 @@ class Drafting:
             served += self._without_material(clause, matcher)
         if served == 0 and (clause.concepts or not self.steps or words.starts_action(clause.text)):
             raise self._unserved(clause, materials, matcher)
+
+    def _leave(self, clause: Clause) -> None:
+        """A remark beside what is asked for; what is no mere statement is told."""
+        if clause.actions and not words.is_statement(clause) and len(self.notes) < NOTES_MAX:
+            self.notes.append(f"left aside: {clause.text[:200]}")
 
     def _unserved(self, clause: Clause, materials: Sequence[Material], matcher: Matcher) -> NoOffer:
         wanted = matcher.best(clause)
@@ -147,7 +173,7 @@ class Drafting:
 
     def _from_address(self, clause: Clause, matcher: Matcher) -> int:
         """What the clause asks for of the web page whose address stands in the task."""
-        url = words.URL.search(clause.text) or words.URL.search(self.task.text)
+        url = vocabulary.URL.search(clause.text) or vocabulary.URL.search(self.task.text)
         for capability in matcher.ranked(clause) if url else ():
             form = form_of(capability)
             if url and form.url is not None and not form.required - {form.url.name}:
@@ -181,11 +207,20 @@ class Drafting:
             given = self._input(form, material, capability)
             if given is None:
                 continue
-            if form.question is not None and (clause.question or wants_detail(clause)):
+            detailed = clause.question or wants_detail(clause)
+            if form.question is not None and detailed:
                 given[form.question.name] = asked(clause)
+            elif form.question is not None and self._looked_into(capability, given):
+                served += 1  # ``… Make a chart, too``: the step that looks into the document draws one anyway
+                continue
             self._add(capability, given, clause, material.label)
             served += 1
         return served
+
+    def _looked_into(self, capability: Capability, given: dict[str, object]) -> bool:
+        """Whether a step asks the same capability a question about the same document."""
+        steps = (step for step in self.steps if step.capability == capability.name)
+        return any(given.items() <= step.input.items() for step in steps)
 
     def _input(self, form: Form, material: Material, capability: Capability) -> dict[str, object] | None:
         """The fields that carry one document, or `None` when it cannot be brought into them."""
@@ -292,29 +327,44 @@ class Drafting:
         return named
 
 
+def unused_files(steps: Sequence[PlanStep], files: Sequence[FileRef]) -> list[str]:
+    """A note for every file that no step reads; never more than `NOTES_MAX`."""
+    used = {r.index for step in steps for r in references(step.input) if isinstance(r, FileReference)}
+    left = [file.name for index, file in enumerate(files) if index not in used]
+    notes = [f"{name} is not used: nothing in the task asks for it" for name in left[:NOTES_MAX]]
+    if len(left) > NOTES_MAX:
+        notes[-1] = f"{left[NOTES_MAX - 1]} and {len(left) - NOTES_MAX} more files are not used"
+    return notes
+
+
 def split_pasted(text: str, *, has_files: bool) -> tuple[str, str]:
     """(the task, a text pasted behind it after a colon or line break), if there is one that long."""
     least = PASTED_MIN * 4 if has_files else PASTED_MIN
-    for joint in words.PASTED.finditer(text):
+    for joint in vocabulary.PASTED.finditer(text):
         if joint.start() > HEAD_MAX:
             break
         head, rest = text[: joint.start()], text[joint.end() :]
-        if len(rest) >= least and words.concepts_in(head[-2000:]) | ({words.QUESTION} if "?" in head else set()):
+        if len(rest) >= least and words.concepts_in(head[-2000:]) | ({vocabulary.QUESTION} if "?" in head else set()):
             return head, rest
     return text, ""
 
 
 def asked(clause: Clause) -> str:
     """The question itself, without ``answer:`` and the like."""
-    bare = ASKING.sub("", clause.text).strip()
+    preface, colon, rest = clause.text.partition(": ")
+    asking = rest if colon and len(preface) <= PREFACE_MAX and words.is_question(rest) else clause.text
+    bare = ASKING.sub("", asking).strip()
+    if clause.concepts == {vocabulary.QUESTION} and not words.is_question(asking):
+        indirect = vocabulary.INDIRECT.search(bare)
+        bare = bare if indirect is None else indirect.group(1).strip()
     if not clause.question:
-        bare = DOING.sub("", bare).strip()
+        bare = DOING.sub("", DRAWN.sub("", bare)).strip()
     return bare if len(bare) >= 2 else clause.text
 
 
 def wants_detail(clause: Clause) -> bool:
     """``chart revenue by month`` says what about; ``analyse this`` does not."""
-    said = {word for concept in words.CONCEPTS for way in concept.ways for word in words.stems(way)}
+    said = {word for concept in vocabulary.CONCEPTS for way in concept.ways for word in words.stems(way)}
     return len(clause.actions - said) >= 2
 
 
@@ -323,6 +373,13 @@ NUMBERS = {
     for n, name in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], start=1)
 }
 COUNTED = re.compile(r"\b(\d{1,3}|" + "|".join(NUMBERS) + r")[\s-]+(?:most\s+)?([a-z]+)(?:\s+([a-z]+))?", re.IGNORECASE)
+
+
+ORIGIN = re.compile(r"\b(?:out of|of|from|in|inside)\b", re.IGNORECASE)
+
+
+def _chosen(values: Sequence[str], said: set[str]) -> list[str]:
+    return [value for value in values if any(word.startswith(stem(value)) for word in said)]
 
 
 def parameters(form: Form, clause: Clause) -> dict[str, object]:
@@ -336,9 +393,9 @@ def parameters(form: Form, clause: Clause) -> dict[str, object]:
             counted = {stem(word.lower()) for word in match.groups()[1:] if word}
             if fits and stem(name) in counted:
                 found[name] = amount
-    said = set(words.stems(clause.text))
+    whole, wanted = set(words.stems(clause.text)), set(words.stems(ORIGIN.split(clause.text)[0]))
     for name, values in form.choices.items():
-        chosen = [value for value in values if any(word.startswith(stem(value)) for word in said)]
+        chosen = _chosen(values, wanted) or _chosen(values, whole)
         if chosen and len(chosen) < len(values):
             found[name] = chosen
     return found

@@ -1,4 +1,4 @@
-"""Words of a task: clauses, stems, the concepts people name in many ways. English; pure."""
+"""Words of a task: clauses, stems, and the concepts they name by what lies beside them. English; pure."""
 
 from __future__ import annotations
 
@@ -8,104 +8,45 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from agentnexus.hiring.text import stem
-
-
-def word_set(text: str) -> frozenset[str]:
-    """A set written as one line of words."""
-    return frozenset(text.split())
-
-
-WORD = re.compile(r"[a-z][a-z0-9]*|[0-9]+")
-LETTERS = re.compile(r"[^\W\d_]+")
-QUESTION_MARKS = ("?", "\uff1f", "\u061f")  # ours, the full-width one, the Arabic one
-URL = re.compile(r"https?://[^\s<>\"']{4,2000}")
-PASTED = re.compile(r"(?::|\n)\s*(?=\S)")
-QUESTION_WORDS = (
-    "who", "what", "when", "where", "which", "why", "how", "whose", "does", "did", "is", "are", "was", "were",
-    "can", "could", "has", "have", "do", "should", "will",
-)  # fmt: skip
-POLITE = re.compile(
-    r"^(?:please|kindly|hi|hello|hey|ok|now|also|then|and|next|finally|first|after that|afterwards"
-    r"|i need you to|i want you to"
-    r"|i(?:'d| would) like you to|i(?:'d| would) like to know|i want to know|i need to know|i need|i want"
-    r"|can you tell me|could you tell me|can you|could you|would you|will you|let me know|help me(?: to)?)[,\s]+",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Concept:
-    """An action: `ways` people name it (several words match as a phrase), `stems` by which catalogues name it."""
-
-    name: str
-    ways: tuple[str, ...]
-    stems: frozenset[str]
-
-
-CONCEPTS = (
-    Concept(
-        "summarize",
-        (
-            "summarize", "summarise", "summary", "summaries", "summarized", "summarised", "sum up", "tl;dr", "tldr",
-            "gist", "overview", "digest", "condense", "shorten", "boil down", "key points", "key takeaways",
-            "takeaways", "highlights", "main points", "main ideas", "recap", "synopsis", "abstract of", "brief me",
-            "briefing", "in short", "important points", "most important", "essence", "key sentences",
-        ),
-        frozenset({"summar", "digest", "abstract"}),
-    ),
-    Concept(
-        "extract",
-        (
-            "extract", "extracting", "extraction", "extracted", "pull out", "pull the", "text of", "get the text",
-            "to text", "to plain text", "read out", "all tables", "the tables", "metadata", "full text",
-            "raw text", "tables from", "text from",
-        ),
-        frozenset({"extract", "read"}),
-    ),
-    Concept(
-        "analyze",
-        (
-            "analyze", "analyse", "analysis", "analyzing", "analysing", "chart", "charts", "plot", "graph", "visualize",
-            "visualise", "statistics", "stats", "outliers", "outlier", "correlation", "correlations", "correlate",
-            "trend", "trends", "pivot", "distribution", "group by", "explore", "profile", "crunch", "describe the data",
-            "anomalies", "histogram", "breakdown", "break down", "missing values", "duplicates",
-        ),
-        frozenset({"analyz", "analys", "analysi", "statist", "chart"}),
-    ),
-    Concept(
-        "question",
-        (
-            "answer", "find out", "tell me", "look up", "according to", "check whether", "check if", "search for",
-            "find where", "cite", "citations", "quote the passage", "i wonder",
-        ),
-        frozenset({"answ", "quest", "ask", "qa"}),
-    ),
-)  # fmt: skip
-QUESTION = next(concept for concept in CONCEPTS if concept.name == "question")
-SUMMARIZE = next(concept for concept in CONCEPTS if concept.name == "summarize")
-EXTRACT = next(concept for concept in CONCEPTS if concept.name == "extract")
-ANALYZE = next(concept for concept in CONCEPTS if concept.name == "analyze")
-LONG_WAYS = tuple(way for concept in CONCEPTS for way in concept.ways if way.isalpha() and len(way) >= 7)
-TYPO_MIN, TYPO_MAX = 6, 20
-NO_TYPOS = word_set("analyst")
-# Words that ask for arithmetic over rows: they point at tables when there are any.
-TABULAR = word_set(
-    "most least highest lowest average mean median total totals sum count per max min maximum minimum largest "
-    "smallest biggest percentage growth grew monthly yearly quarterly"
-)
-# What a task works on says nothing about what to do with it.
-OBJECTS = frozenset(
-    stem(word)
-    for word in word_set(
-        "look looking process handle review inspect examine open go through have take attached here thing things "
-        "what which who when where why how tell know about "
-        "pdf pdfs csv xlsx xls excel html page pages web webpage website site file files document documents "
-        "doc docs report reports spreadsheet spreadsheets sheet table data dataset text article articles "
-        "paper papers attached attachment attachments upload uploaded content contents following below above "
-        "one each every all both two three four five these those this that it them its their our my your "
-        "material materials input inputs sentence sentences word words point points paragraph with without "
-        "using use from into the of"
-    )
+from agentnexus.workflows.planner.vocabulary import (
+    ANALYZE,
+    ARROW,
+    CONCEPTS,
+    EXTRACT,
+    FACT,
+    FIGURES,
+    FOREIGN,
+    FOREIGN_OR_NOUN,
+    IMPERATIVES,
+    INDIRECT,
+    JOINT,
+    LETTERS,
+    LONG_WAYS,
+    MAKING,
+    NO_TYPOS,
+    OBJECTS,
+    PARTED,
+    PERIODICAL,
+    POINTING,
+    POLITE,
+    QUESTION,
+    QUESTION_MARKS,
+    QUESTION_WORDS,
+    RELATIVE,
+    REMARK,
+    SEEING,
+    SEEKING,
+    SENTENCE,
+    SENTENCES,
+    STATING,
+    SUMMARIZE,
+    TABULAR,
+    TAKING,
+    TYPO_MAX,
+    TYPO_MIN,
+    WISHED,
+    WORD,
+    Concept,
 )
 
 
@@ -139,10 +80,26 @@ def is_question(text: str) -> bool:
     return text.rstrip().endswith(QUESTION_MARKS) or (first is not None and first.group() in QUESTION_WORDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What lies beside a text: the same words ask for arithmetic where there are tables, for reading where not."""
+
+    tables: bool = False
+    documents: bool = False
+
+
+NOTHING = Around()
+
+
 def concepts_in(text: str) -> frozenset[Concept]:
     """The actions that the text names, in whatever words; small slips of the pen are understood."""
-    padded = " " + " ".join(map(_mended, re.findall(r"[a-z0-9;]+", text.lower()))) + " "
+    padded = " " + " ".join(map(_mended, re.findall(r"[a-z0-9;]+", _joined(text)))) + " "
     return frozenset(concept for concept in CONCEPTS if any(f" {way} " in padded for way in concept.ways))
+
+
+def _joined(text: str) -> str:
+    """``boil it down`` is ``boil down``."""
+    return ARROW.sub(" to ", PARTED.sub(r"\1 \2", text.lower()))
 
 
 @lru_cache(maxsize=10_000)
@@ -163,37 +120,50 @@ def _one_slip(one: str, other: str) -> bool:
     return any(slips) or (len(left) > 1 and left[:2] == right[1::-1] and left[2:] == right[2:])
 
 
-def clause_of(text: str) -> Clause:
+def asks_figures(text: str) -> bool:
+    """Whether a text asks for arithmetic over rows, in words that would mean nothing of the kind in prose."""
+    said = WORD.findall(text.lower())
+    if not said or said[0] in MAKING:
+        return False
+    return bool((TABULAR | PERIODICAL) & set(said)) or FIGURES.search(text) is not None
+
+
+def clause_of(text: str, around: Around = NOTHING) -> Clause:
     question = is_question(text)
     named = concepts_in(text)
-    if question and not named:
-        named = frozenset({QUESTION})
+    if not named:
+        named = frozenset(_implied(strip_politeness(text), question, around))
     words = frozenset(word for word in stems(text) if word not in OBJECTS and len(word) > 2)
     words |= frozenset(word for word in LETTERS.findall(text.lower()) if not word.isascii())  # other languages
     return Clause(strip_politeness(text).rstrip(" .;,"), named, words, question)
 
 
-IMPERATIVES = word_set(
-    "give make write create produce draw show get list find prepare translate send compare tell read convert"
-)
-# What somebody else would have to do with a result: half the work is not what was asked for.
-FOREIGN = word_set("translate send publish upload submit forward delete remove buy deploy install encrypt tweet sing")
-FOREIGN_OR_NOUN = word_set("email mail post print book order sign call")  # ``email it``, not ``email list``
-POINTING = word_set("it them this that these those the me him her us everything all my")
-REMARK = re.compile(
-    r"^(?:cite|quote|give citations|with citations|include (?:page|cit)|thank|be (?:brief|short|precise))", re.I
-)
-SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
-JOINT = re.compile(r"\s*(?:,?\s+and then|,?\s+then|;|,?\s+and also|,?\s+plus|,\s+and|\s+and|,)\s+", re.IGNORECASE)
+def _implied(text: str, question: bool, around: Around) -> set[Concept]:
+    """What a text without any named action asks for, by what there is to do it with."""
+    if question:
+        return {QUESTION}
+    if around.documents and SENTENCES.search(text):
+        return {SUMMARIZE}
+    if around.documents and TAKING.match(text):
+        return {EXTRACT}
+    if around.tables and asks_figures(text):
+        return {ANALYZE}
+    if (around.tables or around.documents) and INDIRECT.search(text):
+        return {QUESTION}
+    seeking = SEEKING.match(text) or FACT.match(text)
+    return {QUESTION} if around.documents and seeking else set()
 
 
-def clauses(text: str) -> list[Clause]:
+def clauses(text: str, around: Around = NOTHING) -> list[Clause]:
     """The things a task asks for, in order: sentences, cut where a joint is followed by another action."""
     found: list[Clause] = []
     for sentence in SENTENCE.split(text):
-        found.extend(clause_of(part) for part in _cut(sentence) if any(map(str.isalnum, part)))
+        found.extend(clause_of(part, around) for part in _cut(sentence, around) if any(map(str.isalnum, part)))
     wishes = [clause for clause in found if not REMARK.match(clause.text)]
-    return [_with_default(clause) for clause in wishes or found]
+    kept = wishes or found
+    if len(kept) < 2:
+        return [_with_default(clause) for clause in kept]
+    return [clause for clause in kept if clause.actions or clause.concepts - {QUESTION}] or [_with_default(kept[0])]
 
 
 def _with_default(clause: Clause) -> Clause:
@@ -201,6 +171,12 @@ def _with_default(clause: Clause) -> Clause:
     if clause.actions or not clause.concepts <= {QUESTION}:
         return clause
     return replace(clause, concepts=frozenset({SUMMARIZE}))
+
+
+def is_statement(clause: Clause) -> bool:
+    """Whether a clause tells something rather than asks for it: ``here's the script``."""
+    first = WORD.search(clause.text.lower())
+    return first is None or first.group() in STATING
 
 
 def opening(clause: Clause) -> str:
@@ -219,7 +195,7 @@ def _starts_foreign(said: Sequence[str]) -> bool:
     return said[0] in FOREIGN or (said[0] in FOREIGN_OR_NOUN and len(said) > 1 and said[1] in POINTING)
 
 
-def _cut(sentence: str) -> list[str]:
+def _cut(sentence: str, around: Around) -> list[str]:
     """``summarise X and answer Y`` is two things; ``summarise X and Y`` and ``who did X and what is Y`` are one."""
     parts: list[str] = []
     start = 0
@@ -227,23 +203,40 @@ def _cut(sentence: str) -> list[str]:
         left, right = sentence[start : joint.start()], sentence[joint.end() :]
         if left.count('"') % 2:
             continue  # inside a quotation
-        if starts_action(right) and _meaning(left) and _meaning(left) != _meaning(right):
+        if joint.group().strip() == "," and RELATIVE.match(right):
+            continue  # ``for Anna, who was on holiday``
+        meaning = _meaning(left, around)
+        begins = starts_action(right) or (around.tables and not asks_figures(left) and _starts_figures(right))
+        if begins and meaning and meaning != _meaning(right, around):
             parts.append(left)
             start = joint.end()
     parts.append(sentence[start:])
     return [part for part in parts if part.strip()]
 
 
-def _meaning(text: str) -> frozenset[Concept]:
+def _starts_figures(text: str) -> bool:
+    """Whether a text begins with an amount: ``the average price``, ``monthly revenue``."""
+    said = WORD.findall(strip_politeness(text).lower())
+    said = said[1:] if said[:1] in (["the"], ["a"], ["an"]) else said
+    return bool(said) and said[0] in TABULAR | PERIODICAL
+
+
+def _meaning(text: str, around: Around) -> frozenset[str]:
+    """Names of the actions, and whether figures are asked for where there are also documents to ask."""
     opening = JOINT.split(text)[0]
-    return clause_of(opening).concepts or clause_of(text).concepts
+    concepts = clause_of(opening, around).concepts or clause_of(text, around).concepts
+    names = {concept.name for concept in concepts}
+    if concepts == {QUESTION} and around.tables and around.documents and asks_figures(opening):
+        names.add("figures")
+    return frozenset(names)
 
 
 def starts_action(text: str) -> bool:
     """Whether a text begins with an action or a question of its own."""
-    words = re.findall(r"[a-z0-9;]+", strip_politeness(text).lower())
+    words = re.findall(r"[a-z0-9;]+", _joined(WISHED.sub("", strip_politeness(text))))
     if not words:
         return False
     opening = " ".join(words[:4]) + " "
     named = any(opening.startswith(way + " ") for concept in CONCEPTS for way in concept.ways)
+    named = named or FACT.match(text) is not None or (SEEING.match(text) and INDIRECT.search(text)) is not None
     return named or words[0] in QUESTION_WORDS or words[0] in IMPERATIVES or _starts_foreign(words)
