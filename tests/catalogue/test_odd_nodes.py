@@ -95,7 +95,7 @@ def test_a_listing_becomes_this_offer() -> None:
         "expires_at": "2026-11-20T13:00:00Z",
         "stale": False,
         "sources": ["catalogue"],
-        "evidence": {"agent": "org.example.pdf", "code_hash": "sha256:1"},
+        "evidence": {"agent": "org.example.pdf", "code_hash": "sha256:1", "executions": "http://node.test/api/v1/executions"},
     }  # fmt: skip
     assert offer.expires_at == NOW + OFFER_LIFE
     assert offer.rails == (accept(),)

@@ -202,3 +202,22 @@ async def test_health_tells_times_costs_and_errors(town: Town) -> None:
     assert health["average_seconds"] > 0
     assert int(health["total_cost"][0]["atomic"]) > 0
     assert all(0 < share <= 1 for share in health["error_rates"].values())
+
+
+async def test_what_an_agent_tells_is_heard_while_it_works(town: Town, tmp_path: Path) -> None:
+    from reportlab.pdfgen.canvas import Canvas
+
+    path = tmp_path / "long.pdf"
+    canvas = Canvas(str(path))
+    for page in range(120):
+        for line in range(40):
+            canvas.drawString(50, 780 - 18 * line, f"Page {page} line {line} tells of tides, wind and the Sun.")
+        canvas.showPage()
+    canvas.save()
+    workflow = await town.create("Extract the text of this PDF", files=[await town.upload(path, "application/pdf")])
+    await town.ended(workflow)
+    events = (await town.call("GET", f"/workflows/{workflow}/events")).text
+    told = [
+        json.loads(line[5:]) for line in events.splitlines() if line.startswith("data:") and "step.progress" in line
+    ]
+    assert any("page" in str(event["data"].get("message")) for event in told), told

@@ -15,7 +15,7 @@ from agentnexus.core.errors import NexusError, SellerFailed, Unavailable
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Job, Need, Offer
 from agentnexus.core.payments import PaymentState
-from agentnexus.core.updates import Result
+from agentnexus.core.updates import Progress, Result
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.marketplace.executions.model import ExecutionStatus
 from agentnexus.marketplace.executions.service import Executions
@@ -28,6 +28,7 @@ from agentnexus.markets.catalogue.market import CatalogueMarket
 from agentnexus.markets.x402.buy import BuyLimits, X402Client
 from agentnexus.markets.x402.discover import BazaarSource, RegistrySource
 from agentnexus.markets.x402.facilitator import Facilitator
+from agentnexus.markets.x402.following import Follower
 from agentnexus.markets.x402.market import X402Market
 from agentnexus.markets.x402.policy import PaymentPolicy
 from agentnexus.markets.x402.registry.app import registry_app
@@ -120,6 +121,7 @@ async def stall(
             client,
             [RegistrySource(REGISTRY, http, CLOCK, assets), BazaarSource(REGISTRY, http, CLOCK, assets)],
             CLOCK,
+            follower=Follower(http, PaymentPolicy(assets)),
         )
         rail = EvmRail(sender, chain.accounts["buyer"].signer, relayer=chain.accounts["relayer"].signer)
         publisher = Publisher(
@@ -210,6 +212,25 @@ async def test_announced_agents_are_found_in_registry_and_bazaar_and_bought(stal
     job = Job(id="j", key="from-registry", need=Need(capability="trial.run", input={"text": "hi"}), offer_id="o")
     updates = [update async for update in stall.x402.buy(offers[0], job, stall.purse)]
     assert isinstance(updates[-1], Result)
+
+
+async def test_a_seller_says_where_its_runs_are_watched(stall: Stall) -> None:
+    await stall.publisher.announce_all()
+    offers = [offer async for offer in stall.x402.discover(Need(capability="trial.run"))]
+    told = {offer.sources[0]: offer.evidence.get("executions") for offer in [await stall.offer(), *offers]}
+    assert told == {
+        "catalogue": f"{API}/api/v1/executions",
+        "x402-registry": f"{API}/api/v1/executions",
+        "x402-bazaar": f"{API}/api/v1/executions",
+    }
+
+
+async def test_a_run_is_watched_only_at_the_host_that_sells_it(stall: Stall) -> None:
+    elsewhere = {"executions": "http://other.test/api/v1/executions"}
+    offer = (await stall.offer()).model_copy(update={"evidence": elsewhere})
+    job = Job(id="j", key="watched", need=Need(capability="trial.run", input={"text": "hi"}), offer_id="o")
+    updates = [update async for update in stall.x402.buy(offer, job, stall.purse)]
+    assert [type(update) for update in updates] == [Progress, Result]
 
 
 async def test_announcing_again_refreshes_the_one_entry(stall: Stall) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 from tests.x402.conftest import client_of
-from tests.x402.support import PRICE, RailPurse, ScriptedFacilitator, open_shop
+from tests.x402.support import PRICE, RailPurse, ScriptedFacilitator, Shop, Work, open_shop
 from x402.schemas import PaymentRequirements
 
 from agentnexus.core.clock import SystemClock
@@ -17,9 +18,10 @@ from agentnexus.core.money import Money
 from agentnexus.core.offers import Capability, Job, Need, Offer, Party, Price, RefundRule
 from agentnexus.core.payments import PaymentState
 from agentnexus.core.ports import Market
-from agentnexus.core.updates import Progress, Result
+from agentnexus.core.updates import Log, Progress, Result
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.markets.x402.facilitator import Facilitator
+from agentnexus.markets.x402.following import EXECUTION_HEADER, Follower, execution_id
 from agentnexus.markets.x402.market import X402Market
 from agentnexus.markets.x402.policy import PaymentPolicy, TermsRefused
 from agentnexus.markets.x402.wire import to_json
@@ -163,3 +165,76 @@ async def test_an_offer_without_endpoint_cannot_be_bought(
         with pytest.raises(InvalidInput, match="endpoint"):
             nowhere = offer.model_copy(update={"endpoint": ""})
             _ = [update async for update in market_of(http, policy).buy(nowhere, job(), purse)]
+
+
+def telling_market(shop: Shop, policy: PaymentPolicy, told: bytes, status: int = 200) -> tuple[X402Market, list[str]]:
+    """A market whose sellers' runs are answered with `told`, and the paths that were listened at."""
+    listened: list[str] = []
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield told
+
+    def tell(request: httpx.Request) -> httpx.Response:
+        listened.append(request.url.path)
+        return httpx.Response(status, content=parts())
+
+    follower = Follower(httpx.AsyncClient(transport=httpx.MockTransport(tell)), policy)
+    return X402Market(client_of(shop.http, policy), (), SystemClock(), follower=follower), listened
+
+
+def watched(offer: Offer) -> Offer:
+    return offer.model_copy(update={"evidence": {"executions": "http://localhost/api/v1/executions"}})
+
+
+LINE = b'data: {"name": "execution.log", "data": {"message": "page 1"}}\n\n'
+
+
+async def test_what_the_seller_tells_is_heard_before_the_work_is_done(
+    facilitator: Facilitator, purse: RailPurse, policy: PaymentPolicy, usdc_price: PaymentRequirements, offer: Offer
+) -> None:
+    work = Work(gate=asyncio.Event())
+    async with open_shop(facilitator, accepts=[usdc_price], work=work) as shop, asyncio.timeout(30):
+        market, listened = telling_market(shop, policy, LINE)
+        updates = []
+        async for update in market.buy(watched(offer), job(text="x"), purse):
+            updates.append(update)
+            if isinstance(update, Log):
+                assert not work.gate.is_set()  # type: ignore[union-attr]  # set above
+                work.gate.set()  # type: ignore[union-attr]  # set above
+    assert [type(update) for update in updates] == [Progress, Log, Result]
+    assert listened == [f"/api/v1/executions/{execution_id(job())}/stream"]
+    assert EXECUTION_HEADER == "x-execution-id"
+
+
+@pytest.mark.parametrize("status", [404, 500, 200])
+async def test_a_seller_that_tells_nothing_sells_all_the_same(
+    status: int,
+    facilitator: Facilitator,
+    purse: RailPurse,
+    policy: PaymentPolicy,
+    usdc_price: PaymentRequirements,
+    offer: Offer,
+) -> None:
+    async with open_shop(facilitator, accepts=[usdc_price]) as shop:
+        market, _ = telling_market(shop, policy, b"data: {", status)
+        updates = [update async for update in market.buy(watched(offer), job(text="x"), purse)]
+    assert [type(update) for update in updates] == [Progress, Result]
+    assert updates[-1].payments[0].state is PaymentState.CONFIRMED  # type: ignore[union-attr]  # a result
+
+
+async def test_who_leaves_while_it_is_told_leaves_no_purchase_that_goes_on_by_itself(
+    facilitator: Facilitator, purse: RailPurse, policy: PaymentPolicy, usdc_price: PaymentRequirements, offer: Offer
+) -> None:
+    work = Work(gate=asyncio.Event())
+    async with open_shop(facilitator, accepts=[usdc_price], work=work) as shop, asyncio.timeout(30):
+        market, _ = telling_market(shop, policy, LINE)
+        updates = market.buy(watched(offer), job(text="x"), purse)
+        async for update in updates:
+            if isinstance(update, Log):
+                break
+        await work.started.wait()
+        await updates.aclose()  # type: ignore[attr-defined]  # an async generator
+        buying = [task for task in asyncio.all_tasks() if "X402Client.buy" in str(task.get_coro())]
+        assert buying == []
+        (hold,) = purse.holds.values()
+        assert (await purse.lookup(hold.payment)).state is not PaymentState.CONFIRMED

@@ -22,6 +22,7 @@ from agentnexus.ledger.books import Books
 from agentnexus.markets.catalogue.market import CatalogueMarket
 from agentnexus.markets.x402.buy import X402Client
 from agentnexus.markets.x402.discover import BazaarSource, OfferSource, RegistrySource
+from agentnexus.markets.x402.following import Follower
 from agentnexus.markets.x402.market import X402Market
 from agentnexus.markets.x402.policy import PaymentPolicy
 from agentnexus.platform.cache import Cache
@@ -32,6 +33,7 @@ from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.rails.evm.wallet import EvmRail
 
 SELLER_SECONDS = 300.0
+SILENCE_SECONDS = 45.0  # of a run that is listened to: three of the heartbeats that our sellers send
 CONNECT_SECONDS = 5.0
 CONNECTIONS_MAX = 100
 SOLD_BELOW = "/x402/"
@@ -68,22 +70,15 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
                 follow_redirects=False,
             )
         )
-        sellers = await stack.enter_async_context(
-            httpx.AsyncClient(
-                timeout=httpx.Timeout(SELLER_SECONDS, connect=CONNECT_SECONDS),
-                transport=OutboundTransport(
-                    allow_loopback=_is_local(ground),
-                    trusted=[urlsplit(settings.api_url or "").hostname or ""],
-                    connections_max=CONNECTIONS_MAX,
-                ),
-                follow_redirects=False,
-            )
-        )
+        sellers = await stack.enter_async_context(_strangers(ground, SELLER_SECONDS))
+        listening = await stack.enter_async_context(_strangers(ground, SILENCE_SECONDS))
         books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids))
         cache = Cache(second=RedisLevel.connect(settings.redis_url) if settings.redis_url else None)
         hiring = await stack.enter_async_context(
             Hiring(
-                gatherer=Gatherer(markets(ground, chain, http, sellers), OfferCache(cache), clock=ground.clock),
+                gatherer=Gatherer(
+                    markets(ground, chain, http, sellers, listening), OfferCache(cache), clock=ground.clock
+                ),
                 books=books,
                 database=ground.database,
                 wallets={rail.name: wallet},
@@ -97,12 +92,15 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
         yield Buying(books, hiring, rail, wallet, signer, http)
 
 
-def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient, sellers: httpx.AsyncClient) -> list[Market]:
+def markets(
+    ground: Ground, chain: Chain, http: httpx.AsyncClient, sellers: httpx.AsyncClient, listening: httpx.AsyncClient
+) -> list[Market]:
     """Every market this node buys on. A new market is one line here.
 
     Args:
         http: asks the places that the operator configured.
         sellers: asks the addresses that offers name.
+        listening: hears what those tell while they work; of its own, so that listeners take no purchase's connection.
     """
     settings, assets = ground.settings, {chain.usdc.caip19: chain.usdc}
     policy = PaymentPolicy(assets, allow_local_http=_is_local(ground), local_paths=_local_paths(settings))
@@ -111,11 +109,21 @@ def markets(ground: Ground, chain: Chain, http: httpx.AsyncClient, sellers: http
     if settings.registry_url:
         sources.append(RegistrySource(settings.registry_url, http, ground.clock, assets))
         sources.append(BazaarSource(settings.registry_url, http, ground.clock, assets))
-    x402 = X402Market(client, sources, ground.clock)
+    x402 = X402Market(client, sources, ground.clock, follower=Follower(listening, policy))
     found: list[Market] = [x402]
     if settings.api_url:
         found.append(CatalogueMarket(settings.api_url, http, x402, ground.clock, assets))
     return found
+
+
+def _strangers(ground: Ground, seconds: float) -> httpx.AsyncClient:
+    """Connections to addresses that offers name; `seconds` is how long each may be silent."""
+    trusted = [urlsplit(ground.settings.api_url or "").hostname or ""]
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+        transport=OutboundTransport(allow_loopback=_is_local(ground), trusted=trusted, connections_max=CONNECTIONS_MAX),
+        follow_redirects=False,
+    )
 
 
 def _is_local(ground: Ground) -> bool:

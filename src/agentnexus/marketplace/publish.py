@@ -146,6 +146,7 @@ def registration(listing: Listing, api_url: str, now: datetime) -> dict[str, obj
             "agent": listing.id,
             "version": manifest.version,
             "codeHash": listing.code_hash,
+            "executions": f"{api_url}/api/v1/executions",
             "announcedAt": now.isoformat(),
         },
     }

@@ -92,7 +92,11 @@ def offer_of(entry: Entry, clock: Clock, assets: Mapping[str, Asset]) -> Offer:
         observed_at=now,
         expires_at=now + OFFER_LIFE,
         sources=(MARKET,),
-        evidence={"agent": str(entry.get("id", "")), "code_hash": str(entry.get("codeHash", ""))},
+        evidence={
+            "agent": str(entry.get("id", "")),
+            "code_hash": str(entry.get("codeHash", "")),
+            "executions": endpoint.partition("/x402/")[0] + "/api/v1/executions",
+        },
     )
 
 

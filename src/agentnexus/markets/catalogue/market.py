@@ -42,7 +42,6 @@ class CatalogueMarket:
         """As the x402 market quotes."""
         return await self._x402.quote(offer, job)
 
-    async def buy(self, offer: Offer, job: Job, purse: Purse) -> AsyncIterator[Update]:
+    def buy(self, offer: Offer, job: Job, purse: Purse) -> AsyncIterator[Update]:
         """Paid over x402; see there for what it raises."""
-        async for update in self._x402.buy(offer, job, purse):
-            yield update
+        return self._x402.buy(offer, job, purse)  # itself and not passed on: who leaves early must close that one

@@ -23,6 +23,7 @@ PAGE = 100
 PAGES_MAX = 100
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 OFFER_LIFE = timedelta(hours=1)
+URL_CHARACTERS_MAX = 2048
 Entry = Mapping[str, object]
 UNREADABLE = (ValidationError, InvalidInput, ValueError, TypeError, RecursionError)
 
@@ -179,8 +180,15 @@ def _offer(entry: Entry, *, source: str, endpoint: str, owner: str, clock: Clock
         observed_at=now,
         expires_at=now + OFFER_LIFE,
         sources=(source,),
-        evidence={"verified": entry.get("verified") is True},
+        evidence={"verified": entry.get("verified") is True, **_executions(entry)},
     )
+
+
+def _executions(entry: Entry) -> dict[str, object]:
+    """Where runs are watched, when the seller says so."""
+    extra = entry.get("extra")
+    told = extra.get("executions") if isinstance(extra, Mapping) else None
+    return {"executions": told} if isinstance(told, str) and len(told) <= URL_CHARACTERS_MAX else {}
 
 
 def _payable(accepts: object, assets: Mapping[str, Asset]) -> tuple[tuple[dict[str, object], ...], Money]:

@@ -35,7 +35,7 @@ UPDATES_MAX = 500
 UNREAD_MAX = 50
 MESSAGE_CHARACTERS_MAX = 2000
 LEVEL_CHARACTERS_MAX = 20
-CLOSING_SECONDS = 0.5
+CLOSING_SECONDS = 0.2
 TROUBLE = (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError, RecursionError)
 
 
@@ -69,6 +69,7 @@ class Follower:
     def __init__(self, http: httpx.AsyncClient, policy: PaymentPolicy) -> None:
         self._http = http
         self._policy = policy
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     async def during(self, work: asyncio.Task[Bought], offer: Offer, job: Job) -> AsyncGenerator[Update, None]:
         """What is told of the job until `work` is done; never raises and never makes anybody wait for it.
@@ -88,10 +89,9 @@ class Follower:
             for update in tuple(unread):
                 yield update
         finally:
-            listening.cancel()
-            await asyncio.wait([listening], timeout=CLOSING_SECONDS)
-            if listening.done() and not listening.cancelled() and (error := listening.exception()) is not None:
-                log.warning("following.failed", offer=offer.id, error=f"{type(error).__name__}: {error}"[:300])
+            letting_go = asyncio.create_task(_let_go(listening, offer))  # beside the purchase, which has its answer
+            self._letting_go.add(letting_go)
+            letting_go.add_done_callback(self._letting_go.discard)
 
     async def _listen(self, offer: Offer, job: Job, unread: deque[Update], news: asyncio.Event) -> None:
         url = watch_url(offer)
@@ -104,6 +104,16 @@ class Follower:
         async for update in follow(self._http, f"{url}/{execution_id(job)}"):
             unread.append(update)
             news.set()
+
+
+async def _let_go(listening: asyncio.Task[None], offer: Offer) -> None:
+    """End a listener. One that is just closing its connection is let: interrupted there, the pool would never get it
+    back."""
+    await asyncio.wait([listening], timeout=CLOSING_SECONDS)
+    listening.cancel()
+    await asyncio.wait([listening])
+    if not listening.cancelled() and (error := listening.exception()) is not None:
+        log.warning("following.failed", offer=offer.id, error=f"{type(error).__name__}: {error}"[:300])
 
 
 async def follow(http: httpx.AsyncClient, url: str) -> AsyncIterator[Update]:

@@ -209,6 +209,7 @@ class Service(BaseModel):
                 "averageLatencyMs": self.average_ms,
                 "successRate": self.success_rate,
                 "verified": self.verified,
+                "extra": entry.extra,
             },
             "extensions": {"bazaar": {"info": info, "schema": entry.inputSchema or {"type": "object"}}},
         }
