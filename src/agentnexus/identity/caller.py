@@ -20,6 +20,11 @@ class Caller:
     user_id: str
     role: str = "basic"
 
+    @property
+    def acts_for(self) -> str | None:
+        """Whose things this caller may touch: None means everybody's."""
+        return None if self.role == "operator" else self.user_id
+
     def require_owner(self, owner_id: str, what: str = "this") -> None:
         """Raises `NotFound`, not 403: a stranger must not learn that it exists."""
         if self.role != "operator" and self.user_id != owner_id:

@@ -7,6 +7,7 @@ inside one takes a global lock at commit. A lost wake-up costs a reader its poll
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
@@ -29,6 +30,7 @@ class Wakeups:
         self._coalesce_seconds = coalesce_seconds
         # By topic, while somebody holds it: topics are as many as runs, and most are waited for once.
         self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._callbacks: dict[str, list[Callable[[], None]]] = {}
         self._pending: set[str] = set()
         self._kick = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -59,6 +61,19 @@ class Wakeups:
         """Set at the next `notify(topic)`, counted from now: take it before reading, so that no change is missed."""
         return self._waiting.setdefault(topic, asyncio.Event())
 
+    def subscribe(self, topic: str, woken: Callable[[], None]) -> Callable[[], None]:
+        """Call `woken` at every `notify(topic)` of any process, until the returned function is called."""
+        self._callbacks.setdefault(topic, []).append(woken)
+
+        def unsubscribe() -> None:
+            rest = [each for each in self._callbacks.get(topic, ()) if each is not woken]
+            if rest:
+                self._callbacks[topic] = rest
+            else:
+                self._callbacks.pop(topic, None)
+
+        return unsubscribe
+
     async def wait(self, topic: str, timeout_seconds: float) -> bool:
         """True when woken, False when time is up. Check your condition again either way."""
         event = self._waiting.setdefault(topic, asyncio.Event())
@@ -73,6 +88,8 @@ class Wakeups:
         event = self._waiting.pop(topic, None)
         if event is not None:
             event.set()
+        for woken in self._callbacks.get(topic, ()):
+            woken()
 
     async def _flush(self) -> None:
         while True:

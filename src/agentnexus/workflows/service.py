@@ -186,6 +186,10 @@ class Workflows:
         receipts: tuple[Receipt, ...] = tuple(receipt for some in found for receipt in some)
         return view.model_copy(update={"receipts": receipts})
 
+    async def newest(self, workflow_id: str, user_id: str | None) -> int:
+        """The sequence of its last event so far. Raises `NotFound`."""
+        return (await self._record(workflow_id, user_id)).sequence
+
     async def request(self, workflow_id: str, user_id: str | None) -> WorkflowRequest:
         """What it was created with. Raises `NotFound`."""
         return WorkflowRequest.model_validate((await self._record(workflow_id, user_id)).input)

@@ -142,7 +142,7 @@ class PostgresJournal:
             if run_id not in held:
                 continue
             if entry.events or entry.end is not None:
-                self._wakeups.notify(_topic(run_id))
+                self._wakeups.notify(run_topic(run_id))
             if entry.end is not None and entry.end.state.final:
                 self._wakeups.notify(_end_topic(run_id))
 
@@ -243,10 +243,11 @@ class PostgresJournal:
         await self._wakeups.wait(WORK_TOPIC, timeout_seconds)
 
     def watch(self, run_id: str, *, end_only: bool = False) -> RunWatch:
-        return RunWatch(self._wakeups, _end_topic(run_id) if end_only else _topic(run_id))
+        return RunWatch(self._wakeups, _end_topic(run_id) if end_only else run_topic(run_id))
 
 
-def _topic(run_id: str) -> str:
+def run_topic(run_id: str) -> str:
+    """What is notified after every commit that holds an event of a run."""
     return f"workflow-run:{run_id}"
 
 

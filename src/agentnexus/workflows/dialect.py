@@ -1,0 +1,187 @@
+"""The older dialect of workflow answers, in one place.
+
+Answers carry two spellings side by side: our own (snake_case, exact money as ``{amount, atomic, …}``) and the camelCase
+fields that clients of the earlier reasoning engine read, where money is a number of whole units and time is in
+milliseconds. The names do not collide, so neither kind of client has to say which it is; only ``error`` has both in
+one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from agentnexus.core.errors import error_class
+from agentnexus.core.events import Event
+from agentnexus.core.money import Money
+from agentnexus.workflows.model import Plan, PlanStep, StepEstimate, StepState, StepStatus, Workflow
+from agentnexus.workflows.plan import layers
+from agentnexus.workflows.references import references, steps_used
+
+DONE = frozenset({StepStatus.COMPLETED, StepStatus.COMPENSATED})
+ENDED = frozenset({*DONE, StepStatus.FAILED, StepStatus.REFUNDED})
+
+
+def event_json(event: Event) -> dict[str, object]:
+    """``{type, data, seq, at}``, with `workflowId` and `timestamp` for those who know these."""
+    at = event.at.isoformat()
+    return {
+        "type": event.name.value, "data": event.data, "seq": event.sequence, "at": at,
+        "workflowId": event.subject, "timestamp": at,
+    }  # fmt: skip
+
+
+def connected_json(workflow_id: str, at: datetime) -> dict[str, object]:
+    """What a socket says before its first event; the number 0 comes before all events."""
+    now = at.isoformat()
+    return {"type": "connected", "data": {}, "seq": 0, "at": now, "workflowId": workflow_id, "timestamp": now}
+
+
+def workflow_json(workflow: Workflow, events: Sequence[Event] | None = None) -> dict[str, object]:
+    """A workflow in both spellings; `events` only where they were asked for."""
+    own = workflow.model_dump(mode="json")
+    plan, estimate = workflow.plan, workflow.estimate
+    seconds = None if estimate is None else estimate.seconds
+    older: dict[str, object] = {
+        "userId": workflow.user_id,
+        "naturalLanguageInput": workflow.text,
+        "executionPlan": None if plan is None else plan_json(workflow, plan),
+        "currentStep": next((step.id for step in workflow.steps if step.status is StepStatus.RUNNING), None),
+        "stepResults": step_results(workflow),
+        "estimatedCost": None if estimate is None else number(estimate.expected),
+        "estimatedTime": None if seconds is None else round(seconds * 1000),
+        "maxCost": number(workflow.max_cost),
+        "totalCost": number(workflow.cost),
+        "totalTime": _milliseconds(workflow.created_at, workflow.finished_at or workflow.updated_at),
+        "paymentSignatures": payment_signatures(workflow),
+        "createdAt": workflow.created_at.isoformat(),
+        "startedAt": workflow.created_at.isoformat(),
+        "completedAt": None if workflow.finished_at is None else workflow.finished_at.isoformat(),
+    }
+    if events is not None:
+        older["events"] = [event_json(event) for event in events]
+    return {**own, **older, "error": _error(workflow)}
+
+
+def number(amount: Money) -> float:
+    """Money as that dialect has it: a number of whole units."""
+    return float(amount.decimal)
+
+
+def plan_json(workflow: Workflow, plan: Plan) -> dict[str, object]:
+    """``{steps, dag, criticalPath, parallelGroups, totalEstimatedCost, totalEstimatedTime}``."""
+    estimate = workflow.estimate
+    of_step = {entry.step: entry for entry in estimate.steps} if estimate is not None else {}
+    groups = layers(plan)
+    together = {step_id for group in groups if len(group) > 1 for step_id in group}
+    path = critical_path(plan, {key: entry.seconds or 0.0 for key, entry in of_step.items()})
+    seconds = None if estimate is None else estimate.seconds
+    return {
+        "steps": [_step_json(step, of_step.get(step.id), step.id in together) for step in plan.steps],
+        "dag": {step.id: list(step.depends_on) for step in plan.steps},
+        "criticalPath": path,
+        "parallelGroups": groups,
+        "totalEstimatedCost": 0.0 if estimate is None else number(estimate.expected),
+        "totalEstimatedTime": 0 if seconds is None else round(seconds * 1000),
+    }
+
+
+def _step_json(step: PlanStep, estimate: StepEstimate | None, parallel: bool) -> dict[str, object]:
+    offer, retry = step.offer, step.retry
+    mapping = {key: list(steps_used(value)) for key, value in step.input.items() if steps_used(value)}
+    return {
+        "id": step.id,
+        "type": "service_call",
+        "serviceId": None if offer is None else offer.id,
+        "serviceName": step.title if offer is None else offer.seller_name or offer.title or step.title,
+        "action": step.capability,
+        "params": {key: value for key, value in step.input.items() if not list(references(value))},
+        "inputMapping": mapping,
+        "outputKey": step.id,
+        "dependencies": list(step.depends_on),
+        "parallelizable": parallel,
+        "estimatedCost": 0.0 if estimate is None else number(estimate.expected),
+        "estimatedTime": 0 if estimate is None or estimate.seconds is None else round(estimate.seconds * 1000),
+        "retryPolicy": {
+            "maxAttempts": retry.attempts,
+            "backoffMultiplier": 2,
+            "initialDelayMs": round(retry.first_delay_seconds * 1000),
+            "maxDelayMs": round(retry.longest_delay_seconds * 1000),
+        },
+    }
+
+
+def critical_path(plan: Plan, seconds: Mapping[str, float]) -> list[str]:
+    """The chain of steps that takes longest; of equally long ones the one with most steps, then the first."""
+    best: dict[str, tuple[float, int, list[str]]] = {}
+    by_id = {step.id: step for step in plan.steps}
+    for group in layers(plan):
+        for step_id in group:
+            before = [best[d] for d in by_id[step_id].depends_on]
+            time, length, path = max(before, key=lambda entry: entry[:2], default=(0.0, 0, []))
+            best[step_id] = (time + seconds.get(step_id, 0.0), length + 1, [*path, step_id])
+    return max(best.values(), key=lambda entry: entry[:2], default=(0.0, 0, []))[2]
+
+
+def step_results(workflow: Workflow) -> dict[str, dict[str, object]]:
+    """By step that has ended: ``{stepId, success, cost, time, error?, paymentSignature?, attempts}``."""
+    return {step.id: _result(workflow, step) for step in workflow.steps if step.status in ENDED}
+
+
+def _result(workflow: Workflow, step: StepState) -> dict[str, object]:
+    zero = workflow.max_cost.asset
+    paid = 0
+    signature = None
+    for receipt in workflow.receipts:
+        if receipt.id != step.receipt:
+            continue
+        for payment in receipt.payments:
+            if payment.state.value in ("confirmed", "released") and payment.asset == zero.caip19:
+                paid += int(payment.amount)
+            signature = payment.transaction or signature
+    return {
+        "stepId": step.id,
+        "success": step.status in DONE,
+        "output": step.output or None,
+        "cost": number(Money(zero, paid)),
+        "time": step.duration_ms or 0,
+        "error": None if step.error is None else str(step.error.get("message", "")),
+        "paymentSignature": signature,
+        "attempts": step.attempts,
+    }
+
+
+def payment_signatures(workflow: Workflow) -> list[str]:
+    """Transactions of its receipts, each once, in order."""
+    found = [payment.transaction for receipt in workflow.receipts for payment in receipt.payments]
+    return list(dict.fromkeys(signature for signature in found if signature))
+
+
+def _error(workflow: Workflow) -> dict[str, object] | None:
+    if workflow.error is None:
+        return None
+    failed = next((step.id for step in workflow.steps if step.status is StepStatus.FAILED), None)
+    kind = error_class(workflow.error.get("code"))
+    return {
+        **workflow.error,
+        "stepId": failed,
+        "timestamp": (workflow.finished_at or workflow.updated_at).isoformat(),
+        "recoverable": kind is not None and kind.retryable,
+    }
+
+
+def health_json(figures: Mapping[str, object]) -> dict[str, object]:
+    """The figures of `Workflows.health` as ``GET /health`` words them; times in milliseconds."""
+    average = figures["average_seconds"]
+    return {
+        "successRate": figures["success_rate"],
+        "averageExecutionTime": round(float(str(average)) * 1000) if average is not None else None,
+        "totalCost": figures["total_cost"],
+        "activeWorkflows": figures["active"],
+        "queueDepth": figures["queued"],
+        "errorRates": figures["error_rates"],
+    }
+
+
+def _milliseconds(start: datetime, end: datetime) -> int:
+    return round((end - start).total_seconds() * 1000)
