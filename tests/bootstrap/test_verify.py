@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agentnexus.bootstrap.verify import verify_with_chain
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
-from agentnexus.core.payments import PaymentState, ReceiptStatus
+from agentnexus.core.payments import PaymentRequest, PaymentState, PayMode, ReceiptStatus
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.hiring.receipts import sign_receipt
+from agentnexus.platform.database import Database
 from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.rails.evm.transactions import TransactionSender
+from agentnexus.rails.evm.wallet import EvmRail
 from tests.hiring.test_receipts import payment, unsigned
 
 SIGNER = Ed25519Signer.from_seed(b"\x07" * 32)
@@ -85,11 +89,63 @@ async def test_a_receipt_changed_after_signing_is_not_valid_even_offline(chain: 
     assert any("signature" in problem for problem in report["problems"])
 
 
-async def test_a_payment_that_was_given_back_needs_no_transfer(chain: DevelopmentChain) -> None:
+async def given_back(chain: DevelopmentChain, transaction: str, **changes: object) -> list[str]:
+    """Problems of a receipt that says a payment of the buyer was taken back in `transaction`."""
+    fields = {"state": PaymentState.REFUNDED, "transaction": "", "refund_transaction": transaction}
     entry = await receipt(
-        chain, ReceiptStatus.REFUNDED, state=PaymentState.REFUNDED, transaction="", refund_transaction="0x" + "1" * 64
+        chain, ReceiptStatus.REFUNDED, **fields | {"payer": chain.accounts["buyer"].address} | changes
     )
-    assert (await verify_with_chain(entry, chain.rpc_url))["problems"] == []
+    return (await verify_with_chain(entry, chain.rpc_url))["problems"]
+
+
+@pytest.fixture
+async def cancellation(chain: DevelopmentChain, database: Database) -> str:
+    """The transaction that cancelled an authorised payment of the buyer."""
+    sender = await TransactionSender.open(database, chain.rpc, chain.chain_id)
+    rail = EvmRail(sender, chain.accounts["buyer"].signer, relayer=chain.accounts["relayer"].signer)
+    terms = {
+        "network": chain.network.caip2,
+        "asset": chain.usdc.reference,
+        "extra": {"name": "USD Coin", "version": "2"},
+    }
+    request = PaymentRequest(
+        rail="evm",
+        amount=Money(chain.usdc, 42),
+        payee=chain.accounts["seller-1"].address,
+        mode=PayMode.AUTHORIZE,
+        reference=terms,
+        binding="verify",
+        expires_at=datetime.now(UTC) + timedelta(minutes=10),
+    )
+    payment = await rail.cancel(await rail.open(request, "verify"))
+    return str(payment.evidence["cancel_transaction"])
+
+
+async def test_a_payment_that_was_given_back_is_looked_up_by_its_cancellation(
+    chain: DevelopmentChain, cancellation: str
+) -> None:
+    assert await given_back(chain, cancellation) == []
+    assert await given_back(chain, cancellation, payer=chain.accounts["buyer"].address.upper().replace("X", "x")) == []
+
+
+async def test_a_signed_lie_about_a_refund_is_found_on_the_chain(chain: DevelopmentChain, cancellation: str) -> None:
+    other_token = f"{chain.network.caip2}/erc20:0x{'9' * 40}"
+    mint = str((await receipt(chain))["payments"][0]["transaction"])  # type: ignore[index]  # JSON
+    lies = {
+        "does not know": await given_back(chain, "0x" + "1" * 64),
+        "did not cancel": await given_back(chain, mint),
+        f"of {NOBODY}": await given_back(chain, cancellation, payer=NOBODY),
+        "did not": await given_back(chain, cancellation, asset=other_token),
+    }
+    for said, problems in lies.items():
+        assert any(each.startswith("payments.0.refund_on_network") and said in each for each in problems), (
+            said,
+            problems,
+        )
+
+
+async def test_a_payment_that_was_never_sent_needs_no_transaction(chain: DevelopmentChain) -> None:
+    assert await given_back(chain, "") == []
 
 
 @pytest.mark.parametrize("entry", [None, 5, "text", [], {}, {"id": "x", "payments": 3}])

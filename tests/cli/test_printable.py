@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,23 @@ async def test_a_receipt_of_somebody_elses_key_is_not_taken_for_ours(
     assert await asyncio.to_thread(checked, "--signer", receipt.signer) == 0
     assert await asyncio.to_thread(checked, "--signer", "ed25519:" + "00" * 32) == 1
     assert (await verify_with_chain("x", None))["signer"] == "?"
+
+
+async def test_who_signed_is_said_once_for_all_or_for_each_where_they_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = (await signed()).model_dump(mode="json"), (await signed()).model_dump(mode="json")
+
+    def told(*receipts: dict[str, object]) -> str:
+        path = tmp_path / "receipts.json"
+        path.write_text(json.dumps({"receipts": receipts}))
+        verify.main([str(path)], standalone_mode=False)
+        return capsys.readouterr().out
+
+    once = await asyncio.to_thread(told, ours, theirs, ours)
+    assert once.count("valid  ") == 3
+    assert once.count("signed by ") == 1
+    assert once.rstrip().endswith(f"signed by {ours['signer']} (--signer accepts only yours)")
+    each = await asyncio.to_thread(told, ours, theirs | {"signer": "ed25519:" + "00" * 32})
+    assert each.count(f"  signed by {ours['signer']}") == 1
+    assert "  signed by ed25519:00" in each

@@ -7,11 +7,11 @@ from typing import TypedDict
 
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.payments import PaymentRecord
-from agentnexus.hiring.receipts import Lookup, TransactionFact, verify_receipt, verify_transactions
+from agentnexus.hiring.receipts import Cancelled, Lookup, TransactionFact, verify_receipt, verify_transactions
 from agentnexus.rails.evm.networks import network_by_name
-from agentnexus.rails.evm.receipts import find_receipt
+from agentnexus.rails.evm.receipts import Receipt, find_receipt
 from agentnexus.rails.evm.rpc import Rpc
-from agentnexus.rails.evm.token import transfers
+from agentnexus.rails.evm.token import cancelled_payers, transfers
 
 
 class Report(TypedDict):
@@ -35,7 +35,7 @@ async def verify_with_chain(entry: object, rpc_url: str | None, signers: Collect
     if rpc_url is not None:
         async with Rpc(rpc_url) as rpc:
             try:
-                report = await verify_transactions(report, chain_lookup(rpc))
+                report = await verify_transactions(report, chain_lookup(rpc), chain_cancellations(rpc))
             except Unavailable as error:
                 raise Unavailable(error.message, next_step="check --rpc, or leave it out to verify offline") from error
     problems = [f"{check.name}: {check.detail}" for check in report.failures]
@@ -47,22 +47,42 @@ def chain_lookup(rpc: Rpc) -> Lookup:
     """Reads what an EVM chain says about a payment: the token transfer between its two parties."""
 
     async def lookup(payment: PaymentRecord) -> TransactionFact | None:
-        try:
-            network = network_by_name(payment.network)
-        except InvalidInput:
-            return None
-        if network.chain_id != await rpc.chain_id():
-            return None
-        receipt = await find_receipt(rpc, [payment.transaction], confirmations=network.confirmations)
+        receipt = await _mined(rpc, payment, payment.transaction)
         if receipt is None:
             return None
-        token = payment.asset.rpartition(":")[2].lower()
         moved = [
             transfer
-            for transfer in transfers(receipt.logs, token)
+            for transfer in transfers(receipt.logs, _token(payment))
             if (transfer.payer, transfer.payee) == (payment.payer.lower(), payment.payee.lower())
         ]
         amount = sum(transfer.value for transfer in moved)
         return TransactionFact(receipt.succeeded, payment.payer, payment.payee, amount)
 
     return lookup
+
+
+def chain_cancellations(rpc: Rpc) -> Cancelled:
+    """Reads whether an EVM chain shows that the payer took an authorisation of this token back."""
+
+    async def cancelled(payment: PaymentRecord) -> bool | None:
+        receipt = await _mined(rpc, payment, payment.refund_transaction)
+        if receipt is None:
+            return None
+        return receipt.succeeded and payment.payer.lower() in cancelled_payers(receipt.logs, _token(payment))
+
+    return cancelled
+
+
+async def _mined(rpc: Rpc, payment: PaymentRecord, transaction: str) -> Receipt | None:
+    """A transaction on the payment's network, deep enough; None when this chain does not know it."""
+    try:
+        network = network_by_name(payment.network)
+    except InvalidInput:
+        return None
+    if network.chain_id != await rpc.chain_id():
+        return None
+    return await find_receipt(rpc, [transaction], confirmations=network.confirmations)
+
+
+def _token(payment: PaymentRecord) -> str:
+    return payment.asset.rpartition(":")[2].lower()

@@ -21,7 +21,7 @@ def receipt() -> None:
 
 @receipt.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rpc", help="JSON-RPC address of the EVM chain, to look up the transactions as well")
+@click.option("--rpc", help="JSON-RPC address of the EVM chain, to look up payments and refunds as well")
 @click.option("--signer", "signers", multiple=True, help="accept only receipts signed by this key (ed25519:…)")
 @click.option("--json", "as_json", is_flag=True)
 def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool) -> int:
@@ -42,15 +42,22 @@ def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool)
     if as_json:
         click.echo(json.dumps(reports))
     else:
-        for report in reports:
-            good = report["valid"]
-            click.secho(f"{'valid' if good else 'NOT VALID'}  {printable(report['id'])}", fg="green" if good else "red")
-            click.echo(
-                f"  signed by {printable(report['signer'])}{'' if signers else ' (--signer accepts only yours)'}"
-            )
-            for problem in report["problems"]:
-                click.echo(f"  {printable(problem)}")
+        _show(reports, hint="" if signers else " (--signer accepts only yours)")
     return 0 if all(report["valid"] for report in reports) else 1
+
+
+def _show(reports: list[Report], hint: str) -> None:
+    """A line per receipt and its problems; who signed is said once where it is the same for all."""
+    shared = len({report["signer"] for report in reports}) == 1
+    for report in reports:
+        good = report["valid"]
+        click.secho(f"{'valid' if good else 'NOT VALID'}  {printable(report['id'])}", fg="green" if good else "red")
+        if not shared:
+            click.echo(f"  signed by {printable(report['signer'])}")
+        for problem in report["problems"]:
+            click.echo(f"  {printable(problem)}")
+    together = f"signed by {printable(reports[0]['signer'])}" if shared else "signed by several"
+    click.echo(f"{together}{hint}")
 
 
 def check_one(entry: object, rpc: str | None, signers: tuple[str, ...] | None) -> Report:

@@ -222,17 +222,36 @@ class TransactionFact:
 
 
 Lookup = Callable[[PaymentRecord], Awaitable[TransactionFact | None]]
+Cancelled = Callable[[PaymentRecord], Awaitable[bool | None]]
+"""Whether the refund transaction took back an authorisation of the payer; None when it is not known there."""
 
 
-async def verify_transactions(report: ReceiptReport, lookup: Lookup) -> ReceiptReport:
-    """Add what the networks say: every paid payment must be found there with these parties and this amount."""
+async def verify_transactions(
+    report: ReceiptReport, lookup: Lookup, cancelled: Cancelled | None = None
+) -> ReceiptReport:
+    """Add what the networks say: every paid payment must be found there with these parties and this amount.
+
+    Args:
+        cancelled: looks up how payments were taken back; without it only what was paid is checked.
+    """
     if report.receipt is None:
         return report
     checks = list(report.checks)
     for number, payment in enumerate(report.receipt.payments):
+        name = f"payments.{number}"
         if payment.state in PAID:
-            checks.append(_online(f"payments.{number}.on_network", payment, await lookup(payment)))
+            checks.append(_online(f"{name}.on_network", payment, await lookup(payment)))
+        elif payment.refund_transaction and cancelled is not None:
+            checks.append(_taken_back(f"{name}.refund_on_network", payment, await cancelled(payment)))
     return replace(report, checks=tuple(checks))
+
+
+def _taken_back(name: str, payment: PaymentRecord, cancelled: bool | None) -> Check:
+    transaction = payment.refund_transaction
+    if cancelled is None:
+        return Check(name, passed=False, detail=f"{payment.network} does not know {transaction}")
+    said = f"{transaction} cancelled" if cancelled else f"{transaction} did not cancel"
+    return Check(name, cancelled, f"{said} a payment of {payment.payer}")
 
 
 def _online(name: str, payment: PaymentRecord, fact: TransactionFact | None) -> Check:

@@ -110,6 +110,15 @@ def transfers(logs: Sequence[Log], token: str) -> list[Transfer]:
     ]
 
 
+def cancelled_payers(logs: Sequence[Log], token: str) -> set[str]:
+    """Who took an authorisation for `token` back, among these logs."""
+    return {
+        word_address(log.topics[1])
+        for log in logs
+        if log.contract == token and len(log.topics) == 3 and log.topics[0] == CANCELED_TOPIC
+    }
+
+
 def paid(logs: Sequence[Log], token: str, *, payer: str, payee: str, value: int, nonce: bytes | None = None) -> bool:
     """Do these logs say that exactly this payment happened (by exactly this authorisation, when a nonce is given)?"""
     if nonce is not None:

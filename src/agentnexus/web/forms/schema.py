@@ -112,7 +112,8 @@ class Reader:
         items = self.read(flat.get("items"))
         if not items:
             return Kind.JSON
-        if items.get("enum") and flat.get("uniqueItems") and len(self.choices(items)) <= MAX_OPTIONS:
+        # Generators of schemas rarely write uniqueItems; only who says false means the same choice twice.
+        if items.get("enum") and flat.get("uniqueItems") is not False and len(self.choices(items)) <= MAX_OPTIONS:
             return Kind.CHECKS
         return Kind.FILES if self.kind(items, "") is Kind.FILE else Kind.LIST
 
