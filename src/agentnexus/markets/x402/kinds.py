@@ -42,7 +42,9 @@ def spent_by(presented: Presented, requirement: PaymentRequirements) -> Spent:
 def requirement_for(presented: Presented, accepts: Sequence[PaymentRequirements]) -> PaymentRequirements | None:
     """The seller's own requirement that the payment claims to meet; what the client echoes is never trusted."""
     candidates = [asked for asked in accepts if (asked.scheme, asked.network) == (presented.scheme, presented.network)]
-    if candidates and family(presented.network) == SOLANA:
+    if not candidates:
+        return None
+    if family(presented.network) == SOLANA:
         from agentnexus.markets.x402.svm import exact as svm
 
         return svm.requirement_for(presented, candidates)

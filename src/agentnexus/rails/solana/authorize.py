@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
-from solders.hash import Hash
+from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
+from solders.signature import Signature
 
 from agentnexus.core.errors import InsufficientFunds, InvalidInput, PaymentUnknown
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState, PayMode
@@ -100,8 +101,8 @@ class Authorizations:
 
         Returns `confirmed`, `refunded` when it can never go through any more, or `unknown`: look again later.
         """
-        claimed = proof.get("transaction")
-        if isinstance(claimed, str) and 64 <= len(claimed) <= 88:
+        claimed = _signature(proof.get("transaction"))
+        if claimed is not None:
             outcome = await self._await_claimed(claimed)
             if outcome is not None and outcome.error is None and _is_ours(outcome, hold.payment):
                 return _confirmed(hold.payment, claimed, outcome.slot)
@@ -314,6 +315,14 @@ def _blockhash(value: object) -> Hash | None:
     """A hint that cannot be read is no hint."""
     try:
         return Hash.from_string(value) if isinstance(value, str) else None
+    except ParseHashError:
+        return None
+
+
+def _signature(value: object) -> str | None:
+    """The seller's word, where it can be a transaction at all."""
+    try:
+        return str(Signature.from_string(value)) if isinstance(value, str) else None
     except ValueError:
         return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from solders.hash import Hash
+from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -96,7 +96,7 @@ class Cluster:
         value = _object(answer.get("value"), "getLatestBlockhash")
         try:
             blockhash = Hash.from_string(str(value.get("blockhash")))
-        except ValueError as error:
+        except ParseHashError as error:
             raise _odd("getLatestBlockhash") from error
         return LatestBlockhash(blockhash, _whole(value.get("lastValidBlockHeight")), _slot(answer))
 
@@ -135,11 +135,12 @@ class Cluster:
         except ValueError as error:
             raise _odd("getAccountInfo") from error
 
-    async def simulate(self, wire: bytes, *, check_signatures: bool = True) -> Simulation:
-        """Would it go through now? With its own blockhash: an expired one is an error."""
+    async def simulate(self, wire: bytes, *, check_signatures: bool = True, own_blockhash: bool = True) -> Simulation:
+        """Would it go through now? With its own blockhash an expired one is an error, else the newest is used."""
         options: RpcValue = {
             "encoding": "base64",
             "sigVerify": check_signatures,
+            "replaceRecentBlockhash": not own_blockhash,
             "commitment": Commitment.PROCESSED,
         }
         text = base64.b64encode(wire).decode("ascii")
