@@ -12,8 +12,8 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from agentnexus.devnet.accounts import ACCOUNT_NAMES
-from agentnexus.rails.evm.signer import DEVELOPMENT_MNEMONIC
-from agentnexus.rails.solana.networks import DEVNET
+from agentnexus.rails.solana.networks import DEVNET, NetworkKind
+from agentnexus.rails.solana.signer import DEVELOPMENT_MNEMONIC, LocalSigner
 
 SOLANA_ACCOUNT_NAMES = (*ACCOUNT_NAMES, "treasury")
 USDC_MINT = Pubkey.from_string(DEVNET.usdc_mint)
@@ -24,7 +24,7 @@ UNFUNDED_NAMES = ("outsider", "treasury")
 
 @dataclass(frozen=True, slots=True)
 class SolanaAccount:
-    """One account. `keypair` is for our rail and for other people's tools alike."""
+    """One account. `signer` is for our rails, `keypair` for other people's tools."""
 
     name: str
     keypair: Keypair = field(repr=False)
@@ -36,6 +36,10 @@ class SolanaAccount:
     @property
     def address(self) -> str:
         return str(self.keypair.pubkey())
+
+    @property
+    def signer(self) -> LocalSigner:
+        return LocalSigner(self.keypair.secret(), NetworkKind.TESTNET)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agentnexus.core.errors import InvalidInput, NotAllowed, Unavailable
+from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 
 
 class ClusterUnavailable(Unavailable):
@@ -38,13 +38,13 @@ class DepositFault(StrEnum):
     """Why a signature is not the deposit it is claimed to be. Each is its own refusal."""
 
     MALFORMED = "malformed"  # not a signature at all
-    UNKNOWN = "unknown"  # the cluster has never seen it
-    UNCONFIRMED = "unconfirmed"  # seen, not final yet: ask again
+    UNKNOWN = "unknown"  # the cluster does not know it
+    UNCONFIRMED = "unconfirmed"  # known, not final yet: ask again
     FAILED = "failed"  # on the chain, and it moved nothing
-    WRONG_RECIPIENT = "wrong_recipient"  # final, and our address got nothing in any asset
-    WRONG_ASSET = "wrong_asset"  # our address got something, of another mint
+    WRONG_RECIPIENT = "wrong_recipient"  # final, and our address got nothing
+    WRONG_ASSET = "wrong_asset"  # our address got something else than we take
     WRONG_AMOUNT = "wrong_amount"  # not what was claimed
-    FOREIGN = "foreign"  # somebody else sent it
+    FOREIGN = "foreign"  # not, or not only, the claimant's money
     TOO_OLD = "too_old"  # from before the time from which deposits count
 
 
@@ -54,24 +54,27 @@ _NEXT_STEPS = {
     DepositFault.UNCONFIRMED: "wait until the transaction is final and claim it again",
     DepositFault.FAILED: "nothing was moved: see the transaction's logs, and send the deposit again",
     DepositFault.WRONG_RECIPIENT: "send the deposit to the address shown with the top-up instructions",
-    DepositFault.WRONG_ASSET: "send the asset shown with the top-up instructions",
+    DepositFault.WRONG_ASSET: "send one of the assets shown with the top-up instructions, one per transaction",
     DepositFault.WRONG_AMOUNT: "claim the amount that the transaction really moved",
-    DepositFault.FOREIGN: "deposit from the wallet that owns the account",
+    DepositFault.FOREIGN: "deposit from the account's own wallet, alone in a transaction",
     DepositFault.TOO_OLD: "claim deposits within the time shown with the top-up instructions",
 }
 
 
 class DepositRefused(InvalidInput):
-    """A claimed deposit that is none. `fault` says why."""
+    """A claimed deposit that is none, for good unless `fault` is `UNKNOWN`. Details carry `reason`."""
 
-    def __init__(self, fault: DepositFault, message: str, *, signature: str, **details: object) -> None:
+    def __init__(self, fault: DepositFault, message: str, *, signature: str) -> None:
         super().__init__(
-            message, next_step=_NEXT_STEPS[fault], field="signature", fault=str(fault), signature=signature, **details
+            message, next_step=_NEXT_STEPS[fault], field="signature", reason=str(fault), signature=signature
         )
         self.fault = fault
-        self.signature = signature
 
-    @property
-    def may_change(self) -> bool:
-        """Whether the same claim can be right later."""
-        return self.fault in (DepositFault.UNKNOWN, DepositFault.UNCONFIRMED)
+
+class DepositUnconfirmed(Conflict):
+    """A deposit that is not final yet: the same claim can be right in some seconds. Details carry `reason`."""
+
+    fault = DepositFault.UNCONFIRMED
+
+    def __init__(self, message: str, *, signature: str) -> None:
+        super().__init__(message, next_step=_NEXT_STEPS[self.fault], reason=str(self.fault), signature=signature)

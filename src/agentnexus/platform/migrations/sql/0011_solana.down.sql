@@ -1,2 +1,1 @@
--- Nothing yet: the statement is only there to be one.
-select 1;
+drop schema solana cascade;
