@@ -1,4 +1,4 @@
-"""The API process while its chain is frozen or away: it starts, says what is missing, and sells once the chain is back."""
+"""The API while its chain is frozen or away: it starts, says what is missing, and sells once the chain is back."""
 
 from __future__ import annotations
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentnexus.core.errors import Conflict
+from agentnexus.core.errors import Conflict, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.demo import read_tasks
-from agentnexus.devnet.economy import DEFAULT_PORTS, Economy, Plan, run_economy, write_description
+from agentnexus.devnet.economy import DEFAULT_PORTS, Economy, Plan, bind_anew, run_economy, write_description
 from agentnexus.devnet.status import table
+from agentnexus.platform.process import free_port, listen_on
 
 
 def economy(home: Path, chain: DevelopmentChain) -> Economy:
@@ -60,16 +61,52 @@ async def test_a_home_belongs_to_one_economy_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_ports_are_those_of_last_time_where_they_are_free(tmp_path: Path, chain: DevelopmentChain) -> None:
-    first = await Economy(Plan(home=tmp_path, fixed_ports=False))._ports()
+    first = await ports_of(Plan(home=tmp_path, fixed_ports=False))
     assert len(set(first.values())) == len(DEFAULT_PORTS)
     (tmp_path / "ports.json").write_text(json.dumps(first))
-    assert await Economy(Plan(home=tmp_path, fixed_ports=False))._ports() == first
-    assert await Economy(Plan(home=tmp_path))._ports() == first
-    taken = {**first, "chain": chain.port}
-    (tmp_path / "ports.json").write_text(json.dumps(taken))
-    again = await Economy(Plan(home=tmp_path, fixed_ports=False))._ports()
+    assert await ports_of(Plan(home=tmp_path, fixed_ports=False)) == first
+    assert await ports_of(Plan(home=tmp_path)) == first
+    with listen_on(0) as other:  # type: ignore[union-attr]  # a free port
+        taken = {**first, "chain": chain.port, "api": other.getsockname()[1]}
+        (tmp_path / "ports.json").write_text(json.dumps(taken))
+        again = await ports_of(Plan(home=tmp_path, fixed_ports=False))
     assert again["chain"] != chain.port
-    assert {**again, "chain": 0} == {**first, "chain": 0}
+    assert again["api"] != taken["api"]
+    assert {**again, "chain": 0, "api": 0} == {**first, "chain": 0, "api": 0}
+
+
+async def ports_of(plan: Plan) -> dict[str, int]:
+    """The ports that an economy takes, given back at once."""
+    chosen = Economy(plan)
+    ports = await chosen._take_ports()
+    for name, listener in chosen._listeners.items():
+        assert listen_on(ports[name]) is None, "nobody else can have it"
+        listener.close()
+    return ports
+
+
+async def test_a_port_that_is_lost_before_it_is_bound_is_chosen_anew(tmp_path: Path, chain: DevelopmentChain) -> None:
+    late = Economy(Plan(home=tmp_path))
+    (tmp_path / "logs").mkdir()
+    await bind_anew(late._start_chain, chain.port)
+    try:
+        assert late.chain.port != chain.port
+        assert await late.chain.rpc.chain_id() == await chain.rpc.chain_id()
+    finally:
+        await late.chain.stop()
+        await late.chain.rpc.close()
+
+
+async def test_what_fails_for_another_reason_is_not_tried_on_another_port() -> None:
+    tried: list[int] = []
+
+    async def fail(port: int) -> None:
+        tried.append(port)
+        raise Unavailable("no such program")
+
+    with pytest.raises(Unavailable, match="no such program"):
+        await bind_anew(fail, free_port())
+    assert len(tried) == 1
 
 
 def test_the_three_tasks_of_the_demo_are_there_with_their_files() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from agentnexus.cli.nursery import Forker, Order
 from agentnexus.core.errors import Unavailable
 from agentnexus.devnet.nursery import GONE, Forked, Nursery
 from agentnexus.devnet.supervisor import Child
-from agentnexus.platform.process import free_port, wait_until_ready
+from agentnexus.platform.process import free_port, listen_on, wait_until_ready
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -110,29 +111,33 @@ async def test_a_supervised_role_comes_back(nursery: Nursery, tmp_path: Path) ->
         assert child.pid is None
 
 
-async def test_orders_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    forker = Forker(wake_up=os.pipe()[0], children={})
-    taken: list[str] = []
+async def test_orders_and_their_sockets_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    forker = Forker(wake_up=os.pipe()[0], children={}, orders=theirs)
+    taken: list[tuple[str, int | None]] = []
 
-    def note(_forker: Forker, order: Order) -> bool:
-        taken.append(order["log"])
+    def note(own: Forker, order: Order) -> bool:
+        port = None
+        if order.get("listens"):
+            with socket.socket(fileno=own.listeners.popleft()) as listener:
+                port = listener.getsockname()[1]
+        taken.append((order["log"], port))
         return False
 
     monkeypatch.setattr(Forker, "_fork", note)
-    kept = os.dup(0)
-    os.dup2(reading, 0)
-    try:
-        line = json.dumps({"id": 1, "arguments": [], "environment": {}, "log": "a"}).encode() + b"\n"
-        os.write(writing, line + line[:9])
-        os.write(writing, line[9:])
-        os.close(writing)
+    with ours, theirs, listen_on(0) as first, listen_on(0) as second:  # type: ignore[union-attr]  # free ports
+        plain = json.dumps({"id": 1, "arguments": [], "environment": {}, "log": "a"}).encode() + b"\n"
+        listening = json.dumps({"id": 2, "arguments": [], "environment": {}, "log": "b", "listens": True}).encode()
+        ours.send(plain + plain[:9])
+        ours.send(plain[9:])
+        socket.send_fds(ours, [listening + b"\n"], [first.fileno()])
+        socket.send_fds(ours, [listening[:20]], [second.fileno()])
+        ours.send(listening[20:] + b"\n" + plain)
+        ours.shutdown(socket.SHUT_WR)
         assert forker.run() is None
-    finally:
-        os.dup2(kept, 0)
-        for descriptor in (kept, reading, forker.wake_up):
-            os.close(descriptor)
-    assert taken == ["a", "a"]
+        ports = [each.getsockname()[1] for each in (first, second)]
+    os.close(forker.wake_up)
+    assert taken == [("a", None), ("a", None), ("b", ports[0]), ("b", ports[1]), ("a", None)]
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import os
 import uvicorn
 from starlette.types import ASGIApp
 
-from agentnexus.platform.process import die_with_parent
+from agentnexus.platform.process import die_with_parent, inherited_listener
 
 GRACE_SECONDS = 5
 
@@ -19,7 +19,10 @@ def end_with_parent() -> None:
 
 
 async def serve_app(app: ASGIApp, host: str, port: int) -> None:
-    """SIGTERM and SIGINT drain open requests for some seconds."""
+    """SIGTERM and SIGINT drain open requests for some seconds.
+
+    A listening socket that was handed down is used as it is: its port was taken before this process began.
+    """
     end_with_parent()
     config = uvicorn.Config(
         app,
@@ -34,4 +37,5 @@ async def serve_app(app: ASGIApp, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
-    await uvicorn.Server(config).serve()
+    listener = inherited_listener()
+    await uvicorn.Server(config).serve(sockets=[listener] if listener else None)

@@ -1,6 +1,7 @@
 """The process that roles are forked from: it imports everything once, so that a role starts, and comes back, at once.
 
-It reads one request a line from standard input, ``{"id", "arguments", "environment", "log"}``, and answers on standard
+Its standard input is a UNIX socket. It reads one request a line, ``{"id", "arguments", "environment", "log"}`` and
+``"listens": true`` when a listening socket for the role comes along with it (SCM_RIGHTS), and answers on standard
 output with ``{"id", "pid"}`` and, when that role has ended, ``{"id", "exit"}``. It ends when its input closes; the
 roles end with it, because the kernel signals them.
 """
@@ -12,12 +13,14 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import NotRequired, Self, TypedDict
 
-from agentnexus.platform.process import die_with_parent
+from agentnexus.platform.process import LISTENER, die_with_parent
 
 PRELOADED = (
     "agentnexus.bootstrap.roles.api",
@@ -34,6 +37,8 @@ PRELOADED = (
     "uvicorn.lifespan.off",
 )
 CHUNK_BYTES = 65_536
+LISTENERS_MAX = 64
+FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Order(TypedDict):
@@ -43,15 +48,21 @@ class Order(TypedDict):
     arguments: list[str]
     environment: dict[str, str]
     log: str
+    listens: NotRequired[bool]
 
 
 @dataclass(slots=True)
 class Forker:
-    """`run` returns None in this process when it is over, and the order in a forked role."""
+    """`run` returns None in this process when it is over, and the order in a forked role.
+
+    `listeners` are sockets whose orders are not complete yet: they come in order, and never after their order.
+    """
 
     wake_up: int
     children: dict[int, int]
+    orders: socket.socket
     buffer: bytes = b""
+    listeners: deque[int] = field(default_factory=deque)
 
     @classmethod
     def open(cls) -> Self:
@@ -61,18 +72,19 @@ class Forker:
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        return cls(reading, {})
+        return cls(reading, {}, socket.socket(fileno=os.dup(0)))
 
     def run(self) -> Order | None:
         """Serve orders until the input closes; a forked role comes back with its order."""
         while True:
-            ready, _, _ = select.select([0, self.wake_up], [], [])
+            ready, _, _ = select.select([self.orders.fileno(), self.wake_up], [], [])
             if self.wake_up in ready:
                 os.read(self.wake_up, CHUNK_BYTES)
                 self._reap()
-            if 0 not in ready:
+            if self.orders.fileno() not in ready:
                 continue
-            data = os.read(0, CHUNK_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(self.orders, CHUNK_BYTES, LISTENERS_MAX, FLAGS)
+            self.listeners.extend(descriptors)
             if not data:
                 return None
             *lines, self.buffer = (self.buffer + data).split(b"\n")
@@ -84,10 +96,16 @@ class Forker:
     def _fork(self, order: Order) -> bool:
         """True in the role, False in the nursery."""
         nursery = os.getpid()
+        listener = self.listeners.popleft() if order.get("listens") else None
         pid = os.fork()
         if pid == 0:
-            become_role(order, nursery)
+            for others in self.listeners:
+                os.close(others)
+            self.orders.close()
+            become_role(order, nursery, listener)
             return True
+        if listener is not None:
+            os.close(listener)
         self.children[pid] = order["id"]
         _answer({"id": order["id"], "pid": pid})
         return False
@@ -102,8 +120,8 @@ class Forker:
                 _answer({"id": identifier, "exit": os.waitstatus_to_exitcode(status)})
 
 
-def become_role(order: Order, nursery: int) -> None:
-    """Turn a fresh fork into a process of its own: session, signals, output, environment."""
+def become_role(order: Order, nursery: int, listener: int | None) -> None:
+    """Turn a fresh fork into a process of its own: session, signals, output, environment, and the socket it serves."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
@@ -115,6 +133,8 @@ def become_role(order: Order, nursery: int) -> None:
     os.close(nothing)
     os.close(log)
     os.environ.update(order["environment"])
+    if listener is not None:
+        os.environ[LISTENER] = str(listener)
     sys.argv = ["nexus", *order["arguments"]]
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset
 from agentnexus.devnet.accounts import ACCOUNT_NAMES, DevelopmentAccount, development_accounts
@@ -228,6 +230,8 @@ class DevelopmentChain:
                 f"anvil ended at once on port {self.port}",
                 next_step="see its log; another program may hold the port, or the state file may be damaged",
             )
+        if not _listens(self._process.pid, self.port):
+            return False  # what answers there may be somebody else's chain
         try:
             return await self.rpc.chain_id() == CHAIN_ID
         except ChainUnavailable:
@@ -285,3 +289,14 @@ class DevelopmentChain:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether that process has the port, or one that it started."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        sockets = [each for member in family for each in member.net_connections("tcp")]
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)

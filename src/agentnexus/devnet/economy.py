@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from typing import IO, Protocol
 import httpx
 
 from agentnexus.core.clock import SystemEntropy
-from agentnexus.core.errors import Conflict, NexusError
+from agentnexus.core.errors import Conflict, NexusError, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.nursery import Nursery
 from agentnexus.devnet.supervisor import Child
@@ -30,12 +31,14 @@ from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
-from agentnexus.platform.process import free_port, port_open, wait_until_ready
+from agentnexus.platform.process import free_port, listen_on, port_open, wait_until_ready
 from agentnexus.rails.evm.transactions import TransactionSender
+from agentnexus.runtime.local.probe import require_isolation
 
 LOCAL_USER = "local"
 READY_SECONDS = 60.0
 KEEP_SECONDS = 1.0
+PORT_TRIES = 3
 DEFAULT_PORTS = {"chain": 8545, "registry": 3001, "facilitator": 4020, "api": 5000}
 SELLERS = ("seller-1", "seller-2", "seller-3", "seller-4")
 
@@ -92,6 +95,7 @@ class Economy:
         self._postgres: EmbeddedPostgres | None = None
         self._chain: DevelopmentChain | None = None
         self._keepers: list[asyncio.Task[None]] = []
+        self._listeners: dict[str, socket.socket] = {}
         self._restarts = {"database": 0, "chain": 0}
 
     @property
@@ -101,15 +105,15 @@ class Economy:
 
     async def start(self) -> None:
         """Start everything, in the order things need each other; raises `Unavailable` naming what did not come up."""
-        ports = await self._ports()
-        self._chain = DevelopmentChain(
-            port=ports["chain"], state=self.home / "chain.json", log=self.home / "logs" / "chain.log"
-        )
+        if not self.plan.unsafe_local:
+            await asyncio.to_thread(require_isolation)
+        ports = await self._take_ports()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._nursery.start())
             group.create_task(self._noted("database", self._start_database()))
-            group.create_task(self._noted("chain", self._chain.start()))
-        self._keepers = [asyncio.create_task(self._keep("chain", self._chain, self._send_again), name="keep-chain")]
+            group.create_task(self._noted("chain", bind_anew(self._start_chain, ports["chain"])))
+        ports["chain"] = self.chain.port
+        self._keepers = [asyncio.create_task(self._keep("chain", self.chain, self._send_again), name="keep-chain")]
         if self._postgres is not None:
             self._keepers.append(asyncio.create_task(self._keep("database", self._postgres), name="keep-database"))
         self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("registry", "facilitator", "api")}
@@ -120,7 +124,9 @@ class Economy:
         environment = self._environment()
         for name, arguments in self._programs(ports):
             log = self.home / "logs" / f"{name}.log"
-            self.children.append(Child(name, arguments, environment, log, self._nursery))
+            self.children.append(
+                Child(name, arguments, environment, log, self._nursery, listener=self._listeners.get(name))
+            )
         async with asyncio.TaskGroup() as group:
             for child in self.children:
                 group.create_task(child.start())
@@ -145,6 +151,8 @@ class Economy:
                 group.create_task(self._postgres.stop())
         if self._chain is not None:
             await self._chain.rpc.close()
+        for listener in self._listeners.values():
+            listener.close()
 
     async def _noted(self, name: str, work: Awaitable[None]) -> None:
         """Tell when a part is ready."""
@@ -216,16 +224,39 @@ class Economy:
         state = "running" if pid or part is None else "restarting"
         return Part(name, where, state, self._restarts[name], pid)
 
-    async def _ports(self) -> dict[str, int]:
-        """The ports of last time where they are free, else the well-known ones, else any."""
+    async def _take_ports(self) -> dict[str, int]:
+        """The ports of last time where they are free, else the well-known ones, else any.
+
+        We listen on the roles' ports ourselves and hand the sockets down: no port can be lost between choosing and
+        serving, or while a role is started again.
+        """
         remembered = self._last_ports()
         ports: dict[str, int] = {}
-        for name, known in DEFAULT_PORTS.items():
+        for name, known in sorted(DEFAULT_PORTS.items(), key=lambda each: each[0] == "chain"):  # its port is not held
             wanted = [remembered[name]] if name in remembered else []
             wanted += [known] if self.plan.fixed_ports else []
-            free = [port for port in wanted if port not in ports.values() and not await port_open("127.0.0.1", port)]
-            ports[name] = free[0] if free else free_port()
+            if name == "chain":
+                free = [port for port in wanted if not await port_open("127.0.0.1", port)]
+                ports[name] = free[0] if free else free_port()
+                continue
+            listener = next(filter(None, map(listen_on, [*wanted, 0])), None)
+            if listener is None:
+                raise Unavailable("there is no free port", next_step="end some of the programs that listen")
+            self._listeners[name] = listener
+            ports[name] = listener.getsockname()[1]
         return ports
+
+    async def _start_chain(self, port: int) -> None:
+        self._chain = DevelopmentChain(port=port, state=self.home / "chain.json", log=self.home / "logs" / "chain.log")
+        try:
+            await self._chain.start()
+        except Unavailable:
+            await self._chain.rpc.close()
+            raise
+
+    async def _start_server(self, port: int) -> None:
+        self._postgres = EmbeddedPostgres(self.home / "postgres", port=port)
+        await self._postgres.start()
 
     def _last_ports(self) -> dict[str, int]:
         path = self.home / "ports.json"
@@ -248,8 +279,8 @@ class Economy:
 
     async def _start_database(self) -> None:
         if not self.database_url:
-            self._postgres = EmbeddedPostgres(self.home / "postgres")
-            await self._postgres.start()
+            await bind_anew(self._start_server, free_port())
+            assert self._postgres is not None
             self.database_url = self._postgres.url
         await migrate(self.database_url)
 
@@ -313,10 +344,34 @@ class Economy:
                 answer = await client.get(f"{self.urls['registry']}/services/discover", timeout=2)
             except httpx.TransportError:
                 return False
+            await self._require_stock(client)
             entries = answer.json() if answer.status_code == 200 else []
             return any(str(entry["url"]).startswith(self.urls["api"]) for entry in entries)
 
         await wait_until_ready(listed, what="the sellers' listings", timeout_seconds=READY_SECONDS)
+
+    async def _require_stock(self, client: httpx.AsyncClient) -> None:
+        """Raises `Unavailable` with the API's reason when it has nothing to sell: nothing is worth waiting for then."""
+        try:
+            answer = await client.get(f"{self.urls['api']}/health/deep", timeout=5)
+        except httpx.TransportError:
+            return
+        agents = answer.json().get("checks", {}).get("agents", {})
+        if agents.get("status") == "unhealthy" and agents.get("details"):
+            log = self.home / "logs" / "api.log"
+            raise Unavailable(str(agents["details"]), next_step=f"`nexus doctor` checks this machine; see also {log}")
+
+
+async def bind_anew(start: Callable[[int], Awaitable[None]], port: int) -> None:
+    """Start what binds its port itself; where somebody was faster, on another port. Raises what `start` raises."""
+    for tries_left in range(PORT_TRIES - 1, -1, -1):
+        try:
+            return await start(port)
+        except Unavailable:
+            if not tries_left or not await port_open("127.0.0.1", port):
+                raise
+            port = free_port()
+    return None
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Nursery:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._numbers = itertools.count(1)
+        self._orders: socket.socket | None = None
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
@@ -68,13 +70,15 @@ class Nursery:
             if self.pid is not None:
                 return
             self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("ab") as log:
+            self._close_orders()
+            self._orders, theirs = socket.socketpair()
+            with self._log.open("ab") as log, theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
                     "agentnexus.cli.nursery",
                     env={**os.environ, **SINGLE_THREADED},
-                    stdin=PIPE,
+                    stdin=theirs.fileno(),
                     stdout=PIPE,
                     stderr=log,
                     start_new_session=True,
@@ -82,15 +86,26 @@ class Nursery:
                 )
             self._reader = asyncio.create_task(self._read(self._process), name="nursery")
 
-    async def spawn(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked:
-        """Start ``nexus <arguments>``; raises `Unavailable` when the nursery ends before that."""
+    async def spawn(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        listener: socket.socket | None = None,
+    ) -> Forked:
+        """Start ``nexus <arguments>``, which serves on `listener`; raises `Unavailable` when the nursery ends before.
+
+        The listener stays ours: a role that is started again gets the same one, and nobody else ever has its port.
+        """
         await self.start()
-        assert self._process is not None and self._process.stdin is not None
+        assert self._orders is not None
         number = next(self._numbers)
         born: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._born[number] = born
         order = {"id": number, "arguments": list(arguments), "environment": dict(environment), "log": str(log)}
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        line = json.dumps(order | {"listens": listener is not None}).encode() + b"\n"
+        with suppress(OSError):  # it has ended: whoever reads its answers ends the waiting
+            socket.send_fds(self._orders, [line], [listener.fileno()] if listener else [])
         try:
             return await born
         finally:
@@ -101,12 +116,16 @@ class Nursery:
         process, reader = self._process, self._reader
         if process is None or reader is None:
             return
-        assert process.stdin is not None
-        process.stdin.close()
+        self._close_orders()
         if process.returncode is None and not self._roles:
             process.kill()  # it may still be importing; there is nothing to lose
         await process.wait()
         await reader
+
+    def _close_orders(self) -> None:
+        orders, self._orders = self._orders, None
+        if orders is not None:
+            orders.close()
 
     async def _read(self, process: Process) -> None:
         assert process.stdout is not None

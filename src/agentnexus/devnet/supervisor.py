@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ class Running(Protocol):
 class Child:
     """One supervised program. `restarts` counts how often it came back after a crash.
 
-    With a `nursery` the arguments are those of `nexus` and the program is forked there.
+    With a `nursery` the arguments are those of `nexus` and the program is forked there, to serve on `listener`.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Child:
         environment: Mapping[str, str],
         log: Path,
         nursery: Nursery | None = None,
+        *,
+        listener: socket.socket | None = None,
     ) -> None:
         self.name = name
         self.restarts = 0
@@ -56,6 +59,7 @@ class Child:
         self._arguments = list(arguments)
         self._environment = dict(environment)
         self._nursery = nursery
+        self._listener = listener
         self._log = log
         self._process: Running | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -100,7 +104,7 @@ class Child:
     async def _spawn(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         if self._nursery is not None:
-            self._process = await self._nursery.spawn(self._arguments, self._environment, self._log)
+            self._process = await self._nursery.spawn(self._arguments, self._environment, self._log, self._listener)
             return
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from agentnexus.core.errors import Unavailable
 
 PR_SET_PDEATHSIG = 1
+BACKLOG = 2048
+LISTENER = "NEXUS_LISTENER_FD"
 
 
 def die_with_parent(sign: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
@@ -33,6 +35,25 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listen_on(port: int, host: str = "127.0.0.1") -> socket.socket | None:
+    """A listening socket, so that the port is ours from now on; None when somebody has it. 0 is any free port."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        return None
+    return listener
+
+
+def inherited_listener() -> socket.socket | None:
+    """The listening socket that whoever started this process has handed down, if any; taken once."""
+    descriptor = os.environ.pop(LISTENER, None)
+    return socket.socket(fileno=int(descriptor)) if descriptor else None
 
 
 async def wait_until_ready(
