@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,6 +83,24 @@ async def test_warming_goes_on_after_one_that_cannot_be(ground: Ground, connecte
         with capture_logs() as logs:
             await warm(selling.runtime, selling.folders)
     assert {entry["agent"] for entry in logs} == {BROKEN, NAMELESS}
+
+
+async def test_a_node_with_nothing_to_sell_says_why_and_one_with_something_does_not(
+    ground: Ground, connected: Chain, agents: Path, tmp_path: Path
+) -> None:
+    async with selling_from(ground, connected, agents) as selling:
+        await selling.stock.check()  # two are broken, and two are enough
+    async with selling_from(ground, connected, tmp_path / "empty") as selling:
+        with pytest.raises(Unavailable, match="folder holds none") as nothing:
+            await selling.stock.check()
+        assert "NEXUS_AGENTS_DIR" in nothing.value.next_step
+    shutil.rmtree(agents / COUNTER)
+    shutil.rmtree(agents / SECOND)
+    async with selling_from(ground, connected, agents) as selling:
+        with pytest.raises(Unavailable, match=f"{BROKEN}: .*broken on purpose"):
+            await selling.stock.check()
+        selling.stock.is_complete = False  # as while the chain is away: nobody knows yet
+        await selling.stock.check()
 
 
 @pytest.mark.parametrize("missing", ["facilitator_url", "registry_url", "api_url"])

@@ -52,6 +52,7 @@ class Stock:
         self._places = [(folder, sellers[min(n, len(sellers) - 1)]) for n, folder in enumerate(folders)]
         self.bundles: dict[str, Bundle] = {}
         self.listed: tuple[Listing, ...] = ()
+        self.left_out: dict[str, NexusError] = {}
         self.is_complete = False
 
     async def open(self) -> None:
@@ -84,6 +85,19 @@ class Stock:
         self.is_complete = True
         changed()
 
+    async def check(self) -> None:
+        """Raises `Unavailable` when nothing is on sale, with the reason of the first agent that was left out."""
+        if self.listed or not self.is_complete:
+            return
+        if not self._places:
+            raise Unavailable(
+                "no agent is on sale: the agents' folder holds none",
+                next_step="start in the folder that has `agents`, or set NEXUS_AGENTS_DIR",
+            )
+        name = min(self.left_out)  # the first of the folder
+        error = self.left_out[name]
+        raise Unavailable(f"no agent is on sale: {name}: {error.message}", next_step=error.next_step)
+
     async def _list_all(self, offer: Callable[[Bundle, str], Awaitable[bool]]) -> None:
         """All at once: on a new node every agent runs once, to say what it takes and gives."""
 
@@ -92,9 +106,11 @@ class Stock:
                 bundle = await self._bundle(folder)
                 return bundle if await offer(bundle, seller.public_id) else None
             except NexusError as error:
+                self.left_out[folder.name] = error
                 log.error("selling.not_listed", agent=folder.name, reason=error.message, next_step=error.next_step)
                 return None
 
+        self.left_out.clear()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(*place)) for place in self._places]
         self.bundles.update({bundle.name: bundle for task in tasks if (bundle := task.result()) is not None})
