@@ -82,7 +82,7 @@ async def test_purchases_with_the_sellers_memo_in_one_block_are_payments_of_thei
 
 
 @pytest.mark.peer
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 async def test_the_official_client_makes_one_payment_of_two_such_purchases(stage: Stage) -> None:
     from x402.mechanisms.svm.exact import ExactSvmScheme
     from x402.mechanisms.svm.signers import KeypairSigner
@@ -114,7 +114,9 @@ async def test_a_collected_hold_is_confirmed_by_the_sellers_proof_or_without_it(
     for number, proof in enumerate(["right", "none", "wrong", "another's"]):
         hold = await stage.rail().open(request_of(stage, asked), f"job-{number}")
         transaction = await collect(stage, hold, asked)
-        claimed = {"right": transaction, "wrong": "x" * 88}.get(proof) or ("" if proof == "none" else proofs[0]["transaction"])
+        claimed = {"right": transaction, "wrong": "x" * 88}.get(proof) or (
+            "" if proof == "none" else proofs[0]["transaction"]
+        )
         proofs.append({"transaction": transaction})
         rail = stage.rail(settle_wait_seconds=0.05)
         payment = await rail.settle(hold, {"transaction": claimed})

@@ -52,9 +52,9 @@ class SolanaFacilitator:
         sponsor: Sponsor | None = None,
     ) -> None:
         self.settler = settler
-        self._mints = Mints(settler.cluster)
         self._assets = {asset.caip19 for asset in assets}
         self._clock = clock or SystemClock()
+        self._mints = Mints(settler.cluster, self._clock)
         self._sponsor = sponsor
         self._limits = sponsor.limits if sponsor else lamport_limits()
         self._verified: OrderedDict[str, float] = OrderedDict()

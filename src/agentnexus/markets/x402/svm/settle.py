@@ -110,26 +110,23 @@ class TransferSettler:
         try:
             await self.cluster.send(mine.outgoing.wire, preflight=first)
         except NodeError as error:
-            if error.rpc_code != PREFLIGHT_FAILED or not await self._never_sent(mine, first=first):
-                log.info("x402.svm_send_refused", transaction=mine.outgoing.transaction, error=error.message)
-                return None
-            return Ended("", str(Reason.SVM_SIMULATION_FAILED), error.rpc_message)
+            if first and error.rpc_code == PREFLIGHT_FAILED and await self._take_back(mine):
+                return await self._refused(mine, error)
+            log.info("x402.svm_send_refused", transaction=mine.outgoing.transaction, error=error.message)
         except ClusterUnavailable as error:
-            if error.maybe_sent or not await self._never_sent(mine, first=first):
-                return None
-            raise
+            if first and not error.maybe_sent and await self._take_back(mine):
+                raise
         return None
 
-    async def _never_sent(self, mine: Settlement, *, first: bool) -> bool:
-        """Take the claim back when this was the only try and the chain knows nothing of it."""
-        if not first:
-            return False
-        known: Status | None = None
-        try:
-            known = await self.cluster.status(mine.outgoing.transaction)
-        except Unavailable as error:
-            log.info("x402.svm_status_unknown", transaction=mine.outgoing.transaction, error=error.message)
-        return known is None and await self.settlements.forget(mine.outgoing.payment_id)
+    async def _take_back(self, mine: Settlement) -> bool:
+        """Undo the claim of an only try that did not get out; False when another process is at it by now."""
+        return await self.settlements.forget(mine.outgoing.payment_id)
+
+    async def _refused(self, mine: Settlement, error: NodeError) -> Ended:
+        """Why the node refused what we have never sent: it would fail, or it is on the chain without us."""
+        if await self._status(mine.outgoing.transaction, search=True) is None:
+            return Ended("", str(Reason.SVM_SIMULATION_FAILED), error.rpc_message)
+        return Ended("", str(Reason.DUPLICATE_SETTLEMENT), "this payment was settled before, and not for this asker")
 
     async def _watch(self, mine: Settlement, signed: SignedTransfer) -> Ended:
         """Look until it is confirmed, has failed on the chain, or can never get there. The error comes first."""
@@ -152,9 +149,9 @@ class TransferSettler:
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._poll)
 
-    async def _status(self, transaction: str) -> Status | None:
+    async def _status(self, transaction: str, *, search: bool = False) -> Status | None:
         try:
-            return await self.cluster.status(transaction)
+            return await self.cluster.status(transaction, search=search)
         except Unavailable as error:  # the node is away for a moment: time will tell
             log.info("x402.svm_status_unknown", transaction=transaction, error=error.message)
             return None
