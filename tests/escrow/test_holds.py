@@ -70,31 +70,48 @@ async def test_many_workflows_at_once_never_reserve_more_than_there_is(room: Roo
     await other.books.close()
 
 
-async def test_a_charge_needs_a_reservation_that_is_open_and_large_enough(room: Room) -> None:
+async def test_a_charge_needs_a_reservation_that_is_open(room: Room) -> None:
     await room.funded("2")
     with pytest.raises(Conflict, match="nothing is reserved"):
         await room.escrow.holds.capture("wf_1", "s1", usdc("0.1"))
     await reserve(room, amount="0.5")
-    with pytest.raises(InsufficientFunds):
-        await room.escrow.holds.capture("wf_1", "s1", usdc("0.6"))
     await room.escrow.holds.release("wf_1")
     with pytest.raises(Conflict):
         await room.escrow.holds.capture("wf_1", "s2", usdc("0.1"))
     assert await room.balance() == ("2", "0")
 
 
-async def test_a_reference_is_one_users_and_one_amounts(room: Room) -> None:
+async def test_what_a_dearer_seller_costs_beyond_the_reserve_comes_from_what_is_available(room: Room) -> None:
+    await room.funded("1")
+    await reserve(room, amount="0.5")
+    for _ in range(2):
+        await room.escrow.holds.capture("wf_1", "s1", usdc("0.6"))
+    assert await room.balance() == ("0.4", "0")
+    with pytest.raises(InsufficientFunds):
+        await room.escrow.holds.capture("wf_1", "s2", usdc("0.5"))
+    await room.escrow.holds.release("wf_1")
+    assert await room.balance() == ("0.4", "0")
+    assert await room.escrow.spent("ann", USDC) == usdc("0.6")
+
+
+async def test_a_reference_is_one_users_and_keeps_the_money_it_has(room: Room) -> None:
     await room.funded("2")
     await room.funded("2", "bob", BOB)
     await reserve(room)
-    with pytest.raises(Conflict):
-        await reserve(room, amount="0.5")
+    await reserve(room, amount="0.5")
+    assert await room.balance() == ("1", "1")
     with pytest.raises(Conflict):
         await reserve(room, user="bob")
-    await room.escrow.holds.release("wf_1")
-    with pytest.raises(Conflict):
-        await reserve(room)
     assert await room.balance("bob") == ("2", "0")
+
+
+async def test_a_plan_that_is_edited_lets_go_of_its_money_and_sets_another_sum_aside(room: Room) -> None:
+    await room.funded("2")
+    for amount, available in (("1", "1"), ("1.5", "0.5"), ("1", "1")):
+        await reserve(room, amount=amount)
+        assert await room.balance() == (available, amount)
+        await room.escrow.holds.release("wf_1")
+        assert await room.balance() == ("2", "0")
 
 
 async def test_nothing_can_be_reserved_for_nothing(room: Room) -> None:

@@ -28,67 +28,85 @@ class Holds:
         self._books = books
         self._clock = clock
 
-    async def reserve(self, account: Account, reference: str, amount: Money) -> Hold:
-        """Move `amount` from available to reserved. Raises `InsufficientFunds` (spec 05's words), `Conflict`."""
+    async def reserve(self, account: Account, reference: str, amount: Money) -> None:
+        """Move `amount` from available to reserved; nothing changes while the reference has its money already.
+
+        Raises `InsufficientFunds` (spec 05's words), `Conflict` for somebody else's reference.
+        """
         if amount.atomic <= 0:
             raise InvalidInput(f"cannot reserve {amount}", field="amount", next_step="reserve more than zero")
         hold = await self._store.begin_hold(reference, account.user_id, amount, self._clock.now())
-        if (hold.user_id, hold.amount) != (account.user_id, amount) or hold.state in (
-            HoldState.CLOSING,
-            HoldState.CLOSED,
-        ):
-            raise Conflict(
-                f"{reference} has another reservation, or one that has ended",
-                next_step="use one reference per piece of work",
-            )
+        if hold.user_id != account.user_id or hold.state is HoldState.CLOSING:
+            raise Conflict(f"{reference} has ended or is another user's", next_step="use one reference per work")
+        if hold.state is HoldState.OPEN:
+            return
+        key = f"{reference}:{hold.opening}"
         try:
             await self._books.transfer(
-                f"escrow-hold:{reference}", account.ledger, hold.ledger, amount, correlation=reference
+                f"escrow-hold:{key}", account.ledger, hold.ledger, hold.amount, correlation=reference
             )
         except InsufficientFunds as error:
-            await self._store.move_hold(reference, (HoldState.OPENING,), HoldState.REFUSED)
-            available = (await self._books.balance(account.ledger, amount.asset)).available
-            raise shortfall(available, amount) from error
-        await self._note(f"reserve:{reference}", hold, EntryKind.RESERVED, -amount)
-        # Also from `refused`: another claim of the same reference may have come too early a moment ago.
-        await self._store.move_hold(reference, (HoldState.OPENING, HoldState.REFUSED), HoldState.OPEN)
-        return hold
+            await self._store.move_hold(hold, (HoldState.OPENING,), HoldState.REFUSED)
+            available = (await self._books.balance(account.ledger, hold.amount.asset)).available
+            raise shortfall(available, hold.amount) from error
+        await self._note(f"reserve:{key}", hold, EntryKind.RESERVED, -hold.amount)
+        # Also from `refused`: another call for the same opening may have come too early a moment ago.
+        await self._store.move_hold(hold, (HoldState.OPENING, HoldState.REFUSED), HoldState.OPEN)
 
     async def capture(self, reference: str, key: str, amount: Money) -> None:
-        """Charge `amount` for the part of the work that `key` names. Raises `Conflict`, `InsufficientFunds`."""
+        """Charge `amount` for the part of the work that `key` names; what the reserve lacks comes from available.
+
+        Raises `Conflict` when nothing is reserved, `InsufficientFunds`.
+        """
         if not amount:
             return
         hold = await self._store.hold(reference)
         if hold is None or hold.state is not HoldState.OPEN:
             raise Conflict(f"nothing is reserved for {reference}", next_step="reserve first")
+        try:
+            await self._charge(hold, key, amount)
+        except InsufficientFunds:
+            await self._add(hold, key, amount)
+            await self._charge(hold, key, amount)
+        await self._note(f"charge:{reference}:{key}", hold, EntryKind.CHARGED, -amount)
+
+    async def _charge(self, hold: Hold, key: str, amount: Money) -> None:
         await self._books.transfer(
-            f"escrow-charge:{reference}:{key}",
+            f"escrow-charge:{hold.reference}:{key}",
             hold.ledger,
             charged_account(amount.asset),
             amount,
-            correlation=reference,
+            correlation=hold.reference,
         )
-        await self._note(f"charge:{reference}:{key}", hold, EntryKind.CHARGED, -amount)
+
+    async def _add(self, hold: Hold, key: str, amount: Money) -> None:
+        """A dearer seller than the estimate's dearest had to be taken."""
+        lacking = amount - (await self._books.balance(hold.ledger, amount.asset)).posted
+        if lacking.atomic <= 0:
+            return
+        extra = f"{hold.reference}:{key}:{lacking.atomic}"
+        await self._books.transfer(
+            f"escrow-extra:{extra}", f"escrow:{hold.user_id}", hold.ledger, lacking, correlation=hold.reference
+        )
+        await self._note(f"extra:{extra}", hold, EntryKind.RESERVED, -lacking)
 
     async def release(self, reference: str) -> None:
-        """Give back what was not charged; nothing can be charged afterwards."""
+        """Give back what was not charged; nothing can be charged afterwards unless it is reserved anew."""
         hold = await self._store.hold(reference)
         if hold is None or hold.state is HoldState.CLOSED:
             return
-        await self._store.move_hold(
-            reference, (HoldState.OPENING, HoldState.OPEN, HoldState.REFUSED), HoldState.CLOSING
-        )
+        await self._store.move_hold(hold, (HoldState.OPENING, HoldState.OPEN, HoldState.REFUSED), HoldState.CLOSING)
         for _ in range(RELEASE_TRIES):
             rest = (await self._books.balance(hold.ledger, hold.amount.asset)).posted
             if not rest:
-                await self._store.move_hold(reference, (HoldState.CLOSING,), HoldState.CLOSED)
+                await self._store.move_hold(hold, (HoldState.CLOSING,), HoldState.CLOSED)
                 return
             await self._give_back(hold, rest)
         log.warning("escrow.hold_not_empty", reference=reference)
 
     async def _give_back(self, hold: Hold, rest: Money) -> None:
         """A charge under way may take part of it first: then the caller looks again."""
-        key = f"{hold.reference}:{rest.atomic}"
+        key = f"{hold.reference}:{hold.opening}:{rest.atomic}"
         try:
             await self._books.transfer(
                 f"escrow-release:{key}", hold.ledger, f"escrow:{hold.user_id}", rest, correlation=hold.reference

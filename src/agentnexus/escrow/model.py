@@ -20,7 +20,7 @@ class EntryKind(StrEnum):
 
 
 class HoldState(StrEnum):
-    """``opening → open → closing → closed``; ``refused`` when there was too little."""
+    """``opening → open → closing → closed``; ``refused`` when there was too little. The last two may begin again."""
 
     OPENING = "opening"
     REFUSED = "refused"
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class EscrowBalance:
-    """`reserved` is promised to running work, `withdrawing` is on its way out."""
+    """`reserved` is promised to running work or on its way out."""
 
     available: Money
     reserved: Money
@@ -75,6 +75,7 @@ class Hold:
     amount: Money
     state: HoldState
     opened_at: datetime
+    opening: int
 
     @property
     def ledger(self) -> str:

@@ -96,13 +96,14 @@ class EscrowStore:
     # -- holds ------------------------------------------------------------------------------------------------------
 
     async def begin_hold(self, reference: str, user_id: str, amount: Money, now: datetime) -> Hold:
-        """The hold of a reference: made now, or the one that was made before; a refused one begins again."""
+        """The hold of a reference: made now, or the one that was made before; one that has ended begins again."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """insert into escrow.hold (reference, user_id, asset, atomic, state, opened_at)
                    values ($1, $2, $3, $4, 'opening', $5)
-                   on conflict (reference) do update set
-                       state = case escrow.hold.state when 'refused' then 'opening' else escrow.hold.state end
+                   on conflict (reference) do update set state = 'opening', opening = escrow.hold.opening + 1,
+                           asset = excluded.asset, atomic = excluded.atomic, opened_at = excluded.opened_at
+                       where escrow.hold.state in ('refused', 'closed') and escrow.hold.user_id = excluded.user_id
                    returning *""",
                 reference,
                 user_id,
@@ -110,7 +111,9 @@ class EscrowStore:
                 Decimal(amount.atomic),
                 now,
             )
-        assert row is not None
+            if row is None:
+                row = await connection.fetchrow("select * from escrow.hold where reference = $1", reference)
+        assert row is not None  # inserted or there before; never deleted
         return _hold(row)
 
     async def hold(self, reference: str) -> Hold | None:
@@ -118,15 +121,17 @@ class EscrowStore:
             row = await connection.fetchrow("select * from escrow.hold where reference = $1", reference)
         return None if row is None else _hold(row)
 
-    async def move_hold(self, reference: str, before: tuple[HoldState, ...], after: HoldState) -> bool:
+    async def move_hold(self, hold: Hold, before: tuple[HoldState, ...], after: HoldState) -> None:
+        """Only this opening of it, and only from `before`."""
         async with self._database.connection() as connection:
-            done = await connection.execute(
-                "update escrow.hold set state = $3 where reference = $1 and state = any($2::text[])",
-                reference,
+            await connection.execute(
+                """update escrow.hold set state = $4
+                    where reference = $1 and opening = $2 and state = any($3::text[])""",
+                hold.reference,
+                hold.opening,
                 [str(state) for state in before],
                 str(after),
             )
-        return done == "UPDATE 1"
 
     async def holds_of(self, user_id: str) -> list[Hold]:
         """Those that may have money in them."""
@@ -242,7 +247,9 @@ def _money(row: asyncpg.Record) -> Money:
 
 
 def _hold(row: asyncpg.Record) -> Hold:
-    return Hold(row["reference"], row["user_id"], _money(row), HoldState(row["state"]), row["opened_at"])
+    return Hold(
+        row["reference"], row["user_id"], _money(row), HoldState(row["state"]), row["opened_at"], row["opening"]
+    )
 
 
 def _withdrawal(row: asyncpg.Record) -> Withdrawal:

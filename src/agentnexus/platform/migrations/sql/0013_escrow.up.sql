@@ -23,12 +23,14 @@ create table escrow.deposit (
 );
 
 -- Money set aside for one piece of work (a workflow); its rest is in the ledger account `escrow-hold:<reference>`.
+-- `opening` counts how often it was begun: a plan that is edited lets go of its money and sets another sum aside.
 create table escrow.hold (
     reference text primary key,
     user_id   text not null references escrow.account (user_id),
     asset     jsonb not null,
     atomic    numeric(78, 0) not null check (atomic > 0),
     state     text not null check (state in ('opening', 'refused', 'open', 'closing', 'closed')),
+    opening   integer not null default 1,
     opened_at timestamptz not null
 );
 create index hold_unfinished on escrow.hold (opened_at) where state in ('opening', 'open', 'closing');
