@@ -66,7 +66,9 @@ async def test_a_payment_counts_only_between_its_own_parties(chain: DevelopmentC
     transaction = str(log["transactionHash"])
     nobody = "0x" + "0" * 40
     network = chain.network.caip2
-    assert await connected.paid(network, transaction, nobody, alice)
+    paid = await connected.paid(network, transaction, nobody, alice)
+    assert paid is not None
+    assert (paid.asset, paid.amount, paid.returned) == (chain.usdc.reference, 5, 0)
     assert not await connected.paid(network, transaction, nobody, bob)
     assert not await connected.paid(network, transaction, alice, alice)
     assert not await connected.paid("eip155:1", transaction, nobody, alice)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound, SellerFailed
+from agentnexus.core.money import Money
 from agentnexus.core.offers import Party
+from agentnexus.core.payments import PaymentRequest
 from agentnexus.hiring.model import PRIOR_SCORE, SellerRecord
 from agentnexus.hiring.testing import Script
 from agentnexus.platform.database import Database
@@ -94,6 +96,20 @@ async def test_others_cannot_rate_and_unpaid_jobs_cannot_be_rated(database: Data
         with pytest.raises(NotFound):
             await economy.hiring.rate(receipt_id, user, 5)
     await economy.close()
+
+
+async def test_who_paid_less_than_the_offers_price_cannot_rate(economy: Economy, database: Database) -> None:
+    hired = await economy.hire()
+    async with database.connection() as connection:
+        paid = PaymentRequest.model_validate_json(await connection.fetchval("select request from hiring.hold"))
+        less = Money(paid.amount.asset, paid.amount.atomic - 1)
+        for amount in (less, paid.amount):
+            request = paid.model_copy(update={"amount": amount}).model_dump_json()
+            await connection.execute("update hiring.hold set request = $1", request)
+            if amount is less:
+                with pytest.raises(Conflict, match="less than its offer's price"):
+                    await economy.hiring.rate(hired.receipt.id, "u1", 5)
+    await economy.hiring.rate(hired.receipt.id, "u1", 5)
 
 
 async def test_sellers_do_not_rate_themselves(database: Database) -> None:

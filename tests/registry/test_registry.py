@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.markets.x402.wire import encode_header
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.networks import NetworkKind
+from agentnexus.rails.evm.proofs import ProvenPayment
 from agentnexus.rails.evm.signer import LocalSigner
 
 NETWORK = "eip155:31337"
@@ -32,7 +34,7 @@ ALICE, BOB, CAROL = (LocalSigner(bytes([n]) * 32, NetworkKind.LOCAL) for n in (1
 class World:
     client: httpx.AsyncClient
     clock: ManualClock
-    paid: set[tuple[str, str, str, str]] = field(default_factory=set)
+    paid: dict[tuple[str, ...], ProvenPayment] = field(default_factory=dict)
     answers: dict[str, httpx.Response] = field(default_factory=dict)
 
     async def send(self, signer: LocalSigner, method: str, path: str, body: object) -> httpx.Response:
@@ -40,12 +42,25 @@ class World:
         headers = await sign_request(signer, method, path, raw, self.clock.now())
         return await self.client.request(method, path, content=raw, headers=headers)
 
+    def pay(self, transaction: str, payer: LocalSigner, amount: int = 20_000, **more: object) -> None:
+        """A payment to Alice that the chain has, made now."""
+        facts = {"asset": TOKEN, "amount": amount, "returned": 0, "at": self.clock.now()} | more
+        self.paid[NETWORK, transaction, payer.public_id, ALICE.public_id] = ProvenPayment(**facts)  # type: ignore[arg-type]  # as above
+
+    async def rate(self, identifier: str, transaction: str, payer: LocalSigner = BOB) -> httpx.Response:
+        body = {"rating": 5, "transaction": transaction, "network": NETWORK}
+        self.clock.advance(1)  # another second is another signature
+        return await self.send(payer, "POST", f"/services/{identifier}/rate", body)
+
     async def register(self, signer: LocalSigner = ALICE, **changes: object) -> httpx.Response:
         return await self.send(signer, "POST", "/services/register", entry(signer, **changes))
 
 
+def accept(signer: LocalSigner, amount: str = "20000", network: str = NETWORK) -> dict[str, object]:
+    return {"scheme": "exact", "network": network, "asset": TOKEN, "amount": amount, "payTo": signer.public_id}
+
+
 def entry(signer: LocalSigner, **changes: object) -> dict[str, object]:
-    accept = {"scheme": "exact", "network": NETWORK, "asset": TOKEN, "amount": "20000", "payTo": signer.public_id}
     return {
         "url": "http://seller.test/x402/agents/pdf",
         "name": "PDF extractor",
@@ -53,7 +68,7 @@ def entry(signer: LocalSigner, **changes: object) -> dict[str, object]:
         "category": "data-analysis",
         "ownerWalletAddress": signer.public_id,
         "pricePerCall": "0.02",
-        "accepts": [accept],
+        "accepts": [accept(signer)],
         "capabilities": ["pdf.extract"],
         "inputSchema": json.dumps({"type": "object", "required": ["file"]}),
         "outputSchema": {"type": "object"},
@@ -65,8 +80,8 @@ def entry(signer: LocalSigner, **changes: object) -> dict[str, object]:
 async def world(database: Database, clock: ManualClock) -> AsyncIterator[World]:
     world = World(client=httpx.AsyncClient(), clock=clock)
 
-    async def paid(*proof: str) -> bool:
-        return proof in world.paid
+    async def paid(*proof: str) -> ProvenPayment | None:
+        return world.paid.get(proof)
 
     def answer(request: httpx.Request) -> httpx.Response:
         if str(request.url) not in world.answers:
@@ -198,7 +213,7 @@ async def test_a_rating_needs_a_payment_of_the_rater_and_counts_once(world: Worl
     path, body = f"/services/{identifier}/rate", {"rating": 5, "transaction": "0xaa", "network": NETWORK}
     unpaid = await world.send(BOB, "POST", path, body)
     assert unpaid.status_code == 403
-    world.paid.add((NETWORK, "0xaa", BOB.public_id, ALICE.public_id))
+    world.pay("0xaa", BOB)
     assert (await world.send(CAROL, "POST", path, body)).status_code == 403
     world.clock.advance(1)
     assert (await world.send(BOB, "POST", path, body)).json() == {"success": True, "newAverageRating": 5.0}
@@ -210,6 +225,75 @@ async def test_a_rating_needs_a_payment_of_the_rater_and_counts_once(world: Worl
     stats = (await world.client.get(f"/services/{identifier}/stats")).json()
     assert (stats["totalCalls"], stats["totalRatings"], len(stats["ratings"])) == (1, 1, 1)
     assert stats["ratings"][0]["payer"] == BOB.public_id
+
+
+async def test_only_a_payment_of_the_listed_price_that_was_kept_rates(world: World) -> None:
+    identifier = (await world.register()).json()["id"]
+    world.pay("0x01", BOB, 19_999)
+    world.pay("0x02", BOB, asset="0x" + "99" * 20)
+    world.pay("0x03", BOB, returned=20_000)
+    world.pay("0x04", BOB, returned=19_999)
+    world.pay("0x05", BOB, 25_000)
+    for transaction, words in (
+        ("0x01", "cost 20000 atomic units then, not 19999"),
+        ("0x02", "takes another token"),
+        ("0x03", "sent back"),
+    ):
+        refused = await world.rate(identifier, transaction)
+        assert refused.status_code == 403
+        assert words in refused.json()["error"]["message"]
+        assert refused.json()["error"]["next_step"]
+    for transaction in ("0x04", "0x05"):
+        assert (await world.rate(identifier, transaction)).status_code == 200
+    assert (await world.client.get(f"/services/{identifier}")).json()["totalRatings"] == 2
+
+
+async def test_a_payment_is_measured_by_the_price_of_its_own_time(world: World) -> None:
+    """Else a seller would raise its price to be rid of bad ratings, or lower it to have friends rate for dust."""
+    identifier = (await world.register()).json()["id"]
+    world.clock.advance(3600)
+    world.pay("0x01", BOB)
+    world.clock.advance(60)
+    await world.register(accepts=[accept(ALICE, "50000")], pricePerCall="0.05")
+    world.pay("0x02", BOB)  # saw the old price a minute ago
+    world.clock.advance(3600)
+    world.pay("0x03", BOB)  # long after the change
+    world.clock.advance(1)
+    await world.register(accepts=[accept(ALICE, "1")], pricePerCall="0.000001")
+    world.clock.advance(3600)
+    await world.register(accepts=[accept(ALICE, "50000")], pricePerCall="0.05")
+    world.clock.advance(3600)
+    world.pay("0x04", BOB, 1)
+    world.pay("0x05", BOB, at=world.clock.now() - timedelta(days=3))  # before it was registered here
+    names = [f"0x0{number}" for number in range(1, 6)]
+    assert [(await world.rate(identifier, name)).status_code for name in names] == [200, 200, 403, 403, 200]
+
+
+async def test_of_several_prices_in_one_token_the_least_counts_and_announcing_again_changes_none(
+    world: World, database: Database
+) -> None:
+    terms = [accept(ALICE, "30000"), accept(ALICE, "10000"), accept(ALICE, "7", network="eip155:1")]
+    identifier = (await world.register(accepts=terms)).json()["id"]
+    for _ in range(2):
+        world.clock.advance(60)
+        await world.register(accepts=terms)
+    async with database.connection() as connection:
+        rows = await connection.fetch("select network, amount::int from registry.price order by amount")
+    assert [tuple(row) for row in rows] == [("eip155:1", 7), (NETWORK, 10_000)]
+    world.pay("0x01", BOB, 9_999)
+    world.pay("0x02", BOB, 10_000)
+    assert (await world.rate(identifier, "0x01")).status_code == 403
+    assert (await world.rate(identifier, "0x02")).status_code == 200
+
+
+async def test_one_transaction_rates_one_service_of_its_payee(world: World) -> None:
+    first = (await world.register()).json()["id"]
+    world.clock.advance(1)
+    second = (await world.register(url="http://seller.test/x402/agents/other")).json()["id"]
+    world.pay("0x01", BOB)
+    assert (await world.rate(first, "0x01")).status_code == 200
+    for identifier in (first, second):
+        assert (await world.rate(identifier, "0x01")).status_code == 409
 
 
 async def test_pages_are_cut_after_sorting(world: World) -> None:

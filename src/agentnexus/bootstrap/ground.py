@@ -19,9 +19,8 @@ from agentnexus.platform.logs import log
 from agentnexus.platform.settings import Settings
 from agentnexus.rails.evm.checked import CheckedRpc
 from agentnexus.rails.evm.networks import network_by_id
-from agentnexus.rails.evm.receipts import find_receipt
+from agentnexus.rails.evm.proofs import ProvenPayment, find_payment
 from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex
-from agentnexus.rails.evm.token import transfers
 from agentnexus.rails.evm.transactions import TransactionSender
 
 CHAIN_START_SECONDS = 3.0  # what a start waits for a chain that it can do without for now
@@ -76,15 +75,13 @@ class Chain:
         kind = self.sender.network.kind
         return [signer_from_hex(key.strip(), kind) for key in keys.get_secret_value().split(",") if key.strip()]
 
-    async def paid(self, network: str, transaction: str, payer: str, payee: str) -> bool:
-        """Whether that transaction moved USDC from payer to payee on this chain."""
+    async def paid(self, network: str, transaction: str, payer: str, payee: str) -> ProvenPayment | None:
+        """What that transaction moved of our USDC from payer to payee on this chain; None when it did not."""
         if network != self.sender.network.caip2 or not TRANSACTION.match(transaction):
-            return False
-        receipt = await find_receipt(self.sender.rpc, [transaction], confirmations=self.sender.network.confirmations)
-        if receipt is None or not receipt.succeeded:
-            return False
-        moved = transfers(receipt.logs, self.usdc.reference)
-        return any(each.payer == payer and each.payee == payee and each.value > 0 for each in moved)
+            return None
+        return await find_payment(
+            self.sender.rpc, self.sender.network, self.usdc.reference, transaction, payer=payer, payee=payee
+        )
 
 
 @asynccontextmanager

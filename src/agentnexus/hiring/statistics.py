@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
+from agentnexus.core.offers import Offer
+from agentnexus.core.payments import PaymentRequest
 from agentnexus.core.ports import Clock
 from agentnexus.hiring.match import Buyer
 from agentnexus.hiring.model import SellerRecord
@@ -119,23 +121,27 @@ class SellerRecords:
     async def rate(self, job_id: str, user_id: str, rating: int) -> None:
         """1-5 by the buyer who paid; a second rating replaces the first.
 
-        Raises `InvalidInput`, `NotFound` (no such paid job of this user), `Conflict` (self-dealing).
+        Raises `InvalidInput`, `NotFound` (no such paid job of this user), `Conflict` (self-dealing, or paid less than
+        the offer's price: a gift is no judgement).
         """
         if not 1 <= rating <= 5:
             raise InvalidInput("a rating is 1 to 5", field="rating", next_step="give a whole number from 1 to 5")
         async with self._database.transaction() as connection:
             before = await connection.fetchrow(
-                """select o.seller, o.rating, o.self_dealing from hiring.outcome o
-                     join hiring.attempt a on a.job_id = o.job_id
-                     join hiring.hold h on h.job_key = a.job_key and h.state in ('confirmed', 'released')
-                    where o.job_id = $1 and o.buyer = $2 limit 1 for update of o""",
+                """select o.seller, o.rating, o.self_dealing, a.offer,
+                          array(select h.request from hiring.hold h
+                                 where h.job_key = a.job_key and h.state in ('confirmed', 'released')) as requests
+                     from hiring.outcome o join hiring.attempt a on a.job_id = o.job_id
+                    where o.job_id = $1 and o.buyer = $2 for update of o""",
                 job_id,
                 user_id,
             )
-            if before is None:
+            if before is None or not before["requests"]:
                 raise NotFound("you have not paid for such a job", next_step="rate one of your receipts", job=job_id)
             if before["self_dealing"]:
                 raise Conflict("sellers do not rate themselves", next_step="let other buyers rate this seller")
+            if not _full_price(before["offer"], before["requests"]):
+                raise Conflict("this job was paid with less than its offer's price", next_step="rate one paid in full")
             await connection.execute("update hiring.outcome set rating = $2 where job_id = $1", job_id, rating)
             await connection.execute(
                 "update hiring.seller set ratings = ratings + $2, rating_total = rating_total + $3 where seller = $1",
@@ -174,3 +180,10 @@ class SellerRecords:
             networks=networks,
             allow_insecure=allow_insecure,
         )
+
+
+def _full_price(offer: str, requests: Sequence[str]) -> bool:
+    """Whether the payments of a job come to the listed price; one in another asset was agreed upon by its quote."""
+    price = Offer.model_validate_json(offer).price.per_job
+    amounts = [PaymentRequest.model_validate_json(request).amount for request in requests]
+    return any(amount.asset != price.asset for amount in amounts) or sum(a.atomic for a in amounts) >= price.atomic

@@ -21,10 +21,11 @@ from agentnexus.markets.x402.registry.ownership import digest_of, verified_addre
 from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.markets.x402.wire import PAYMENT_REQUIRED, read_required, to_json
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, metrics_page
+from agentnexus.rails.evm.proofs import ProvenPayment
 
 BODY_BYTES_MAX = 256 * 1024
 PROBE_SECONDS = 5.0
-PaidLookup = Callable[[str, str, str, str], Awaitable[bool]]
+PaidLookup = Callable[[str, str, str, str], Awaitable[ProvenPayment | None]]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -32,7 +33,7 @@ class RegistryApp:
     """The registry's use cases behind routes.
 
     Args:
-        paid: ``await paid(network, transaction, payer, payee)``: whether that payment is on its chain.
+        paid: ``await paid(network, transaction, payer, payee)``: that payment as its chain has it, if it has.
         probe: client that fetches a service's own 402 to check that its payee is the owner. It is given strangers'
             addresses: its transport decides which may be asked (`OutboundTransport`).
     """
@@ -101,14 +102,25 @@ class RegistryApp:
         service, rating = await self._found(request), _read(Rating, _json(body))
         if payer == service.owner:
             raise NotAllowed("owners do not rate themselves")
-        if not await self._paid(rating.network, rating.transaction, payer, service.owner):
+        await self._require_payment(service, rating, payer)
+        rated = await self._store.rate(service.id, rating, payer, self._clock.now())
+        average = rated.rating_sum / rated.rating_count
+        return JSONResponse({"success": True, "newAverageRating": round(average, 2)})
+
+    async def _require_payment(self, service: Service, rating: Rating, payer: str) -> None:
+        """Who rates has paid the service its price, and has not had it back. Raises `NotAllowed` saying what lacks."""
+        payment = await self._paid(rating.network, rating.transaction, payer, service.owner)
+        if payment is None:
             raise NotAllowed(
                 "that transaction does not pay this service from your address",
                 next_step="rate with the transaction in your receipt",
             )
-        rated = await self._store.rate(service.id, rating, payer, self._clock.now())
-        average = rated.rating_sum / rated.rating_count
-        return JSONResponse({"success": True, "newAverageRating": round(average, 2)})
+        price = await self._store.price_at(service.id, rating.network, payment.asset, payment.at)
+        if price is None or payment.amount < price:
+            asked = "takes another token" if price is None else f"cost {price} atomic units then, not {payment.amount}"
+            raise NotAllowed(f"this service {asked}", next_step="rate with a payment of the listed price")
+        if payment.returned >= payment.amount:
+            raise NotAllowed("that payment was sent back to you", next_step="rate with a payment that the service kept")
 
     async def stats(self, request: Request) -> Response:
         service = await self._found(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -20,7 +21,7 @@ from agentnexus.markets.x402.registry.model import (
     Service,
 )
 from agentnexus.markets.x402.registry.ownership import WINDOW_SECONDS
-from agentnexus.platform.database import Database
+from agentnexus.platform.database import Connection, Database
 
 REPUTATION = f"((rating_sum + {PRIOR_RATINGS * PRIOR_MEAN}) / (rating_count + {PRIOR_RATINGS}))"
 ORDER = {
@@ -29,6 +30,25 @@ ORDER = {
     "reputation": f"{REPUTATION} desc",
     "recent": "updated_at desc",
 }
+
+QUOTED = timedelta(minutes=10)  # a price that was seen is paid within this time
+PRICE_AT = """
+with price as (
+    select amount, since, lead(since) over (order by since) as until, min(since) over () as first
+      from registry.price where service_id = $1 and network = $2 and asset = $3)
+select min(amount) from price
+ where (since <= $4 and (until is null or until > $4 - $5::interval)) or (since = first and first > $4)
+"""
+NOTE_PRICES = """
+insert into registry.price (service_id, network, asset, amount, since)
+select $1, network, asset, amount, $5
+  from unnest($2::text[], $3::text[], $4::numeric[]) as fresh(network, asset, amount)
+ where amount is distinct from (
+       select known.amount from registry.price known
+        where (known.service_id, known.network, known.asset) = ($1, fresh.network, fresh.asset)
+        order by known.since desc limit 1)
+on conflict (service_id, network, asset, since) do update set amount = least(registry.price.amount, excluded.amount)
+"""
 
 
 class RegistryStore:
@@ -52,7 +72,7 @@ class RegistryStore:
     async def register(self, identifier: str, entry: Registration, owner: str, now: datetime) -> Service:
         """New entry, or the owner's update of the same URL; raises `Conflict` when another owner holds the URL."""
         first = entry.accepts[0]
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
             row = await connection.fetchrow(
                 """insert into registry.service (id, url, name, description, category, owner, price_atomic, asset,
                        asset_symbol, asset_decimals, price_usd, pricing_model, accepts, input_schema, output_schema,
@@ -72,9 +92,19 @@ class RegistryStore:
                 [accept.model_dump(mode="json") for accept in entry.accepts], entry.inputSchema, entry.outputSchema,
                 entry.capabilities, entry.tags, entry.extra, now,
             )  # fmt: skip
-        if row is None:
-            raise Conflict("another owner registered this address", next_step="register an address of your own")
+            if row is None:
+                raise Conflict("another owner registered this address", next_step="register an address of your own")
+            await _note_prices(connection, row["id"], entry.accepts, now)
         return _service(row)
+
+    async def price_at(self, identifier: str, network: str, asset: str, at: datetime) -> int | None:
+        """The least atomic price that was asked for at `at` or shortly before; None for a token it does not take.
+
+        A payment from before the first known price is measured by that one.
+        """
+        async with self._database.connection() as connection:
+            price = await connection.fetchval(PRICE_AT, identifier, network, asset, at, QUOTED)
+        return None if price is None else int(price)
 
     async def clear_address(self, url: str, owner: str) -> None:
         """Remove another owner's entry, with its ratings: `owner` has proven that the address pays them."""
@@ -186,6 +216,16 @@ class RegistryStore:
                 limit,
             )
         return [{**row, "at": row["at"].isoformat()} for row in rows]
+
+
+async def _note_prices(connection: Connection, identifier: str, accepts: Sequence[Accept], now: datetime) -> None:
+    """Remember what is asked for from now on: the least of several prices in one token."""
+    prices: dict[tuple[str, str], Decimal] = {}
+    for accept in accepts:
+        key, amount = (accept.network, accept.asset.lower()), Decimal(accept.amount)
+        prices[key] = min(amount, prices.get(key, amount))
+    networks, assets = [network for network, _ in prices], [asset for _, asset in prices]
+    await connection.execute(NOTE_PRICES, identifier, networks, assets, list(prices.values()), now)
 
 
 def _clauses(query: Query) -> tuple[list[str], list[object]]:
