@@ -1,9 +1,11 @@
-"""One acceptance suite, two backends: every test that takes `bench` runs on PostgreSQL and in memory."""
+"""One acceptance suite, three backends: every test that takes `bench` runs in memory, on PostgreSQL and on Restate."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,12 +13,17 @@ import pytest
 
 from agentnexus.core.clock import ManualClock, SeededEntropy
 from agentnexus.platform.database import Database
+from agentnexus.platform.process import free_port
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.journal import Journal
 from agentnexus.workflows.engine.memory import MemoryJournal
 from agentnexus.workflows.engine.port import NewRun, RunRecord, RunState
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
+from agentnexus.workflows.engine.restate.endpoint import serve
+from agentnexus.workflows.engine.restate.ingress import Ingress
+from agentnexus.workflows.engine.restate.journal import RestateJournal
+from agentnexus.workflows.engine.restate.server import RestateServer
 from agentnexus.workflows.engine.worker import Worker, WorkerSettings
 
 QUICK = WorkerSettings(lease_seconds=1e7, suspend_after_seconds=0.05, look_seconds=0.02, renew_seconds=0.05)
@@ -78,13 +85,50 @@ async def run_to_end(bench: Bench, engine: DurableEngine, run: NewRun) -> RunRec
         return await engine.result(run.id)
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def bench(request: pytest.FixtureRequest, clock: ManualClock, database_url: str) -> AsyncIterator[Bench]:
+@asynccontextmanager
+async def open_bench(
+    kind: str, clock: ManualClock, database_url: str, restate: RestateServer | None
+) -> AsyncIterator[Bench]:
+    """A journal of the kind, empty."""
     async with AsyncExitStack() as stack:
-        if request.param == "memory":
+        if kind == "memory":
             yield Bench(MemoryJournal(clock), clock)
-            return
-        database = await Database.open(database_url, max_size=10)
-        stack.push_async_callback(database.close)
-        wakeups = await stack.enter_async_context(Wakeups(database))
-        yield Bench(PostgresJournal(database, wakeups, clock), clock)
+        elif kind == "postgres":
+            database = await Database.open(database_url, max_size=10)
+            stack.push_async_callback(database.close)
+            wakeups = await stack.enter_async_context(Wakeups(database))
+            yield Bench(PostgresJournal(database, wakeups, clock), clock)
+        else:
+            assert restate is not None
+            ingress = await stack.enter_async_context(Ingress(restate.ingress_url, restate.admin_url))
+            journal = RestateJournal(ingress, secrets.token_hex(4), clock)
+            await stack.enter_async_context(serve(journal.station, ingress, "127.0.0.1", free_port()))
+            stack.push_async_callback(journal.close)
+            yield Bench(journal, clock)
+
+
+@pytest.fixture(scope="session")
+def restate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestateServer]:
+    """One server for all tests; each has a namespace of its own in it."""
+    server = RestateServer(tmp_path_factory.mktemp("restate"), partitions=4)
+    with ThreadPoolExecutor(1) as thread:  # which has a loop of its own, whatever loop this is asked for in
+        runner = asyncio.Runner()
+        thread.submit(lambda: runner.run(server.start())).result()
+        yield server
+        thread.submit(lambda: runner.run(server.stop())).result()
+        thread.submit(runner.close).result()
+
+
+@pytest.fixture(params=["memory", "postgres", "restate"])
+async def bench(request: pytest.FixtureRequest, clock: ManualClock, database_url: str) -> AsyncIterator[Bench]:
+    """The engine's contract, on every backend."""
+    restate = request.getfixturevalue("restate") if request.param == "restate" else None
+    async with open_bench(request.param, clock, database_url, restate) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def leased(request: pytest.FixtureRequest, clock: ManualClock, database_url: str) -> AsyncIterator[Bench]:
+    """Journals that lease runs to workers and hand them out themselves."""
+    async with open_bench(request.param, clock, database_url, None) as opened:
+        yield opened

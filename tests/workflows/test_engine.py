@@ -547,6 +547,11 @@ async def test_runs_are_listed_per_tenant_newest_first_by_page(bench: Bench) -> 
         await engine.start(NewRun(f"r{number}", "b", None, tenant="ann"))
         bench.clock.advance(1)
     await engine.start(NewRun("other", "b", None, tenant="bob"))
+
+    async def all_listed() -> bool:
+        return len(await engine.list_runs("ann", 9)) == 5
+
+    await until(all_listed, "the index has them all")
     first = await engine.list_runs("ann", 3)
     assert [run.id for run in first] == ["r4", "r3", "r2"]
     rest = await engine.list_runs("ann", 3, before=(first[-1].created_at, first[-1].id))

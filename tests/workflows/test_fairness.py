@@ -14,9 +14,10 @@ from agentnexus.core.clock import ManualClock
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.journal import Claim, End, Journal, Write
-from agentnexus.workflows.engine.memory import MemoryJournal, Turns
+from agentnexus.workflows.engine.memory import MemoryJournal
 from agentnexus.workflows.engine.port import NewRun, Run, RunState, StepContext
 from agentnexus.workflows.engine.postgres.journal import LOOK_PAST, PostgresJournal
+from agentnexus.workflows.engine.turns import Turns
 from agentnexus.workflows.engine.worker import WorkerSettings
 
 from .conftest import Bench, state_is, until
@@ -39,29 +40,29 @@ async def served(journal: Journal, limit: int) -> list[str]:
     return [run_id.rpartition("-")[0] for _ in range(limit) for run_id in await claim_ids(journal, 1)]
 
 
-async def test_one_run_of_a_user_does_not_wait_behind_a_thousand_of_another(bench: Bench) -> None:
-    journal = bench.journal
+async def test_one_run_of_a_user_does_not_wait_behind_a_thousand_of_another(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     await journal.enqueue(many("greedy", 1000))
-    bench.clock.advance(60)
+    leased.clock.advance(60)
     assert len(await claim_ids(journal, 8)) == 8
     await journal.enqueue(many("modest", 1))
     assert "modest" in await served(journal, 2)
 
 
-async def test_users_take_turns_and_each_ones_runs_go_oldest_first(bench: Bench) -> None:
-    journal = bench.journal
+async def test_users_take_turns_and_each_ones_runs_go_oldest_first(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     for tenant, count in (("a", 30), ("b", 3), ("c", 30)):
         await journal.enqueue(many(tenant, count))
-        bench.clock.advance(1)
+        leased.clock.advance(1)
     order = [run_id for _ in range(15) for run_id in await claim_ids(journal, 1)]
     assert order[:9] == [f"{tenant}-{n:04}" for n in range(3) for tenant in "abc"]
     assert order[9:] == ["a-0003", "c-0003", "a-0004", "c-0004", "a-0005", "c-0005"]
 
 
-async def test_who_was_away_does_not_come_back_with_turns_saved_up(bench: Bench) -> None:
-    journal = bench.journal
+async def test_who_was_away_does_not_come_back_with_turns_saved_up(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     await journal.enqueue(many("late", 1))
     await journal.enqueue(many("steady", 100))
@@ -70,42 +71,42 @@ async def test_who_was_away_does_not_come_back_with_turns_saved_up(bench: Bench)
     assert Counter(await served(journal, 20)) == {"late": 10, "steady": 10}
 
 
-async def test_a_schedule_cannot_reserve_places_in_front_of_those_who_are_there_by_then(bench: Bench) -> None:
-    journal = bench.journal
+async def test_a_schedule_cannot_reserve_places_in_front_of_those_who_are_there_by_then(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
-    later = bench.clock.now().replace(hour=13)
+    later = leased.clock.now().replace(hour=13)
     await journal.enqueue(
         [NewRun(f"planner-{n:03}", "b", None, tenant="planner", available_at=later) for n in range(50)]
     )
     await journal.enqueue(many("steady", 100))
     await served(journal, 40)
-    bench.clock.advance(3600)
+    leased.clock.advance(3600)
     await journal.register("w", LONG)
     assert await journal.repair(100) == 50
     assert Counter(await served(journal, 20)) == {"planner": 10, "steady": 10}
 
 
-async def test_priorities_come_before_turns_and_have_lines_of_their_own(bench: Bench) -> None:
-    journal = bench.journal
+async def test_priorities_come_before_turns_and_have_lines_of_their_own(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     await journal.enqueue(many("a", 4))
     await journal.enqueue(many("b", 4, priority=5))
-    bench.clock.advance(1)
+    leased.clock.advance(1)
     await journal.enqueue([NewRun(f"a-urgent-{n}", "b", None, tenant="a", priority=5) for n in range(2)])
     order = [run_id for _ in range(8) for run_id in await claim_ids(journal, 1)]
     assert order == ["b-0000", "a-urgent-0", "b-0001", "a-urgent-1", "b-0002", "b-0003", "a-0000", "a-0001"]
 
 
-async def test_a_cancelled_run_is_next_so_that_what_it_holds_comes_back(bench: Bench) -> None:
-    journal = bench.journal
+async def test_a_cancelled_run_is_next_so_that_what_it_holds_comes_back(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     await journal.enqueue(many("a", 100))
     assert await journal.cancel("a-0099", "no longer wanted")
     assert await claim_ids(journal, 1) == ["a-0099"]
 
 
-async def test_tenants_that_have_their_share_are_passed_over(bench: Bench) -> None:
-    journal = bench.journal
+async def test_tenants_that_have_their_share_are_passed_over(leased: Bench) -> None:
+    journal = leased.journal
     await journal.register("w", LONG)
     await journal.enqueue(many("a", LOOK_PAST - 10))
     await journal.enqueue(many("b", 2))
@@ -114,9 +115,9 @@ async def test_tenants_that_have_their_share_are_passed_over(bench: Bench) -> No
     assert await claim_ids(journal, 1, sated=["b"]) == ["a-0000"]
 
 
-async def test_one_users_long_runs_leave_a_slot_for_somebody_else(bench: Bench) -> None:
-    bench.settings = WorkerSettings(runs_max=8, tenant_share=0.75, look_seconds=0.02, suspend_after_seconds=LONG)
-    engine = bench.engine()
+async def test_one_users_long_runs_leave_a_slot_for_somebody_else(leased: Bench) -> None:
+    leased.settings = WorkerSettings(runs_max=8, tenant_share=0.75, look_seconds=0.02, suspend_after_seconds=LONG)
+    engine = leased.engine()
     gate = asyncio.Event()
     at_work: Counter[str] = Counter()
 
@@ -132,7 +133,7 @@ async def test_one_users_long_runs_leave_a_slot_for_somebody_else(bench: Bench) 
     engine.register("b", body)
     for run in many("greedy", 30):
         await engine.start(run)
-    async with bench.working(engine), asyncio.timeout(20):
+    async with leased.working(engine), asyncio.timeout(20):
         await until(lambda: at_work["greedy"] == 6, "the greedy one has its share")
         await engine.start(NewRun("modest-1", "b", None, tenant="modest"))
         await until(lambda: at_work["modest"] == 1, "the modest one has a slot")
@@ -142,9 +143,9 @@ async def test_one_users_long_runs_leave_a_slot_for_somebody_else(bench: Bench) 
             assert (await engine.result(run.id)).state is RunState.COMPLETED
 
 
-async def test_runs_of_nobody_in_particular_may_take_every_slot(bench: Bench) -> None:
-    bench.settings = WorkerSettings(runs_max=4, tenant_share=0.5, look_seconds=0.02, suspend_after_seconds=LONG)
-    engine = bench.engine()
+async def test_runs_of_nobody_in_particular_may_take_every_slot(leased: Bench) -> None:
+    leased.settings = WorkerSettings(runs_max=4, tenant_share=0.5, look_seconds=0.02, suspend_after_seconds=LONG)
+    engine = leased.engine()
     gate = asyncio.Event()
     waiting: set[str] = set()
 
@@ -159,7 +160,7 @@ async def test_runs_of_nobody_in_particular_may_take_every_slot(bench: Bench) ->
     engine.register("b", body)
     for number in range(4):
         await engine.start(NewRun(f"r{number}", "b", None))
-    async with bench.working(engine), asyncio.timeout(20):
+    async with leased.working(engine), asyncio.timeout(20):
         await until(lambda: len(waiting) == 4, "all slots are taken")
         gate.set()
         await engine.result("r3")
@@ -289,9 +290,9 @@ async def test_the_tally_says_what_a_count_of_all_runs_would_say(database: Datab
         assert kept <= len(RunState)
 
 
-async def test_a_run_still_queued_when_it_is_cancelled_ends_without_a_step(bench: Bench) -> None:
-    bench.settings = WorkerSettings(runs_max=1, look_seconds=0.02, suspend_after_seconds=LONG)
-    engine = bench.engine()
+async def test_a_run_still_queued_when_it_is_cancelled_ends_without_a_step(leased: Bench) -> None:
+    leased.settings = WorkerSettings(runs_max=1, look_seconds=0.02, suspend_after_seconds=LONG)
+    engine = leased.engine()
     gate, ran = asyncio.Event(), []
 
     async def body(run: Run, _given: Json) -> Json:
@@ -303,7 +304,7 @@ async def test_a_run_still_queued_when_it_is_cancelled_ends_without_a_step(bench
         return await run.step("s", wait)
 
     engine.register("b", body)
-    async with bench.working(engine), asyncio.timeout(20):
+    async with leased.working(engine), asyncio.timeout(20):
         await engine.start(NewRun("first", "b", None, tenant="a"))
         await state_is(engine, "first", RunState.RUNNING)
         for run in many("a", 5):

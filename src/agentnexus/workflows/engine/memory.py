@@ -16,6 +16,7 @@ from agentnexus.core.events import Event
 from agentnexus.core.ports import Clock
 from agentnexus.workflows.engine.journal import Claim, Letter, News, StepRow, Write, decode, encode
 from agentnexus.workflows.engine.port import Draft, NewRun, RunRecord, RunState
+from agentnexus.workflows.engine.turns import Turns
 
 
 @dataclass(slots=True)
@@ -49,25 +50,6 @@ class Stored:
         self.run = replace(self.run, state=state)
         self.owner = None
         self.available_at = at
-
-
-class Turns:
-    """Fair queueing: each tenant's runs of one priority stand in a line, and lines take turns.
-
-    A line that was idle starts at the pace (the highest turn served), so nobody saves up turns.
-    """
-
-    def __init__(self) -> None:
-        self._lines: Counter[tuple[str, int]] = Counter()
-        self._pace: Counter[int] = Counter()
-
-    def next(self, tenant: str, priority: int) -> int:
-        line = (tenant, priority)
-        self._lines[line] = max(self._lines[line], self._pace[priority]) + 1
-        return self._lines[line]
-
-    def served(self, priority: int, turn: int) -> None:
-        self._pace[priority] = max(self._pace[priority], turn)
 
 
 class MemoryWatch:

@@ -222,10 +222,13 @@ class Engine(Protocol):
         """Raises `NotFound`."""
 
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None = None) -> list[RunRecord]:
-        """Newest first by (created_at, id); `before` is the last one of the page before."""
+        """Newest first by (created_at, id); `before` is the last one of the page before.
+
+        A distributed backend may list a run some milliseconds after its start.
+        """
 
     async def counts(self) -> Mapping[RunState, int]:
-        """How many runs are in each state."""
+        """How many runs are in each state; like lists, a distributed backend may be some milliseconds late."""
 
     async def recent(self, limit: int) -> list[RunRecord]:
         """The runs that ended last, newest first."""

@@ -156,11 +156,15 @@ where id = $1 and lease_until > coalesce($2, clock_timestamp()) returning id
 """
 RETIRE = "delete from workflow.worker where id = $1"
 
-# A run is an orphan when its owner's lease lapsed or its owner is gone. Bounded, and never waits for a locked row.
+# A run is an orphan when its owner's lease lapsed or its owner is gone. Bounded, and never waits for a locked row. The
+# inner join matters: a run that somebody claimed since this statement began is looked at again under its lock, and
+# then has an owner that is not among the dead.
 TAKE_BACK = """
-with orphan as (
-    select r.id from workflow.run r left join workflow.worker w on w.id = r.owner
+with dead as (
+    select distinct r.owner from workflow.run r left join workflow.worker w on w.id = r.owner
     where r.state = 'running' and (w.id is null or w.lease_until <= coalesce($1, clock_timestamp()))
+), orphan as (
+    select r.id from workflow.run r join dead on dead.owner = r.owner where r.state = 'running'
     limit $2 for update of r skip locked
 ), freed as (
     update workflow.run r set state = 'queued', owner = null, epoch = r.epoch + 1, recoveries = r.recoveries + 1,
