@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     relayer_key: SecretStr | None = None
     seller_keys: SecretStr | None = None  # one per built-in agent, comma-separated; the last serves the rest
 
+    solana_rpc_url: str | None = None
+    solana_network: str = "solana-devnet"  # or `solana` (mainnet), `solana-testnet`; what the node must show to be
+    treasury_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that holds prepaid money
+
     facilitator_url: str | None = None
     facilitator_shares_database: bool = False  # its transactions and our answers are on one PostgreSQL server
     # Whose gas the facilitator pays. Not set: everybody's in the local economy, within limits in production.

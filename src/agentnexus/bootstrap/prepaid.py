@@ -1,0 +1,69 @@
+"""Prepaid accounts wired to Solana: the treasury wallet, deposits seen on the chain, and funds for workflows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import ROUND_CEILING, Decimal
+
+from agentnexus.bootstrap.ground import Ground
+from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.core.money import Asset, Money, Rate
+from agentnexus.core.ports import Clock
+from agentnexus.escrow.funds import Funds, PrepaidFunds
+from agentnexus.escrow.service import Escrow
+from agentnexus.hiring.model import Rates
+from agentnexus.ledger.books import Books
+from agentnexus.platform.settings import Environment
+
+DEPOSIT_AGE_MAX = timedelta(days=7)
+RATE_SOURCE = "USDC is counted as one dollar"
+
+
+@asynccontextmanager
+async def open_escrow(ground: Ground, books: Books) -> AsyncIterator[Escrow | None]:
+    """Prepaid accounts on the configured cluster; None where none is configured.
+
+    Raises `Unavailable` when the Solana parts are not installed, `WrongNetwork` for a key of another kind of network.
+    """
+    settings = ground.settings
+    if settings.solana_rpc_url is None or settings.treasury_keypair is None:
+        yield None
+        return
+    try:
+        from agentnexus.bootstrap.treasury import open_treasury
+    except ImportError as error:
+        raise Unavailable(
+            "the Solana parts are not installed", next_step="install them: uv sync --extra solana"
+        ) from error
+    async with open_treasury(ground, DEPOSIT_AGE_MAX) as treasury:
+        local = settings.environment is Environment.LOCAL
+        yield Escrow(ground.database, books, treasury, ground.clock, require_proof=not local)
+
+
+def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:
+    """Workflows count in one USDC, prepaid accounts in another: both are dollars."""
+    assets = (priced_in, escrow.treasury.assets[0])
+    rates = Rates(tuple(Rate(asset, Decimal(1), RATE_SOURCE, clock.now()) for asset in assets))
+    return PrepaidFunds(escrow, otherwise, Exchange(rates, clock).convert, priced_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Amounts in another asset, by rates."""
+
+    rates: Rates
+    clock: Clock
+
+    def convert(self, money: Money, asset: Asset) -> Money:
+        """Rounded up to the asset's smallest unit. Raises `InvalidInput` where there is no rate."""
+        now = self.clock.now()
+        value, one = self.rates.usd(money, now), self.rates.usd(Money(asset, 10**asset.decimals), now)
+        if value is None or not one:
+            raise InvalidInput(
+                f"there is no rate from {money.asset.symbol} to {asset.symbol}", next_step="pay in USDC", field="asset"
+            )
+        atomic = (value / one).scaleb(asset.decimals).to_integral_value(ROUND_CEILING)
+        return Money(asset, int(atomic))

@@ -1,0 +1,67 @@
+"""The treasury of prepaid accounts on Solana: one wallet that receives deposits and sends withdrawals."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from agentnexus.bootstrap.ground import Ground
+from agentnexus.core.errors import Unavailable
+from agentnexus.core.money import Asset
+from agentnexus.core.ports import Clock, Rail
+from agentnexus.escrow.ports import SeenDeposit
+from agentnexus.rails.solana.checked import CheckedSolanaRpc
+from agentnexus.rails.solana.deposits import DepositVerifier
+from agentnexus.rails.solana.networks import network_by_name
+from agentnexus.rails.solana.sending import TransactionSender
+from agentnexus.rails.solana.signer import signer_from_keypair_file
+from agentnexus.rails.solana.wallet import SolanaRail
+
+
+@dataclass(frozen=True, slots=True)
+class SolanaTreasury:
+    """Implements `escrow.ports.Treasury`."""
+
+    rail: Rail
+    network: str
+    address: str
+    assets: Sequence[Asset]
+    verifier: DepositVerifier
+    clock: Clock
+    deposit_age_max: timedelta
+
+    async def deposit(self, signature: str, sender: str) -> SeenDeposit:
+        """Final, without error, from `sender`, of an asset we take, and not too old."""
+        oldest = self.clock.now() - self.deposit_age_max
+        seen = await self.verifier.verify_deposit(signature, sender=sender, not_before=oldest)
+        return SeenDeposit(seen.signature, seen.sender, seen.amount, seen.sent_at)
+
+    def proves(self, wallet: str, message: str, signature: str) -> bool:
+        """Ed25519 over the text, as wallets sign messages."""
+        try:
+            return Signature.from_string(signature).verify(Pubkey.from_string(wallet), message.encode())
+        except ValueError:
+            return False
+
+
+@asynccontextmanager
+async def open_treasury(ground: Ground, deposit_age_max: timedelta) -> AsyncIterator[SolanaTreasury]:
+    """Raises `InvalidInput` or `WrongNetwork` for keys and addresses that do not belong here."""
+    settings = ground.settings
+    if settings.solana_rpc_url is None or settings.treasury_keypair is None:
+        raise Unavailable(
+            "no treasury is configured", next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR"
+        )
+    network = network_by_name(settings.solana_network)
+    signer = signer_from_keypair_file(settings.treasury_keypair, network.kind)
+    async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
+        sender = TransactionSender(ground.database, rpc, network, clock=ground.clock)
+        rail = SolanaRail(sender, signer)
+        assets = (network.usdc, network.native)
+        verifier = DepositVerifier(rpc, network, rail.address, assets)
+        yield SolanaTreasury(rail, network.caip2, rail.address, assets, verifier, ground.clock, deposit_age_max)
