@@ -25,6 +25,7 @@ class EventName(StrEnum):
     STEP_COMPLETED = "step.completed"
     STEP_FAILED = "step.failed"
     STEP_RETRYING = "step.retrying"
+    STEP_SKIPPED = "step.skipped"
     STEP_COMPENSATED = "step.compensated"
     PAYMENT_RESERVED = "payment.reserved"
     PAYMENT_SETTLED = "payment.settled"

@@ -8,7 +8,8 @@ from agentnexus.core.errors import BudgetExceeded
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Offer
 from agentnexus.workflows.model import Estimate, Plan, PlanStep, StepEstimate, StepOffer
-from agentnexus.workflows.plan import Offered
+from agentnexus.workflows.plan import Offered, is_sound, layers
+from agentnexus.workflows.schedule import critical_path
 
 FALLBACKS = 3
 REFUNDED_SCHEMES = frozenset({"exact", "upto", "escrow", "hold"})  # nothing stays with a seller who did not deliver
@@ -23,6 +24,8 @@ def no_fee(_offer: Offer) -> Money | None:
 def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Estimate:
     """All sums in the asset of `zero`; offers in other assets count as what they cost there only where they match."""
     steps = tuple(_step(step, offered, zero) for step in plan.steps)
+    seconds = {entry.step: entry.seconds for entry in steps}
+    sound = is_sound(plan)
     expected, worst = zero, zero
     for entry in steps:
         expected, worst = expected + entry.expected, worst + entry.worst_case
@@ -30,12 +33,16 @@ def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Es
         expected=expected,
         worst_case=worst,
         fees=_fees(plan, offered, fee, zero),
-        seconds=_longest(plan, {entry.step: entry.seconds for entry in steps}),
+        seconds=_longest(plan, seconds),
         steps=steps,
+        critical_path=tuple(critical_path(plan, seconds)) if sound else (),
+        parallel_groups=tuple(map(tuple, layers(plan))) if sound else (),
     )
 
 
 def _step(step: PlanStep, offered: Offered, zero: Money) -> StepEstimate:
+    if step.local:
+        return StepEstimate(step=step.id, expected=zero, worst_case=zero, seconds=0.0)
     planned = offered.planned(step)
     others = [
         offer

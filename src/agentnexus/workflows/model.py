@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agentnexus.core.canonical import Json
 from agentnexus.core.money import Money, total
 from agentnexus.core.offers import CAPABILITY_NAME, Noun, Offer
 from agentnexus.core.payments import Receipt
 from agentnexus.workflows.engine.port import Retry
+from agentnexus.workflows.transforms import Condition, Transform
 
 STEPS_MAX = 100
 PARALLEL_MAX = 16
 TEXT_MAX = 100_000
+LOCAL = "plan.transform"  # the capability of steps that are done here, for nothing
+StepKind = Literal["service_call", "data_transform", "conditional"]
 
 
 class FileRef(Noun):
@@ -65,7 +69,11 @@ class Undo(Noun):
 
 
 class PlanStep(Noun):
-    """One hire. `input` may hold ``{"$file": n}`` and ``{"$step": id, "path": "result.text"}`` (see `references`)."""
+    """One hire, or a `transform` of earlier outputs that is done here for nothing.
+
+    `input` may hold ``{"$file": n}`` and ``{"$step": id, "path": "result.text"}`` (see `references`). A step whose
+    condition `when` does not hold is skipped, and so is every step that needs its output.
+    """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
     title: str = Field(max_length=300)
@@ -76,6 +84,40 @@ class PlanStep(Noun):
     retry: StepRetry = StepRetry()
     undo: Undo | None = None
     max_price: Money | None = None  # the owner's own cap for this step, whoever does it
+    transform: Transform | None = None
+    when: Condition | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_by_transform(cls, values: object) -> object:
+        if isinstance(values, Mapping) and values.get("transform") is not None:
+            return {"capability": LOCAL, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _local_or_hired(self) -> PlanStep:
+        if (self.transform is not None) != (self.capability == LOCAL):
+            raise ValueError(f"a step has a transform if and only if its capability is {LOCAL}")
+        if self.local and (self.input or self.offer or self.undo or self.max_price):
+            raise ValueError("a transform has no input, seller, price or undo: it is done here")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether nobody is hired for it."""
+        return self.transform is not None
+
+    @property
+    def kind(self) -> StepKind:
+        if self.when is not None:
+            return "conditional"
+        return "data_transform" if self.local else "service_call"
+
+    @property
+    def templates(self) -> list[object]:
+        """Everything in the step that may refer to other steps before it runs."""
+        parts = (part.model_dump() for part in (self.transform, self.when) if part is not None)
+        return [self.input, *parts]
 
 
 class Plan(Noun):
@@ -101,13 +143,18 @@ class StepEstimate(Noun):
 
 
 class Estimate(Noun):
-    """What a plan will cost before it is approved; `fees` per network, `seconds` along the critical path if known."""
+    """What a plan will cost before it is approved; `fees` per network, `seconds` along the critical path if known.
+
+    `parallel_groups`: steps that may run at once, in order; skipped conditional steps would cost less than expected.
+    """
 
     expected: Money
     worst_case: Money
     fees: dict[str, Money] = Field(default_factory=dict)
     seconds: float | None = None
     steps: tuple[StepEstimate, ...] = ()
+    critical_path: tuple[str, ...] = ()
+    parallel_groups: tuple[tuple[str, ...], ...] = ()
 
 
 class WorkflowStatus(StrEnum):
@@ -152,6 +199,14 @@ class StepState(Noun):
     error: dict[str, object] | None = None
 
 
+class StepWarning(Noun):
+    """What an agent said to be careful about; text of a seller, not of ours."""
+
+    step: str
+    title: str
+    warning: str
+
+
 class WorkflowRequest(Noun):
     """What a workflow was created with; the durable input of its run."""
 
@@ -165,6 +220,7 @@ class WorkflowRequest(Noun):
     """A signed approval (its id, or ``any``) that may let the plan go ahead; when it does not, a person is asked."""
     plan: Plan | None = None
     parent_budget: str | None = None
+    metadata: dict[str, object] = Field(default_factory=dict)
 
 
 class Workflow(Noun):
@@ -182,7 +238,9 @@ class Workflow(Noun):
     cost: Money
     steps: tuple[StepState, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    metadata: dict[str, object] = Field(default_factory=dict)
     result: object = None
+    warnings: tuple[StepWarning, ...] = ()
     error: dict[str, object] | None = None
     sequence: int = 0
     created_at: datetime
@@ -199,6 +257,8 @@ class Workflow(Noun):
             "estimate": None if self.estimate is None else self.estimate.model_dump(mode="json"),
             "cost": self.cost.to_json(),
             "result": self.result,
+            "notes": list(self.plan.notes) if self.plan else [],
+            "warnings": [warning.model_dump() for warning in self.warnings],
             "steps": [
                 {
                     "id": step.id,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agentnexus.core.errors import InvalidPlan
 from agentnexus.core.offers import Offer, Schema
+from agentnexus.workflows import transforming
 from agentnexus.workflows.model import STEPS_MAX, FileRef, Plan, PlanStep, StepOffer
 from agentnexus.workflows.references import FileReference, StepReference, references, steps_used
 from agentnexus.workflows.schemas import at_path, problems
@@ -58,7 +59,7 @@ def faults(plan: Plan, files: Sequence[FileRef], offered: Offered) -> Iterator[s
     yield from _offer_faults(plan, offered)
     if graph:
         return
-    types = {step.id: offered.output_type(step) for step in plan.steps}
+    types = output_types(plan, offered)
     for step in plan.steps:
         offer = offered.planned(step)
         if offer is not None:
@@ -80,7 +81,10 @@ def _graph_faults(plan: Plan, file_count: int) -> Iterator[str]:
         for dependency in step.depends_on:
             if dependency not in known:
                 yield f"step {step.id} depends on {dependency}, which does not exist"
-        yield from _reference_faults(f"step {step.id}", step.input, known, file_count, set(step.depends_on))
+        for template in step.templates:
+            yield from _reference_faults(f"step {step.id}", template, known, file_count, set(step.depends_on))
+        for fault in transforming.faults(step.transform, step.when):
+            yield f"step {step.id}: {fault}"
         if step.undo is not None:
             yield from _reference_faults(f"undo of {step.id}", step.undo.input, known, file_count, known)
     yield from _reference_faults("the output", plan.output, known, file_count, known)
@@ -100,8 +104,19 @@ def _reference_faults(
             yield f"{where} uses step {reference.step} without depending on it"
 
 
+def output_types(plan: Plan, offered: Offered) -> dict[str, Schema]:
+    """By step: what its seller's schema promises, or what its transform makes of such. The plan must be sound."""
+    types: dict[str, Schema] = {}
+    for step in (plan.step(step_id) for group in layers(plan) for step_id in group):
+        hired = step.transform is None
+        types[step.id] = offered.output_type(step) if hired else transforming.output_type(step.transform, types)
+    return types
+
+
 def _offer_faults(plan: Plan, offered: Offered) -> Iterator[str]:
     for step in plan.steps:
+        if step.local:
+            continue
         if not offered.offers.get(step.capability):
             yield f"step {step.id} needs {step.capability}, which nobody sells"
         elif offered.planned(step) is None:
@@ -140,6 +155,12 @@ def cycle(plan: Plan) -> list[str]:
     return []
 
 
+def is_sound(plan: Plan) -> bool:
+    """Whether every step waits only for steps that are there, and none for itself in the end."""
+    known = {step.id for step in plan.steps}
+    return all(d in known for step in plan.steps for d in step.depends_on) and not cycle(plan)
+
+
 def layers(plan: Plan) -> list[list[str]]:
     """Steps by how many they wait for in a row: what one layer holds may run at once. The plan must be sound."""
     depth: dict[str, int] = {}
@@ -155,8 +176,8 @@ def layers(plan: Plan) -> list[list[str]]:
 
 
 def with_dependencies(step: PlanStep) -> PlanStep:
-    """The step with every step its input refers to among its dependencies."""
-    return step.model_copy(update={"depends_on": tuple(dict.fromkeys((*step.depends_on, *steps_used(step.input))))})
+    """The step with every step it refers to among its dependencies."""
+    return step.model_copy(update={"depends_on": tuple(dict.fromkeys((*step.depends_on, *steps_used(step.templates))))})
 
 
 def with_offers(plan: Plan, offered: Offered, *, cheapest: bool = False) -> Plan:

@@ -55,7 +55,11 @@ class Planning:
         offered = await self.offered(request)
         if request.plan is not None:
             check_plan(request.plan, request.files, offered)
-            found = request.plan if all(s.offer for s in request.plan.steps) else with_offers(request.plan, offered)
+            found = (
+                request.plan
+                if all(s.offer or s.local for s in request.plan.steps)
+                else with_offers(request.plan, offered)
+            )
             return self._priced(found, offered, request.max_cost)
         task = Task(request.text, request.files)
         try:
@@ -74,7 +78,9 @@ class Planning:
         """What is on sale, within the allowed price or at any: for the task's words first, then everything."""
         constraints = Constraints(max_price=None if any_price else request.max_cost)
         steps = request.plan.steps if request.plan else ()
-        named = {step.capability for step in steps} | {step.undo.capability for step in steps if step.undo}
+        named = {step.capability for step in steps if not step.local} | {
+            step.undo.capability for step in steps if step.undo
+        }
         needs = [Need(capability=name, constraints=constraints) for name in sorted(named)]
         if not named:
             needs = [Need(text=request.text[:5000], constraints=constraints), Need(constraints=constraints)]

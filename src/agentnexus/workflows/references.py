@@ -4,6 +4,8 @@
 ``{"$file": 0, "as": "text"}``          its text, ``{"$file": 0, "as": "name"}`` its name
 ``{"$step": "s1"}``                     the whole output of a step
 ``{"$step": "s1", "path": "result.pages.0.text"}``  a part of it
+``{"$step": "s1", "path": "x", "default": ""}``     the same, or the default where it is not there
+``{"$item": "path"}``                   in `filter` and `map` only: the item of the list, or a part of it
 """
 
 from __future__ import annotations
@@ -30,13 +32,31 @@ class FileReference:
 class StepReference:
     step: str
     path: str = ""
+    default: object = None
+    has_default: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
         return tuple(self.path.split(".")) if self.path else ()
 
 
-Reference = FileReference | StepReference
+@dataclass(frozen=True, slots=True)
+class ItemReference:
+    path: str = ""
+    default: object = None
+    has_default: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.path.split(".")) if self.path else ()
+
+
+class _Skipped:
+    """Stands for the output of a step that was skipped."""
+
+
+SKIPPED = _Skipped()
+Reference = FileReference | StepReference | ItemReference
 Bytes = Callable[[str], Awaitable[bytes]]
 
 
@@ -56,9 +76,14 @@ def read_reference(value: object) -> Reference | None:
         return FileReference(index, str(form))
     if "$step" in value:
         step, path = value["$step"], value.get("path", "")
-        if not isinstance(step, str) or not isinstance(path, str) or set(value) - {"$step", "path"}:
+        if not isinstance(step, str) or not isinstance(path, str) or set(value) - {"$step", "path", "default"}:
             raise InvalidPlan(f"not a step reference: {dict(value)!r}"[:300])
-        return StepReference(step, path)
+        return StepReference(step, path, value.get("default"), "default" in value)
+    if "$item" in value:
+        path = value["$item"]
+        if not isinstance(path, str) or set(value) - {"$item", "default"}:
+            raise InvalidPlan(f"not a reference to an item: {dict(value)!r}"[:300])
+        return ItemReference(path, value.get("default"), "default" in value)
     return None
 
 
@@ -89,6 +114,8 @@ async def fill(template: object, *, files: Sequence[FileRef], outputs: Mapping[s
         return await _file(reference, files, read)
     if isinstance(reference, StepReference):
         return part_of(outputs, reference)
+    if isinstance(reference, ItemReference):
+        raise InvalidPlan("$item means something only in filter and map", next_step="refer to a step")
     if isinstance(template, Mapping):
         return {str(key): await fill(item, files=files, outputs=outputs, read=read) for key, item in template.items()}
     if isinstance(template, Sequence) and not isinstance(template, str | bytes):
@@ -106,19 +133,31 @@ def part_of(outputs: Mapping[str, object], reference: StepReference) -> object:
     if reference.step not in outputs:
         raise InvalidPlan(f"step {reference.step} has no output", next_step="see why that step did not finish")
     value = outputs[reference.step]
-    for part in reference.parts:
+    if value is SKIPPED:
+        return reference.default
+    found = at_parts(value, reference.parts)
+    if found is not None:
+        return found[0]
+    if reference.has_default:
+        return reference.default
+    raise InvalidPlan(
+        f"the output of step {reference.step} has no {reference.path!r}",
+        next_step="the seller answered in another shape than it promised: hire another one",
+        step=reference.step,
+        path=reference.path,
+    )
+
+
+def at_parts(value: object, parts: Sequence[str]) -> tuple[object] | None:
+    """The part of a value in a tuple, so that ``null`` is told from nothing there."""
+    for part in parts:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
         elif isinstance(value, Sequence) and not isinstance(value, str) and is_index(part) and int(part) < len(value):
             value = value[int(part)]
         else:
-            raise InvalidPlan(
-                f"the output of step {reference.step} has no {reference.path!r}",
-                next_step="the seller answered in another shape than it promised: hire another one",
-                step=reference.step,
-                path=reference.path,
-            )
-    return value
+            return None
+    return (value,)
 
 
 async def _file(reference: FileReference, files: Sequence[FileRef], read: Bytes) -> str:

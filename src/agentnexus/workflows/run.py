@@ -46,14 +46,25 @@ from agentnexus.workflows.model import (
 )
 from agentnexus.workflows.planning import Planning
 from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
-from agentnexus.workflows.references import fill
-from agentnexus.workflows.telling import Reporter, Teller, given_back, known_outcome, money_of, step_attribute
+from agentnexus.workflows.references import SKIPPED, fill
+from agentnexus.workflows.schedule import cut_off, ready, urgency
+from agentnexus.workflows.telling import (
+    Reporter,
+    Teller,
+    given_back,
+    known_outcome,
+    money_of,
+    step_attribute,
+    warnings_of,
+)
+from agentnexus.workflows.transforming import holds, transformed
 
 BODY = "workflow"
 APPROVE = "approve"
 """The signal of a review: ``{revision, plan, estimate}`` is an edit, with ``by`` an approval."""
 APPROVAL_SECONDS = 24 * 3600.0
 UNDO_TIME = timedelta(hours=1)  # the budget outlives the workflow's time by this, or nothing could be undone after it
+SKIPPED_KEY = "skipped"  # in what the journal holds of a step that was not to run: why
 INLINE_BYTES = 64 * 1024
 PLANNING = Retry(attempts=4, first_delay_seconds=0.5, longest_delay_seconds=5)
 CLEANING = Retry(attempts=20, first_delay_seconds=0.5, longest_delay_seconds=30)
@@ -248,20 +259,17 @@ class Conductor:
         return None
 
     async def _steps(self) -> None:
-        """Start each step once what it waits for is there; the first failure stops the others."""
-        waiting = {step.id: step for step in self.plan.steps}
+        """Start each step once what it waits for is there, the most urgent first; the first failure stops all."""
         for step in self.plan.steps:
             self._recall(step)
             if step.id in self.results:
-                del waiting[step.id]
                 await self._capture(step, self.results[step.id])
+        urgent = urgency(self.plan, {})
         tasks: dict[asyncio.Task[None], str] = {}
         try:
-            while waiting or tasks:
-                for step in list(waiting.values()):
-                    if len(tasks) < PARALLEL_MAX and all(d in self.results for d in step.depends_on):
-                        tasks[asyncio.create_task(self._one(step), name=f"hire-{step.id}")] = step.id
-                        del waiting[step.id]
+            while tasks or len(self.results) < len(self.plan.steps):
+                for step in ready(self.plan, self.results, tasks.values(), PARALLEL_MAX, urgent):
+                    tasks[asyncio.create_task(self._one(step), name=f"step-{step.id}")] = step.id
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     del tasks[task]
@@ -283,20 +291,39 @@ class Conductor:
 
     async def _one(self, step: PlanStep) -> None:
         teller = Teller(step)
+        reason = await self._why_not(step)
         found = await self.run.step(
             step_key(step),
-            lambda context: self._hire(step, context),
+            partial(self._skip, reason) if reason else partial(self._transform if step.local else self._hire, step),
             retry=step.retry.policy(),
-            narrate=teller.narrate,
+            narrate=teller.skipped if reason else teller.narrate,
         )
         assert isinstance(found, Mapping)
         self.results[step.id] = found
         await self._capture(step, found)
 
+    async def _why_not(self, step: PlanStep) -> str:
+        """Why a step is not to run; the same on every worker, since it comes from what the journal holds."""
+        skipped = {step_id for step_id, result in self.results.items() if SKIPPED_KEY in result}
+        missing = cut_off(step, skipped)
+        if missing is not None:
+            return f"step {missing} was skipped"
+        if step.when is None or holds(step.when, await self._outputs()):
+            return ""
+        return "its condition does not hold"
+
+    async def _skip(self, reason: str, _context: StepContext) -> Json:
+        return {SKIPPED_KEY: reason, **money_of((), self.request.max_cost)}
+
+    async def _transform(self, step: PlanStep, _context: StepContext) -> Json:
+        assert step.transform is not None
+        output = await asyncio.to_thread(transformed, step.transform, await self._outputs())
+        return as_json({**money_of((), self.request.max_cost), **await self._kept(output)})
+
     async def _capture(self, step: PlanStep, found: Mapping[str, object]) -> None:
         """What the step was paid comes out of the prepaid balance; once, however often it is said."""
         funds = self.means.funds
-        if funds is None:
+        if funds is None or step.local or SKIPPED_KEY in found:
             return
         paid = Money(self.request.max_cost.asset, int(str(found["paid"])))
 
@@ -351,8 +378,9 @@ class Conductor:
         return left
 
     async def _filled(self, template: Mapping[str, object]) -> dict[str, object]:
-        outputs = {step_id: await self._output(result) for step_id, result in self.results.items()}
-        filled = await fill(template, files=self.request.files, outputs=outputs, read=self.means.blobs.get)
+        filled = await fill(
+            template, files=self.request.files, outputs=await self._outputs(), read=self.means.blobs.get
+        )
         assert isinstance(filled, dict)
         return filled
 
@@ -363,7 +391,13 @@ class Conductor:
             return {"output": output}
         return {"blob": await self.means.blobs.put(data, "application/json")}
 
+    async def _outputs(self) -> dict[str, object]:
+        """What the steps that have ended gave, by step."""
+        return {step_id: await self._output(result) for step_id, result in self.results.items()}
+
     async def _output(self, result: Mapping[str, object]) -> object:
+        if SKIPPED_KEY in result:
+            return SKIPPED
         blob = result.get("blob")
         if not isinstance(blob, str):
             return result.get("output")
@@ -372,7 +406,9 @@ class Conductor:
         return value
 
     async def _result(self, _context: StepContext) -> Json:
-        return as_json(await self._filled({"result": self.plan.output}))
+        found = await self._filled({"result": self.plan.output})
+        warned = warnings_of(self.plan.steps, await self._outputs())
+        return as_json({**found, "warnings": [warning.model_dump() for warning in warned]})
 
     # ---- when it cannot be finished ----
 
@@ -385,12 +421,12 @@ class Conductor:
             known = self.run.recorded(step_key(step))
             if known is not None and known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
                 self.results.setdefault(step.id, known.output)
-        done = [step for step in reversed(self.plan.steps) if step.id in self.results]
+        done = [s for s in reversed(self.plan.steps) if SKIPPED_KEY not in self.results.get(s.id, {SKIPPED_KEY: ""})]
         unfinished = [
             s for s in self.plan.steps if s.id not in self.results and self.run.recorded(step_key(s)) is not None
         ]
         if done or unfinished:
-            kept = [step.id for step in done if step.undo is None]
+            kept = [step.id for step in done if step.undo is None and not step.local]
             data: dict[str, object] = {"reason": str(error), "not_undone": kept}
             told = _status(EventName.WORKFLOW_ROLLING_BACK, WorkflowStatus.ROLLING_BACK, **data)
             await self.run.mark("rolling-back", told)

@@ -156,7 +156,10 @@ def _reference_problems(
         if reason is not None:
             yield f"{place} {reason}"
         return
-    yield from _step_reference_problems(reference, schema, type_of, place)
+    if isinstance(reference, StepReference):
+        yield from _step_reference_problems(reference, schema, type_of, place)
+    else:
+        yield f"{place} uses $item outside of a list"
 
 
 def _step_reference_problems(
@@ -165,6 +168,8 @@ def _step_reference_problems(
     if reference.step not in type_of:
         return  # reported where the graph is checked
     options = at_path(type_of[reference.step], reference.parts)
+    if reference.has_default and holds_reference(reference.default):
+        yield f"{place}: a default is a plain value"
     if not options:
         yield f"{place}: step {reference.step} does not give {reference.path!r}"
         return

@@ -15,12 +15,13 @@ from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt
 from agentnexus.core.ports import Clock
 from agentnexus.core.updates import Log, Progress, Update
 from agentnexus.workflows.engine.port import Draft, Phase, StepContext, Transition
-from agentnexus.workflows.model import PlanStep, StepStatus, spent
+from agentnexus.workflows.model import PlanStep, StepStatus, StepWarning, spent
 
 PROGRESS_SECONDS = 0.25
 UNKNOWN_TRIES = 12
 UNKNOWN_PAUSE_SECONDS = 0.5
 UNKNOWN_PAUSE_MAX_SECONDS = 15.0
+WARNINGS_MAX, WARNING_MAX = 100, 600
 PAID = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
 RETURNED = frozenset({PaymentState.REFUNDED, PaymentState.FAILED})
 
@@ -63,6 +64,18 @@ def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
         ],
         "paid": str(spent(receipts, asset_of).atomic),
     }
+
+
+def warnings_of(steps: Sequence[PlanStep], outputs: Mapping[str, object]) -> list[StepWarning]:
+    """What agents warned of in the envelopes of their answers, in the order of the plan; so many, and so long."""
+    found: list[StepWarning] = []
+    for step in steps:
+        output = outputs.get(step.id)
+        said = output.get("warnings") if isinstance(output, Mapping) and not step.local else None
+        for text in said if isinstance(said, list | tuple) else ():
+            if isinstance(text, str) and text.strip():
+                found.append(StepWarning(step=step.id, title=step.title, warning=text.strip()[:WARNING_MAX]))
+    return found[:WARNINGS_MAX]
 
 
 def given_back(found: Mapping[int, Sequence[Receipt]], asset_of: Money) -> JsonObject:
@@ -155,6 +168,13 @@ class Teller:
             state = self._is(StepStatus.FAILED, attempts=attempt, error=error, duration_ms=transition.duration_ms)
             return [Draft(EventName.STEP_FAILED, {**data, "error": error}, state)]
         return self._completed(transition, data)
+
+    def skipped(self, transition: Transition) -> list[Draft]:
+        """The step was not to run."""
+        if transition.phase is not Phase.COMPLETED or not isinstance(transition.output, Mapping):
+            return []
+        data: dict[str, object] = {"step": self.step.id, "reason": transition.output["skipped"]}
+        return [Draft(EventName.STEP_SKIPPED, data, self._is(StepStatus.SKIPPED))]
 
     def _completed(self, transition: Transition, data: dict[str, object]) -> list[Draft]:
         found = transition.output

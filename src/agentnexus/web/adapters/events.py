@@ -28,6 +28,7 @@ TEXTS: Final = {
     EventName.STEP_FAILED: ("failed", "fail"),
     EventName.STEP_RETRYING: ("will be tried again", ""),
     EventName.STEP_COMPENSATED: ("undone", "back"),
+    EventName.STEP_SKIPPED: ("not needed", ""),
     EventName.PAYMENT_RESERVED: ("money set aside", ""),
     EventName.PAYMENT_SETTLED: ("seller paid", "done"),
     EventName.PAYMENT_REFUNDED: ("money came back", "back"),
