@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from agentnexus.core.canonical import idempotency_key
+from agentnexus.core.canonical import Json, idempotency_key
 from agentnexus.core.clock import TimeOrderedIds
 from agentnexus.core.errors import Conflict, InvalidInput, NoOffer, NotFound
 from agentnexus.core.events import Event, EventName
@@ -26,6 +26,7 @@ from agentnexus.workflows.model import (
     StepOffer,
     StepState,
     StepStatus,
+    StepWarning,
     Workflow,
     WorkflowRequest,
     WorkflowStatus,
@@ -304,12 +305,18 @@ def view_of(record: RunRecord) -> Workflow:
         cost=Money(request.max_cost.asset, paid),
         steps=tuple(_step_state(step, attributes, record.state) for step in plan.steps) if plan else (),
         result=output.get("result") if isinstance(output, Mapping) else None,
+        warnings=tuple(map(StepWarning.model_validate, _listed(output, "warnings"))),
         error=record.error,
         sequence=record.sequence,
         created_at=record.created_at,
         updated_at=record.updated_at,
         finished_at=record.finished_at,
     )
+
+
+def _listed(output: Json, key: str) -> Sequence[Json]:
+    found = output.get(key) if isinstance(output, Mapping) else None
+    return found if isinstance(found, list | tuple) else ()
 
 
 def _step_state(step: PlanStep, attributes: Mapping[str, object], run: RunState) -> StepState:
