@@ -10,9 +10,12 @@ import httpx
 from starlette.types import ASGIApp
 
 from agentnexus.api.app import create_api, guarded
+from agentnexus.api.grant_routes import grant_routes
 from agentnexus.api.hiring_routes import hiring_routes
+from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.core.errors import Unavailable
@@ -20,6 +23,7 @@ from agentnexus.core.money import Money
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
+from agentnexus.ledger.economics import Economics
 from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.marketplace.executions.routes import execution_routes
 from agentnexus.marketplace.listings.routes import listing_routes
@@ -61,11 +65,14 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         api_url=api_url,
         limiter=limiter,
     )
+    grants = open_grants(ground, chain, buying)
     app = create_api(
         routers=[
             ("", workflow_router),
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
+            (API, grant_routes(grants, budgets, ground.ids)),
+            (API, metrics_routes(buying.books, Economics(ground.database, chain.usdc), grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.core.ports import Blobs
 from agentnexus.ledger.personal import PersonalBudgets
@@ -31,6 +32,7 @@ def open_workflows(ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, w
         root_budget=root_budget,
         database=ground.database,
         approval_funds=BudgetFunds(personal.current),
+        approvals=open_grants(ground, chain, buying),
     )
 
 

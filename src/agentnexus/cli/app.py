@@ -17,6 +17,8 @@ COMMANDS = {
     "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
     "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
+    "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),
+    "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
     "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody"),

@@ -28,14 +28,18 @@ EXIT_OVER_BUDGET = 3
 @click.option("--budget", required=True, type=AMOUNT, help="the most it may cost, in USDC, e.g. 0.50")
 @click.option("--max-seconds", type=click.IntRange(1, 86_400), default=600, show_default=True)
 @click.option("--yes", is_flag=True, help="approve the plan without asking")
+@click.option("--grant", default="", help="go ahead under a signed approval that allows the plan: its id, or any")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
-def task(text: str, files: tuple[Path, ...], budget: str, max_seconds: int, yes: bool, as_json: bool) -> int:
+def task(
+    text: str, files: tuple[Path, ...], budget: str, max_seconds: int, yes: bool, grant: str, as_json: bool
+) -> int:
     """Plan TEXT over the files, show plan and price, ask, run, show result and receipts."""
     from agentnexus.cli.node import find_node
 
-    if as_json and not yes:
-        raise click.UsageError("--json cannot ask: add --yes, or leave --json out")
-    return asyncio.run(_task(find_node(), text, files, budget, max_seconds, yes=yes, as_json=as_json))
+    if as_json and not (yes or grant):
+        raise click.UsageError("--json cannot ask: add --yes or --grant, or leave --json out")
+    terms = {"input": text, "maxCost": budget, "maxTime": max_seconds * 1000, "grant": grant}
+    return asyncio.run(_task(find_node(), terms, files, yes=yes, as_json=as_json))
 
 
 async def _task(
@@ -46,20 +50,11 @@ async def _task(
 
     async with api(node) as client:
         references = [await upload(client, path) for path in files]
-        made = await client.post(
-            "/workflows/create",
-            json={
-                "userId": node.user,
-                "input": text,
-                "maxCost": budget,
-                "maxTime": max_seconds * 1000,
-                "files": references,
-            },
-        )
+        made = await client.post("/workflows/create", json={**terms, "userId": node.user, "files": references})
         identifier = made.json()["workflow"]["id"]
         view = TaskView(quiet=as_json)
         try:
-            await _until_done(client, identifier, view, yes=yes)
+            await _until_done(client, identifier, view, yes=yes, may_ask=not as_json)
         except asyncio.CancelledError:
             await client.post(f"/workflows/{identifier}/cancel")  # Ctrl-C: nothing more is bought, holds go back
             click.echo(f"{identifier} is cancelled", err=True)
@@ -80,7 +75,7 @@ async def upload(client: httpx.AsyncClient, path: Path) -> dict[str, object]:
     return reference
 
 
-async def _until_done(client: httpx.AsyncClient, identifier: str, view: TaskView, *, yes: bool) -> None:
+async def _until_done(client: httpx.AsyncClient, identifier: str, view: TaskView, *, yes: bool, may_ask: bool) -> None:
     from agentnexus.cli.events import follow
 
     with view:
@@ -88,7 +83,9 @@ async def _until_done(client: httpx.AsyncClient, identifier: str, view: TaskView
             view.event(event)
             if event["type"] == "workflow.awaiting_approval":
                 view.plan(await _state(client, identifier))
-                await _decide(client, identifier, "approve" if yes or view.ask() else "cancel")
+                if objection := cast("dict[str, object]", event["data"]).get("objection"):
+                    click.secho(f"not approved by a grant: {objection}", fg="yellow", err=True)
+                await _decide(client, identifier, "approve" if yes or (may_ask and view.ask()) else "cancel")
 
 
 async def _state(client: httpx.AsyncClient, identifier: str) -> dict[str, object]:

@@ -28,9 +28,9 @@ def money(value: object) -> str:
     """``0.02 USDC`` from the JSON form of money, or the value itself."""
     if isinstance(value, dict) and "atomic" in value:
         decimals, atomic = int(value["decimals"]), int(value["atomic"])
-        whole, part = divmod(atomic, 10**decimals)
+        sign, (whole, part) = "-" * (atomic < 0), divmod(abs(atomic), 10**decimals)
         fraction = f"{part:0{decimals}d}".rstrip("0").ljust(2, "0") if decimals else ""
-        return f"{whole}.{fraction} {value['symbol']}" if fraction else f"{whole} {value['symbol']}"
+        return f"{sign}{whole}{'.' * bool(fraction)}{fraction} {value['symbol']}"
     return "-" if value is None else str(value)
 
 

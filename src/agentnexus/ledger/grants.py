@@ -18,7 +18,7 @@ from agentnexus.ledger.approvals import Approval, Charge, objection, state_of
 from agentnexus.ledger.approvers import Approvers
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.budgets import BudgetStatus
-from agentnexus.ledger.mandates import Mandate, Permission, Revocation, permission_of
+from agentnexus.ledger.mandates import Mandate, Permission, Revocation, constraints_of, permission_of
 from agentnexus.ledger.model import Reservation, check_text, to_utc
 from agentnexus.ledger.rows import reservation_of
 from agentnexus.ledger.wallet_signatures import EVM
@@ -73,6 +73,22 @@ class Grants:
     @property
     def _db(self) -> Database:
         return self._books.db
+
+    def draft(self, wallet: str, parent: str, permission: Permission, lasts_seconds: int, jti: str) -> Mandate:
+        """A mandate that would be accepted, for `wallet` to sign. Raises `InvalidInput`."""
+        now = int(self._clock.now().timestamp())
+        made = Mandate(
+            jti=jti,
+            iss=wallet,
+            cnf=self.approvers.node,
+            parent=parent,
+            constraints=constraints_of(permission, self.asset),
+            iat=now,
+            exp=now + lasts_seconds,
+        )
+        self._permission(made)
+        self._check_times(made)
+        return made
 
     async def approve(self, mandate: Mandate, signature: str, *, owner: str | None = None) -> BudgetStatus:
         """Check everything, then open the budget. The same mandate again gives the same budget, as it is by then.

@@ -21,6 +21,7 @@ from agentnexus.core.payments import Limits
 CONSTRAINTS_MAX = 32
 NAMES_MAX = 1000
 WALLET = r"^(evm:0x[0-9a-f]{40}|ed25519:[0-9a-f]{64})$"
+AP2_LIMITS = {"total": "payment.budget", "per_payment": "payment.amount_range"}
 T = TypeVar("T")
 
 ConstraintValue: TypeAlias = "str | tuple[str, ...]"
@@ -83,6 +84,25 @@ class Permission:
     limits: Limits
     sellers: frozenset[str] | None
     capabilities: frozenset[str] | None
+
+
+def constraints_of(permission: Permission, asset: Asset) -> tuple[Constraint, ...]:
+    """The constraints that allow exactly this; `permission_of` reads them back."""
+    found: list[Constraint] = []
+    for name in Limits.model_fields:
+        money: Money | None = getattr(permission.limits, name)
+        if money is None:
+            continue
+        most = {"max": f"{money.decimal:f}", "currency": asset.caip19}
+        kind = AP2_LIMITS.get(name)
+        found.append({"type": kind, **most} if kind else {"type": "agentnexus.limit", "name": name, **most})
+    for kind, names in (
+        ("payment.allowed_payees", permission.sellers),
+        ("agentnexus.allowed_capabilities", permission.capabilities),
+    ):
+        if names is not None:
+            found.append({"type": kind, "allowed": tuple(sorted(names))})
+    return tuple(found)
 
 
 def permission_of(mandate: Mandate, asset: Asset) -> Permission:

@@ -147,7 +147,8 @@ class MemoryBudgets(BudgetsDoor):
         return [
             self._status(node)
             for node in nodes
-            if (owner is None or node.owner == owner) and (parent is None or node.parent == parent)
+            if (owner is None or node.owner == owner)
+            and (parent is None or node.parent == parent)
             and (ids is None or node.id in ids)
         ]
 
