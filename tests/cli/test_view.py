@@ -81,13 +81,13 @@ def test_steps_are_followed_from_start_to_end() -> None:
     screen = Screen()
     with screen.view as view:
         view.event(step("s1", "started", title="Read [the] report"))
-        view.event(step("s1", "progress", fraction=0.5, message="page 3 of 6"))
+        view.event(step("s1", "progress", progress=0.5, message="page 3 of 6"))
         view.event(step("s1", "retrying", error={"message": "the seller is away"}))
         view.event(step("s1", "started", title="Read [the] report"))
         view.event(step("s1", "completed"))
         view.event(step("s2", "started", title="Summarise"))
         view.event(step("s2", "failed", error={"message": "a scan"}))
-        view.event(step("unknown", "progress", fraction=1))
+        view.event(step("unknown", "progress", progress=1))
         view.event({"type": "payment.refunded", "seq": 9, "data": {"step": "s2"}})
         view.event({"type": "workflow.completed", "seq": 10})
     assert "Read [the] report" in screen.text

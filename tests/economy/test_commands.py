@@ -106,6 +106,17 @@ async def test_agents_are_listed_shown_and_run(town: Town) -> None:
     code, out, err = await nexus(town, *arguments)
     assert code == 0, err
     assert "The Moon causes the tides." in out and "settled" in out
+    hired = json.loads((await nexus(town, *arguments, "--json"))[1])
+    (listing,) = [agent for agent in listed if agent["id"] == "org.agentnexus.content-summarizer"]
+    assert hired["receipt"]["offer"]["seller"]["ids"]["evm"] == listing["x402"]["accepts"][0]["payTo"].lower()
+
+
+async def test_a_hire_pinned_to_an_offer_that_is_gone_takes_no_other(town: Town) -> None:
+    text = {"text": "The Moon causes the tides. The Sun adds a little. " * 3}
+    body = {"need": "text.summarize", "input": text, "max_price": "0.02", "endpoint": f"{town.economy.urls['api']}/x"}
+    answer = await town.call("POST", "/api/v1/hire", json=body)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "no_offer"
 
 
 async def test_offers_say_price_and_reasons(town: Town) -> None:

@@ -235,6 +235,28 @@ async def test_the_same_seller_is_never_asked_twice_in_a_row_even_with_two_offer
     await economy.close()
 
 
+async def test_a_hire_of_one_offer_takes_no_better_one_and_no_other_of_its_seller(database: Database) -> None:
+    wanted = make_offer(1, id="scripted:1:second", endpoint="https://seller1.example/other", price="0.05")
+    economy = await Economy.build(database, offers=[make_offer(2, price="0.01"), make_offer(1, price="0.01"), wanted])
+    hired = await economy.hire(only=wanted.endpoint)
+    assert (hired.receipt.offer.id, hired.receipt.offer.seller.key) == (wanted.id, seller_key(1))
+    assert economy.market.asked == [seller_key(1)]
+    with pytest.raises(NoOffer) as nobody:
+        await economy.hire(key="gone", only="https://seller1.example/gone")
+    assert "not at https://seller1.example/gone" in str(nobody.value.to_json())
+    assert economy.market.asked == [seller_key(1)]
+    await economy.close()
+
+
+async def test_the_one_offer_that_failed_is_not_replaced_by_another(database: Database) -> None:
+    scripts = {seller_key(1): Script(output=failing)}
+    economy = await Economy.build(database, offers=[make_offer(1), make_offer(2)], scripts=scripts)
+    with pytest.raises(SellerFailed):
+        await economy.hire(only=make_offer(1).endpoint)
+    assert economy.market.asked == [seller_key(1)]
+    await economy.close()
+
+
 async def test_a_refused_input_names_what_to_do_and_does_not_count_against_the_seller(database: Database) -> None:
     economy = await Economy.build(database, scripts={seller_key(1): Script(output=refusing)})
     with pytest.raises(AgentRefused, match="encrypted") as caught:

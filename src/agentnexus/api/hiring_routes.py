@@ -21,7 +21,10 @@ Text = Annotated[str, Query(min_length=1, max_length=500, description="a capabil
 
 
 class HireRequest(BaseModel):
-    """Body of ``POST /hire``. The same `key` is the same hire: it is never paid twice."""
+    """Body of ``POST /hire``. The same `key` is the same hire: it is never paid twice.
+
+    `seller` and `endpoint`, as a listing or an offer names them, pin whom and what to hire: nobody else is asked.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,6 +32,8 @@ class HireRequest(BaseModel):
     input: dict[str, object] = Field(default_factory=dict)
     max_price: str = Field(description="decimal text in USDC")
     key: str = Field(default="", max_length=200)
+    seller: str = Field(default="", max_length=200, description="the only seller to hire, e.g. evm:0x…")
+    endpoint: str = Field(default="", max_length=2000, description="the only offer to hire, by its address")
 
 
 class RatingRequest(BaseModel):
@@ -81,10 +86,13 @@ def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Id
     @router.post("/hire")
     async def hire(who: Who, body: HireRequest) -> dict[str, object]:
         """Hire the best seller; answers when the work is done, checked and paid, or has failed and is refunded."""
-        need = need_of(body.need, input=body.input, constraints=Constraints(max_price=usdc.parse(body.max_price)))
+        limits = Constraints(
+            max_price=usdc.parse(body.max_price), sellers_allowed=(body.seller,) if body.seller else ()
+        )
+        need = need_of(body.need, input=body.input, constraints=limits)
         budget = await budgets.current(who.user_id)
         key = f"api:{who.user_id}:{body.key or ids.new()}"
-        hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=who.user_id)
+        hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=who.user_id, only=body.endpoint)
         return {
             "success": True,
             "data": {"key": key, "receipt": hired.receipt.model_dump(mode="json"), "output": hired.output},

@@ -53,16 +53,16 @@ def show(agent_id: str) -> int:
 @click.option("--input", "input_json", required=True, help="the job's input as JSON, or @FILE")
 @click.option("--max-price", required=True, type=AMOUNT, help="in USDC, e.g. 0.05")
 @click.option("--json", "as_json", is_flag=True)
-@click.pass_context
-def run(context: click.Context, agent_id: str, input_json: str, max_price: str, as_json: bool) -> int:
-    """Hire this agent for one job (the same as `nexus hire` with its capability)."""
-    from agentnexus.cli.hire import fetch, hire
+def run(agent_id: str, input_json: str, max_price: str, as_json: bool) -> int:
+    """Hire exactly this agent for one job, whoever else sells what it does (`nexus hire` takes the best)."""
+    from agentnexus.cli.hire import fetch, hire_one, parse_input
 
-    listing = cast("dict[str, object]", asyncio.run(fetch(f"/api/v1/agents/{agent_id}", {})))
-    code = context.invoke(
-        hire, need=listing["capability"], input_json=input_json, max_price=max_price, key="", as_json=as_json
-    )
-    return int(code)
+    listing = cast("dict[str, dict[str, object]]", asyncio.run(fetch(f"/api/v1/agents/{agent_id}", {})))
+    sold = listing["x402"]
+    payee = cast("list[dict[str, object]]", sold["accepts"])[0]["payTo"]
+    pinned = {"seller": f"evm:{str(payee).lower()}", "endpoint": sold["resource"]}
+    body = {"need": listing["capability"], "input": parse_input(input_json), "max_price": max_price, **pinned}
+    return hire_one(body, as_json=as_json)
 
 
 @agents.command()

@@ -52,7 +52,12 @@ def _show_offer(number: int, ranked: dict[str, object]) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) -> int:
     """Hire the best seller for NEED, pay at most --max-price, print result and receipt."""
-    body = {"need": need, "input": _input(input_json), "max_price": max_price, "key": key}
+    body = {"need": need, "input": parse_input(input_json), "max_price": max_price, "key": key}
+    return hire_one(body, as_json=as_json)
+
+
+def hire_one(body: dict[str, object], *, as_json: bool) -> int:
+    """Send a body of ``POST /hire`` and print result and receipt."""
     done = cast("dict[str, object]", asyncio.run(send("/api/v1/hire", body)))
     if as_json:
         click.echo(json.dumps(done))
@@ -65,7 +70,8 @@ def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) ->
     return 0
 
 
-def _input(text: str) -> object:
+def parse_input(text: str) -> object:
+    """What ``--input`` says: JSON, or ``@FILE``."""
     from pathlib import Path
 
     try:

@@ -70,7 +70,7 @@ class TaskView:
         if name == "step.started":
             self._row(step, str(data.get("title") or step))
         elif name == "step.progress" and step in self._rows:
-            fraction, note = data.get("fraction"), str(data.get("message") or "")[:60]
+            fraction, note = data.get("progress"), str(data.get("message") or "")[:60]
             done = float(fraction) if isinstance(fraction, int | float) else None
             self._progress.update(self._rows[step], completed=done, note=escape(note))
         elif name in ("step.completed", "step.failed", "step.retrying") and step in self._rows:

@@ -207,6 +207,7 @@ class Hiring:
         task: str = "",
         policy: Policy = Policy.BALANCED,
         session: str | None = None,
+        only: str = "",
     ) -> Hired:
         """Hire somebody for `need` and come back with a checked result and its receipt.
 
@@ -216,6 +217,7 @@ class Hiring:
             prefer: seller keys to take first when they serve.
             fallback: how many further offers may be tried after the first fails.
             deadline_seconds: for the whole hire; by default the need's own.
+            only: the endpoint of the one offer that may be hired; nobody else is asked.
             task: what the budget's per-task limit counts by; by default the hire's key.
 
         Raises `BudgetExceeded` or `InsufficientFunds` before any seller is asked, `NoOffer` with near misses, the last
@@ -229,6 +231,7 @@ class Hiring:
         need_hash = await _need_hash(need)
         async with AsyncExitStack() as stack:
             hire, buyer = await self._enter(stack, key, user_id, prefer)
+            buyer = replace(buyer, only=only)
             order = Order(
                 key=key,
                 need=need,

@@ -25,12 +25,14 @@ class Buyer:
         blocked, preferred: seller keys.
         networks: CAIP-2 networks with a funded wallet; `None` means any.
         allow_insecure: take plain-text endpoints outside this machine and its network.
+        only: the address that alone may be hired from: this very offer, whoever else serves; empty means any.
     """
 
     blocked: frozenset[str] = frozenset()
     preferred: tuple[str, ...] = ()
     networks: frozenset[str] | None = None
     allow_insecure: bool = False
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ def refusals(need: Need, offer: Offer, seller: str, buyer: Buyer, now: datetime)
         yield Refusal("seller", f"{seller} is on the list of refused sellers")
     if limits.sellers_allowed and seller not in limits.sellers_allowed:
         yield Refusal("seller", f"{seller} is not among the allowed sellers")
+    if buyer.only and offer.endpoint != buyer.only:
+        yield Refusal("offer", f"sold at {offer.endpoint}, not at {buyer.only}")
     if limits.markets and offer.market not in limits.markets:
         yield Refusal("market", f"sold on {offer.market}, not on {', '.join(limits.markets)}")
     if offer.expires_at is not None and offer.expires_at <= now:
