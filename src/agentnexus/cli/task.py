@@ -6,7 +6,7 @@ import asyncio
 import json
 import mimetypes
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -42,9 +42,7 @@ def task(
     return asyncio.run(_task(find_node(), terms, files, yes=yes, as_json=as_json))
 
 
-async def _task(
-    node: Node, text: str, files: tuple[Path, ...], budget: str, max_seconds: int, *, yes: bool, as_json: bool
-) -> int:
+async def _task(node: Node, terms: dict[str, object], files: tuple[Path, ...], *, yes: bool, as_json: bool) -> int:
     from agentnexus.cli.node import api
     from agentnexus.cli.view import TaskView
 
