@@ -7,6 +7,7 @@ import pytest
 from agentnexus.core.errors import Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.database import Database
+from agentnexus.rails.evm import proofs
 from agentnexus.rails.evm.proofs import ProvenPayment, find_payment
 from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.token import transfer_call
@@ -64,10 +65,13 @@ async def test_it_proves_nothing_about_others_and_nothing_in_the_other_direction
     assert await street.proof("0x" + "ab" * 32) is None
 
 
-async def test_what_came_back_since_is_counted_and_what_was_before_is_not(street: Street) -> None:
+async def test_what_came_back_since_is_counted_and_what_was_before_is_not(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proofs, "_SPAN_BLOCKS", 2)
     await street.pay("alice", "bob", 500)
     transaction = await street.pay("bob", "alice", 20_000)
-    await street.chain.mine(4_500)  # more than one question's blocks
+    await street.chain.mine(3)  # more than one question's blocks
     await street.pay("alice", "bob", 12_000)
     await street.pay("alice", "buyer", 1)
     await street.pay("alice", "bob", 8_000)

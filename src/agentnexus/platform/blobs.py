@@ -8,7 +8,7 @@ from agentnexus.platform.database import Database
 
 
 class PostgresBlobs:
-    """Implements `core.ports.Blobs`. Equal bytes are stored once; a blob never changes."""
+    """Implements `core.ports.Blobs`. Equal bytes are stored once; a blob never changes, and what is put here lasts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -18,7 +18,8 @@ class PostgresBlobs:
         reference = bytes_hash(data)
         async with self._database.connection() as connection:
             await connection.execute(
-                "insert into platform.blob (reference, media_type, data) values ($1, $2, $3) on conflict do nothing",
+                "insert into platform.blob as known (reference, media_type, data) values ($1, $2, $3)"
+                " on conflict (reference) do update set lasting = true where not known.lasting",
                 reference,
                 media_type,
                 data,
