@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 
 from agentnexus.core.canonical import content_hash
 from agentnexus.core.errors import NoOffer
+from agentnexus.core.money import Money, total
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Limits, PaymentRecord, PaymentState, Receipt, ReceiptStatus
 from agentnexus.core.updates import Progress
 from agentnexus.hiring.model import Hired
+from agentnexus.workflows.funds import EscrowShortfall
 from agentnexus.workflows.ports import OnUpdate
 
 from .catalogue import USDC
@@ -122,3 +124,39 @@ class ScriptedBudgets:
 
     async def revoke(self, budget_id: str) -> object:
         return self.made.pop(budget_id)
+
+
+class ScriptedFunds:
+    """Prepaid balances in memory: `balances` by user, what is reserved by workflow, what was captured by key."""
+
+    def __init__(self) -> None:
+        self.balances: dict[str, Money] = {}
+        self.reserved: dict[str, tuple[str, Money]] = {}
+        self.captured: dict[tuple[str, str], Money] = {}
+        self.released: list[str] = []
+
+    async def available(self, user_id: str) -> Money | None:
+        return self.balances.get(user_id)
+
+    async def reserve(self, user_id: str, workflow_id: str, amount: Money) -> None:
+        if workflow_id in self.reserved:
+            return
+        balance = self.balances.get(user_id)
+        if balance is not None:
+            if balance < amount:
+                raise EscrowShortfall(balance, amount)
+            self.balances[user_id] = balance - amount
+        self.reserved[workflow_id] = (user_id, amount)
+
+    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
+        self.captured.setdefault((workflow_id, key), amount)
+
+    async def release(self, workflow_id: str) -> None:
+        found = self.reserved.pop(workflow_id, None)
+        if found is None:
+            return
+        self.released.append(workflow_id)
+        user_id, amount = found
+        spent = [value for (run, _), value in self.captured.items() if run == workflow_id]
+        if user_id in self.balances:
+            self.balances[user_id] = self.balances[user_id] + amount - total(spent, amount.asset)

@@ -24,11 +24,11 @@ from agentnexus.platform.database import Database
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers
 from agentnexus.platform.process import free_port
 from agentnexus.platform.wakeups import Wakeups
-from agentnexus.workflows.routes import router
+from agentnexus.workflows.desk import ROUTERS, open_desk
 from agentnexus.workflows.worker import open_room, postgres_engine
 
 from .catalogue import USDC, agent_offers
-from .scripted import ScriptedBudgets, ScriptedHirer
+from .scripted import ScriptedBudgets, ScriptedFunds, ScriptedHirer
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Site:
 
     url: str
     hirer: ScriptedHirer
+    funds: ScriptedFunds
     tokens: dict[str, str]
     stack: AsyncExitStack
 
@@ -54,22 +55,26 @@ async def site(database: Database) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         wakeups = await stack.enter_async_context(Wakeups(database))
         hirer = ScriptedHirer(agent_offers())
+        funds = ScriptedFunds()
         room = open_room(
             postgres_engine(database, wakeups), hirer=hirer, budgets=ScriptedBudgets(),
-            blobs=PostgresBlobs(database), clock=SystemClock(),
+            blobs=PostgresBlobs(database), clock=SystemClock(), database=database, funds=funds,
         )  # fmt: skip
+        desk = open_desk(room, database, wakeups, allow_local_webhooks=True)
         tokens = Tokens(database, SystemEntropy())
         app = FastAPI()
-        app.include_router(router)
+        for router in ROUTERS:
+            app.include_router(router)
         install_error_handlers(app)
         app.state.workflows, app.state.asset = room.workflows, USDC
+        app.state.streams, app.state.desk = desk.streams, desk
         app.state.callers, app.state.limiter = Callers(tokens), Limiter(database, per_minute=6000)
         served = BodyLimit(RequestContext(app), 1 << 20)
         url = await stack.enter_async_context(serving(served))
         await stack.enter_async_context(running(room.engine.work()))
         people = {"ann": await tokens.issue("ann"), "bob": await tokens.issue("bob")}
         people["op"] = await tokens.issue("op", "operator")
-        yield Site(url, hirer, people, stack)
+        yield Site(url, hirer, funds, people, stack)
 
 
 @asynccontextmanager
@@ -158,7 +163,8 @@ async def test_a_stream_that_broke_goes_on_after_the_last_event_seen(site: Site)
     rest = [frame for frame in await sse(ann, workflow_id, **{"Last-Event-ID": "4"}) if "id" in frame]
     assert rest == whole[4:]
     event = json.loads(str(whole[0]["data"]))
-    assert set(event) == {"type", "data", "seq", "at"}
+    assert set(event) == {"type", "data", "seq", "at", "workflowId", "timestamp"}
+    assert (event["workflowId"], event["timestamp"]) == (workflow_id, event["at"])
 
 
 async def test_a_place_in_the_stream_that_is_not_ours_does_not_break_it(site: Site) -> None:
@@ -188,6 +194,8 @@ async def test_the_socket_streams_the_same_events_and_closes_at_the_end(site: Si
     await hiring.wait()
     seen: list[int] = []
     async with site.socket(f"/workflows/{workflow_id}/stream", "ann") as socket:
+        hello = json.loads(await socket.recv())
+        assert (hello["type"], hello["workflowId"], hello["seq"]) == ("connected", workflow_id, 0)
         async for message in socket:
             seen.append(json.loads(message)["seq"])
             if len(seen) == 3:

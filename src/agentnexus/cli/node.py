@@ -83,6 +83,8 @@ async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
         except ValueError:
             body = {}
         error = body.get("error") if isinstance(body, dict) else None
+        if isinstance(error, str):  # the sentence alone, with the rest of the error beside it
+            error = {**body, "message": error}
         raise RemoteError(answer.status_code, error if isinstance(error, dict) else {"message": answer.text[:300]})
 
     try:

@@ -17,6 +17,7 @@ from agentnexus.core.money import Money
 from agentnexus.workflows.model import Plan, PlanStep, StepEstimate, StepState, StepStatus, Workflow
 from agentnexus.workflows.plan import layers
 from agentnexus.workflows.references import references, steps_used
+from agentnexus.workflows.schedule import critical_path
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.COMPENSATED})
 ENDED = frozenset({*DONE, StepStatus.FAILED, StepStatus.REFUNDED})
@@ -73,8 +74,9 @@ def plan_json(workflow: Workflow, plan: Plan) -> dict[str, object]:
     estimate = workflow.estimate
     of_step = {entry.step: entry for entry in estimate.steps} if estimate is not None else {}
     groups = layers(plan)
+    known: Mapping[str, float | None] = {step.id: None for step in plan.steps}
     together = {step_id for group in groups if len(group) > 1 for step_id in group}
-    path = critical_path(plan, {key: entry.seconds or 0.0 for key, entry in of_step.items()})
+    path = critical_path(plan, {**known, **{key: entry.seconds for key, entry in of_step.items()}})
     seconds = None if estimate is None else estimate.seconds
     return {
         "steps": [_step_json(step, of_step.get(step.id), step.id in together) for step in plan.steps],
@@ -91,7 +93,7 @@ def _step_json(step: PlanStep, estimate: StepEstimate | None, parallel: bool) ->
     mapping = {key: list(steps_used(value)) for key, value in step.input.items() if steps_used(value)}
     return {
         "id": step.id,
-        "type": "service_call",
+        "type": step.kind,
         "serviceId": None if offer is None else offer.id,
         "serviceName": step.title if offer is None else offer.seller_name or offer.title or step.title,
         "action": step.capability,
@@ -109,18 +111,6 @@ def _step_json(step: PlanStep, estimate: StepEstimate | None, parallel: bool) ->
             "maxDelayMs": round(retry.longest_delay_seconds * 1000),
         },
     }
-
-
-def critical_path(plan: Plan, seconds: Mapping[str, float]) -> list[str]:
-    """The chain of steps that takes longest; of equally long ones the one with most steps, then the first."""
-    best: dict[str, tuple[float, int, list[str]]] = {}
-    by_id = {step.id: step for step in plan.steps}
-    for group in layers(plan):
-        for step_id in group:
-            before = [best[d] for d in by_id[step_id].depends_on]
-            time, length, path = max(before, key=lambda entry: entry[:2], default=(0.0, 0, []))
-            best[step_id] = (time + seconds.get(step_id, 0.0), length + 1, [*path, step_id])
-    return max(best.values(), key=lambda entry: entry[:2], default=(0.0, 0, []))[2]
 
 
 def step_results(workflow: Workflow) -> dict[str, dict[str, object]]:

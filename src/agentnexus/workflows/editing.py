@@ -31,9 +31,9 @@ def changed(plan: Plan, change: PlanChange, offered: Offered) -> Plan:
     if change.empty:
         raise InvalidInput("there is nothing to change", next_step="name steps to drop, sellers or maxPrices")
     for step_id, cap in change.max_prices.items():
-        plan = _with_step(plan, capped(_step(plan, step_id), cap, offered))
+        plan = _with_step(plan, capped(_hired(plan, step_id), cap, offered))
     for step_id, wanted in change.sellers.items():
-        plan = _with_step(plan, sold_by(_step(plan, step_id), wanted, offered))
+        plan = _with_step(plan, sold_by(_hired(plan, step_id), wanted, offered))
     return without(plan, change.drop) if change.drop else plan
 
 
@@ -63,7 +63,7 @@ def without(plan: Plan, dropped: Sequence[str]) -> Plan:
 
 def _needs(step: PlanStep) -> set[str]:
     undo = () if step.undo is None else steps_used(step.undo.input)
-    return {*step.depends_on, *steps_used(step.input), *undo}
+    return {*step.depends_on, *steps_used(step.templates), *undo}
 
 
 def _without_parts(output: object, dropped: set[str]) -> object:
@@ -129,6 +129,15 @@ def _comparable(offer: Offer, cap: Money | None) -> bool:
 
 def _within(offer: Offer, cap: Money | None) -> bool:
     return cap is None or (_comparable(offer, cap) and offer.price.maximum.atomic <= cap.atomic)
+
+
+def _hired(plan: Plan, step_id: str) -> PlanStep:
+    step = _step(plan, step_id)
+    if step.local:
+        raise InvalidInput(
+            f"nobody is hired for step {step_id}", field="step", next_step="it is done here and costs nothing"
+        )
+    return step
 
 
 def _step(plan: Plan, step_id: str) -> PlanStep:

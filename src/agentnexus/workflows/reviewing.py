@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from agentnexus.core.errors import Conflict, NexusError, Unavailable
 from agentnexus.core.money import Money
-from agentnexus.workflows.audit import Trail
+from agentnexus.workflows.audit import Entry, Trail
 from agentnexus.workflows.editing import PlanChange, changed
 from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.estimate import to_reserve
@@ -43,6 +43,10 @@ class Reviewing:
         """Into the audit trail, where there is one."""
         if self._trail is not None:
             await self._trail.note(actor, workflow.user_id, action, workflow.id, **data)
+
+    async def trail_of(self, workflow_id: str, after: int) -> Sequence[Entry]:
+        """What the audit trail has about a workflow."""
+        return [] if self._trail is None else await self._trail.of(workflow_id, after)
 
     async def seen(self, workflow: Workflow) -> Workflow:
         """A workflow that waits, with its plan as edited last, and approved once it is: the engine follows soon."""

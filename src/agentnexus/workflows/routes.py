@@ -1,33 +1,26 @@
-"""HTTP and WebSocket of workflows (spec 05). The router takes its service from ``app.state.workflows``."""
+"""HTTP of workflows (spec 05). The router takes its service from ``app.state.workflows``; streams are in `streams`."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Header, Query, Response, UploadFile, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, File, Header, Query, Response, UploadFile
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocketDisconnect
 
-from agentnexus.core.errors import InvalidInput, NexusError, NotFound, Unavailable
-from agentnexus.core.events import Event
+from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
+from agentnexus.workflows.dialect import plan_json, step_results, workflow_json
+from agentnexus.workflows.editing import PlanChange
+from agentnexus.workflows.funds import EscrowShortfall
 from agentnexus.workflows.model import FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
 router = APIRouter(tags=["workflows"])
 MILLISECONDS_MAX = 7 * 86_400_000
-SEQUENCE_MAX = 2**31 - 1
-KEEP_ALIVE_SECONDS = 15.0
-SLOW_SECONDS = 10.0
-TOO_SLOW = 4008  # WebSocket close code: the client did not read; it comes back with ?after=SEQ
-REFUSED = 4004
+EVENTS_MAX = 1000
 
 
 def service(connection: HTTPConnection) -> Workflows:
@@ -62,6 +55,17 @@ class CreateBody(BaseModel):
     files: list[FileRef] = Field(default_factory=list, max_length=100)
     auto_approve: bool = Field(default=False, alias="autoApprove")
     grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
+    metadata: dict[str, object] = Field(default_factory=dict, max_length=50)
+
+
+class PlanBody(BaseModel):
+    """Steps to drop, sellers by step (offer id, key or name), caps by step in USDC (null lifts one)."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    drop: list[str] = Field(default_factory=list, max_length=100)
+    sellers: dict[str, str] = Field(default_factory=dict, max_length=100)
+    max_prices: dict[str, str | int | float | None] = Field(default_factory=dict, alias="maxPrices", max_length=100)
 
 
 class SingleBody(BaseModel):
@@ -74,11 +78,6 @@ class SingleBody(BaseModel):
     input: dict[str, object]
     max_cost: str | int | float = Field(default="1", alias="maxCost")
     files: list[FileRef] = Field(default_factory=list, max_length=100)
-
-
-def owner(who: Caller) -> str | None:
-    """Whose workflows a caller may touch: an operator's answer is ``None``, everybody's."""
-    return None if who.role == "operator" else who.user_id
 
 
 def money(amount: str | float, coin: Asset) -> Money:
@@ -98,7 +97,7 @@ def created(workflow: Workflow) -> dict[str, object]:
 
 
 def shown(workflow: Workflow) -> dict[str, object]:
-    return {"success": True, "workflow": workflow.model_dump(mode="json")}
+    return {"success": True, "workflow": workflow_json(workflow)}
 
 
 @router.post("/files", status_code=201)
@@ -124,7 +123,7 @@ async def create(
     user_id = _acting_for(who, body.user_id)
     workflow = await workflows.create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
-        auto_approve=body.auto_approve, grant=body.grant, key=idempotency_key,
+        auto_approve=body.auto_approve, metadata=body.metadata, grant=body.grant, key=idempotency_key,
     )  # fmt: skip
     return created(workflow)
 
@@ -153,27 +152,62 @@ async def health(workflows: Service) -> dict[str, object]:
 
 @router.get("/workflows/{workflow_id}")
 async def get(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
-    """The whole state: plan, estimate, steps, cost, receipts, result."""
-    return shown(await workflows.get(workflow_id, owner(who)))
+    """The whole state: plan, estimate, steps, cost, receipts, result, and its first thousand events."""
+    found = await workflows.get(workflow_id, who.acts_for)
+    events = await workflows.past_events(found, EVENTS_MAX)
+    return {"success": True, "workflow": workflow_json(found, events)}
+
+
+@router.get("/workflows/{workflow_id}/steps")
+async def steps(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
+    """The planned steps, and the results of those that have ended."""
+    found = await workflows.get(workflow_id, who.acts_for)
+    planned = [] if found.plan is None else plan_json(found, found.plan)["steps"]
+    states = [step.model_dump(mode="json") for step in found.steps]
+    return {"success": True, "steps": planned, "stepResults": step_results(found), "states": states}
+
+
+@router.patch("/workflows/{workflow_id}/plan")
+async def edit(workflow_id: str, body: PlanBody, workflows: Service, who: Who, coin: Coin) -> dict[str, object]:
+    """Change the plan while it awaits approval; all of it or nothing. Priced anew."""
+    caps = {step: None if cap is None else money(cap, coin) for step, cap in body.max_prices.items()}
+    change = PlanChange(drop=tuple(body.drop), sellers=body.sellers, max_prices=caps)
+    return shown(await workflows.edit(workflow_id, who.acts_for, change))
+
+
+@router.get("/workflows/{workflow_id}/audit")
+async def audit(
+    workflow_id: str,
+    workflows: Service,
+    who: Who,
+    after: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, object]:
+    """Who did what to it; what it went through is in its events."""
+    entries = await workflows.audit(workflow_id, who.acts_for, after)
+    return {"success": True, "entries": [entry.to_json() for entry in entries]}
 
 
 @router.get("/workflows/{workflow_id}/task")
 async def task_view(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
     """The short form that ``nexus task --json`` prints."""
-    return (await workflows.get(workflow_id, owner(who))).to_task_json()
+    return (await workflows.get(workflow_id, who.acts_for)).to_task_json()
 
 
 @router.post("/workflows/{workflow_id}/approve")
-async def approve(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
-    """Let the plan run."""
-    found = await workflows.approve(workflow_id, owner(who))
-    return {**shown(found), "message": "Workflow approved and execution started"}
+async def approve(workflow_id: str, workflows: Service, who: Who) -> Response:
+    """Let the plan run. When the balance does not cover it, ``error`` is the sentence that says so."""
+    try:
+        found = await workflows.approve(workflow_id, who.acts_for)
+    except EscrowShortfall as error:
+        said = error.to_json()
+        return JSONResponse({**said, "success": False, "error": said.pop("message")}, error.http_status)
+    return JSONResponse({**shown(found), "message": "Workflow approved and execution started"})
 
 
 @router.post("/workflows/{workflow_id}/cancel")
 async def cancel(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
     """Stop it; running steps end, what is held comes back."""
-    return shown(await workflows.cancel(workflow_id, owner(who)))
+    return shown(await workflows.cancel(workflow_id, who.acts_for))
 
 
 @router.get("/users/{user_id}/workflows")
@@ -189,79 +223,10 @@ async def list_workflows(
     page = await workflows.list(user_id, limit, cursor)
     return {
         "success": True,
-        "workflows": [workflow.model_dump(mode="json") for workflow in page.workflows],
+        "workflows": [workflow_json(workflow) for workflow in page.workflows],
+        "total": len(page.workflows),
         "nextCursor": page.next_cursor,
     }
-
-
-@router.get("/workflows/{workflow_id}/events", response_class=StreamingResponse)
-async def events(
-    workflow_id: str,
-    workflows: Service,
-    who: Who,
-    after: Annotated[int, Query(ge=0, le=SEQUENCE_MAX)] = 0,
-    last_event_id: Annotated[str, Header()] = "",
-) -> Response:
-    """Server-sent events for pages; `Last-Event-ID` goes on where the connection broke."""
-    await workflows.get(workflow_id, owner(who))
-    is_ours = re.fullmatch(r"[0-9]{1,9}", last_event_id) is not None
-    start = int(last_event_id) if is_ours else after
-    stream = _server_sent(workflows.events(workflow_id, owner(who), start))
-    return StreamingResponse(
-        stream, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
-
-
-async def _server_sent(source: AsyncIterator[Event]) -> AsyncIterator[str]:
-    """Events as frames, with a comment when nothing happened for a while, so that proxies keep the connection."""
-    waiting: asyncio.Task[Event] | None = None
-    try:
-        while True:
-            waiting = waiting or asyncio.ensure_future(_next(source))
-            done, _ = await asyncio.wait([waiting], timeout=KEEP_ALIVE_SECONDS)
-            if not done:
-                yield ": still here\n\n"
-                continue
-            try:
-                event = waiting.result()
-            except StopAsyncIteration:
-                yield "event: end\ndata: {}\n\n"
-                return
-            waiting = None
-            data = json.dumps(event_json(event), ensure_ascii=False, separators=(",", ":"))
-            yield f"id: {event.sequence}\nevent: {event.name.value}\ndata: {data}\n\n"
-    finally:
-        if waiting is not None:
-            waiting.cancel()
-
-
-async def _next(source: AsyncIterator[Event]) -> Event:
-    return await anext(source)
-
-
-def event_json(event: Event) -> dict[str, object]:
-    return {"type": event.name.value, "data": event.data, "seq": event.sequence, "at": event.at.isoformat()}
-
-
-@router.websocket("/workflows/{workflow_id}/stream")
-async def stream(websocket: WebSocket, workflow_id: str, after: int = 0) -> None:
-    """Events as ``{type, data, seq, at}``. Who does not read is closed with 4008 and comes back by `after`."""
-    await websocket.accept()
-    try:
-        who = await caller(websocket)
-        workflows = service(websocket)
-        await workflows.get(workflow_id, owner(who))
-        async for event in workflows.events(workflow_id, owner(who), min(max(after, 0), SEQUENCE_MAX)):
-            async with asyncio.timeout(SLOW_SECONDS):
-                await websocket.send_json(event_json(event))
-        await websocket.close(1000)
-    except TimeoutError:
-        await websocket.close(TOO_SLOW, "too slow: come back with ?after=SEQ")
-    except NexusError as error:
-        await websocket.send_json({"type": "error", "data": error.to_json()})
-        await websocket.close(REFUSED, error.message[:120])
-    except WebSocketDisconnect:
-        return
 
 
 def _acting_for(who: Caller, user_id: str | None) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from agentnexus.core.money import Money
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Receipt
 from agentnexus.core.ports import Blobs, Ids
+from agentnexus.workflows.audit import Entry
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.engine.port import Draft, Engine, NewRun, RunRecord, RunState
 from agentnexus.workflows.model import (
@@ -88,6 +90,7 @@ class Workflows:
         auto_approve: bool = False,
         grant: str = "",
         parent_budget: str | None = None,
+        metadata: Mapping[str, object] | None = None,
         key: str = "",
     ) -> Workflow:
         """Take a task; planning starts at once. Raises `InvalidInput`.
@@ -95,6 +98,7 @@ class Workflows:
         Args:
             max_cost: the most that may be spent; becomes the total of the workflow's own budget.
             grant: a signed approval (its id, or ``any``) under which it goes ahead when that allows the whole plan.
+            metadata: the creator's own notes, shown as they came.
             key: makes creation repeatable: the same key of the same user gives the same workflow.
         """
         task = text.strip()
@@ -106,7 +110,7 @@ class Workflows:
             )
         request = WorkflowRequest(
             user_id=user_id, text=task, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
-            auto_approve=auto_approve, grant=grant, parent_budget=parent_budget,
+            auto_approve=auto_approve, grant=grant, parent_budget=parent_budget, metadata=dict(metadata or {}),
         )  # fmt: skip
         return await self._start(request, key)
 
@@ -250,6 +254,25 @@ class Workflows:
         async for event in self._engine.events(workflow_id, after):
             yield event
 
+    async def past_events(self, workflow: Workflow, limit: int) -> tuple[Event, ...]:
+        """The first events of a workflow, up to the state it is shown in."""
+        found: list[Event] = []
+        wanted = min(limit, workflow.sequence)
+        if wanted:
+            events = self._engine.events(workflow.id)
+            assert isinstance(events, AsyncGenerator)
+            async with aclosing(events):
+                async for event in events:
+                    found.append(event)
+                    if len(found) >= wanted:
+                        break
+        return tuple(found)
+
+    async def audit(self, workflow_id: str, user_id: str | None, after: int = 0) -> Sequence[Entry]:
+        """Who did what to it, oldest first. Raises `NotFound`."""
+        await self._record(workflow_id, user_id)
+        return await self._reviewing.trail_of(workflow_id, after)
+
     async def health(self) -> dict[str, object]:
         """Counts by state, and success rate, error codes, mean time and cost of the last `RECENT_MAX` that ended."""
         counts = await self._engine.counts()
@@ -297,6 +320,7 @@ def view_of(record: RunRecord) -> Workflow:
         user_id=record.tenant,
         text=request.text,
         files=request.files,
+        metadata=request.metadata,
         status=WorkflowStatus(str(attributes.get("status", "planning"))),
         planner=str(attributes.get("planner", "")),
         plan=plan,

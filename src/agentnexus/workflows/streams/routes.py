@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response, WebSocket
 from fastapi.responses import StreamingResponse
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from agentnexus.core.errors import NexusError
@@ -41,24 +41,21 @@ def workflows_of(connection: HTTPConnection) -> Workflows:
     return found
 
 
-Service = Annotated[Workflows, Depends(workflows_of)]
-Live = Annotated[Streams, Depends(streams_of)]
 Who = Annotated[Caller, Depends(caller)]
 
 
 @router.get("/workflows/{workflow_id}/events", response_class=StreamingResponse)
 async def events(
     workflow_id: str,
-    workflows: Service,
-    streams: Live,
+    request: Request,
     who: Who,
     after: Annotated[int, Query(ge=0, le=SEQUENCE_MAX)] = 0,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """Server-sent events; `Last-Event-ID` goes on where the connection broke."""
-    newest = await workflows.newest(workflow_id, who.acts_for)
+    newest = await workflows_of(request).newest(workflow_id, who.acts_for)
     is_ours = re.fullmatch(r"[0-9]{1,9}", last_event_id) is not None
-    batches = streams.follow(workflow_id, int(last_event_id) if is_ours else after, newest)
+    batches = streams_of(request).follow(workflow_id, int(last_event_id) if is_ours else after, newest)
     return StreamingResponse(
         server_sent(batches),
         media_type="text/event-stream",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,9 +12,11 @@ import asyncpg
 from agentnexus.core.events import Event, EventName
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.engine.journal import Journal
 from agentnexus.workflows.engine.port import RunState
 from agentnexus.workflows.engine.postgres.journal import run_topic
 
+WATCH_SECONDS = 30.0
 FINAL = [state.value for state in RunState if state.final]
 # One snapshot for both: a run that is over here has all its events here.
 NEWER = """
@@ -65,6 +68,37 @@ class PostgresEvents:
 
     def watch(self, run_id: str, changed: Callable[[], None]) -> Callable[[], None]:
         return self._wakeups.subscribe(run_topic(run_id), changed)
+
+
+class JournalEvents:
+    """Of any other journal, run by run: what it offers to readers is all it needs."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def newer(self, after: Mapping[str, int], limit: int) -> Mapping[str, News]:
+        found = await asyncio.gather(*(self._one(run_id, place, limit) for run_id, place in after.items()))
+        return dict(zip(after, found, strict=True))
+
+    async def _one(self, run_id: str, after: int, limit: int) -> News:
+        record = await self._journal.get(run_id)  # before its events: what is over here has them all
+        events = await self._journal.read_events(run_id, after, limit)
+        reached = events[-1].sequence if events else after
+        return News(events, record.state.final and reached >= record.sequence, reached < record.sequence)
+
+    def watch(self, run_id: str, changed: Callable[[], None]) -> Callable[[], None]:
+        async def waiting() -> None:
+            async with self._journal.watch(run_id) as watch:
+                while True:
+                    await watch.changed(WATCH_SECONDS)
+                    changed()
+
+        task = asyncio.create_task(waiting(), name=f"watch-{run_id}")
+        return lambda: _cancel(task)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
 
 
 def _news(run_id: str, rows: Sequence[asyncpg.Record], after: int) -> News:
