@@ -33,6 +33,7 @@ from agentnexus.devnet.solana.wire import (
     decimals_of,
     fee_of,
     inner_instructions,
+    priority_fee,
     token_balances,
     wire_error,
 )
@@ -203,13 +204,13 @@ class Chain:
         if refused is not None:
             return Outcome(refused, [], 0, False, [], [])
         self._set_time()
-        if not verify:
-            self._svm.with_sigverify(False)
+        payer = self._charge(transaction)
+        self._svm.with_sigverify(verify)
         try:
             result = self._svm.simulate_transaction(transaction)
         finally:
-            if not verify:
-                self._svm.with_sigverify(True)
+            self._svm.with_sigverify(True)
+            self._restore(transaction, payer)
         if isinstance(result, FailedTransactionMetadata):
             return _failed(result)
         return _outcome(result.meta(), None, result.post_accounts())
@@ -264,7 +265,22 @@ class Chain:
             return "BlockhashNotFound"
         if self.ledger.find(transaction.signatures[0]):
             return "AlreadyProcessed"
+        payer = self.account(transaction.message.account_keys[0])
+        if payer and payer.lamports < fee_of(transaction.message):
+            return "InsufficientFundsForFee"
         return None
+
+    def _charge(self, transaction: VersionedTransaction) -> Account | None:
+        """Take the priority fee, which LiteSVM leaves out; the fee payer as it was before."""
+        key = transaction.message.account_keys[0]
+        payer, fee = self.account(key), priority_fee(transaction.message)
+        if payer and fee:
+            self._svm.set_account(key, Account(payer.lamports - fee, payer.data, payer.owner, payer.executable))
+        return payer
+
+    def _restore(self, transaction: VersionedTransaction, payer: Account | None) -> None:
+        if payer and priority_fee(transaction.message):
+            self._svm.set_account(transaction.message.account_keys[0], payer)
 
     def _execute_drained(self, transaction: VersionedTransaction) -> None:
         """Empty the transaction's accounts, execute it so that it fails for want of money, and fill them again."""
@@ -293,9 +309,11 @@ class Chain:
         keys = self.keys(transaction.message)
         before = [self.account(key) for key in keys.all]
         self._set_time()
+        payer = self._charge(transaction)
         result = self._svm.send_transaction(transaction)
         outcome = _failed(result) if isinstance(result, FailedTransactionMetadata) else _outcome(result, None, [])
         if not outcome.landed:
+            self._restore(transaction, payer)
             return
         after = [self.account(key) for key in keys.all]
         sent = Sent(

@@ -58,7 +58,10 @@ class Parameters:
         value = self.value(index)
         if value is not None and not isinstance(value, dict):
             raise invalid("options must be an object")
-        return Options(value or {})
+        options = Options(value or {})
+        if options.commitment not in COMMITMENTS:
+            raise invalid(f"unknown commitment {options.commitment}")
+        return options
 
 
 class Options:
@@ -84,10 +87,7 @@ class Options:
     @property
     def commitment(self) -> str:
         value = self._fields.get("commitment") or "finalized"
-        level = _OLD_COMMITMENTS.get(str(value), str(value))
-        if level not in COMMITMENTS:
-            raise invalid(f"unknown commitment {value}")
-        return level
+        return _OLD_COMMITMENTS.get(str(value), str(value))
 
     def encoding(self, default: str) -> str:
         value = self._fields.get("encoding") or default

@@ -101,7 +101,12 @@ def decimals_of(account: Account | None) -> int:
 
 
 def fee_of(message: AnyMessage) -> int:
-    """Lamports for the signatures, and the priority fee: compute unit price times limit, rounded up."""
+    """Lamports for the signatures and for priority."""
+    return LAMPORTS_PER_SIGNATURE * message.header.num_required_signatures + priority_fee(message)
+
+
+def priority_fee(message: AnyMessage) -> int:
+    """Compute unit price times limit, rounded up."""
     limit = price = others = 0
     for instruction in message.instructions:
         data = bytes(instruction.data)
@@ -111,8 +116,7 @@ def fee_of(message: AnyMessage) -> int:
             limit = int.from_bytes(data[1:5], "little")
         elif data[:1] == b"\x03":
             price = int.from_bytes(data[1:9], "little")
-    units = limit or others * _DEFAULT_UNITS
-    return LAMPORTS_PER_SIGNATURE * message.header.num_required_signatures - (-units * price // 1_000_000)
+    return -(-(limit or others * _DEFAULT_UNITS) * price // 1_000_000)
 
 
 def memo_of(message: AnyMessage) -> str | None:

@@ -35,7 +35,7 @@ from agentnexus.rails.solana.rpc import SolanaRpc
 from agentnexus.rails.solana.signer import SolanaSigner, require_network
 
 # The same payment twice in one block would be one transaction: limit and price, which cost next to nothing, differ.
-_LIMIT_VARIANTS, _PRICE_VARIANTS = 4_096, 256
+_LIMIT_VARIANTS, PRICE_VARIANTS = 4_096, 256
 _SIGN_TRIES = 16
 _UNITS_MARGIN_NUMERATOR, _UNITS_MARGIN_DENOMINATOR = 6, 5
 _UNITS_FOR_SIMULATION = 400_000
@@ -192,20 +192,18 @@ class TransactionSender:
         self, key: str, intent: str, instructions: Sequence[Instruction], signers: Sequence[SolanaSigner]
     ) -> Outgoing:
         addresses = [Pubkey.from_string(signer.public_id) for signer in signers]
-        async with asyncio.TaskGroup() as group:
-            latest = group.create_task(self.cluster.latest_blockhash())
-            price = group.create_task(self.fees.price(instructions))
-            units = group.create_task(self._units(instructions, addresses))
+        latest, price, units = await asyncio.gather(
+            self.cluster.latest_blockhash(), self.fees.price(instructions), self._units(instructions, addresses)
+        )
         for attempt in range(_SIGN_TRIES):
             variant = int.from_bytes(hashlib.sha256(f"{key}\n{attempt}".encode()).digest()[:4], "big")
             budget = [
-                compute_unit_limit(units.result() + variant % _LIMIT_VARIANTS),
-                compute_unit_price(price.result() + variant // _LIMIT_VARIANTS % _PRICE_VARIANTS),
+                compute_unit_limit(units + variant % _LIMIT_VARIANTS),
+                compute_unit_price(price + variant // _LIMIT_VARIANTS % PRICE_VARIANTS),
             ]
-            blockhash = latest.result().blockhash
-            message = MessageV0.try_compile(addresses[0], [*budget, *instructions], [], blockhash)
+            message = MessageV0.try_compile(addresses[0], [*budget, *instructions], [], latest.blockhash)
             signed = await _signed(message, signers)
-            if stored := await self._store(key, intent, signed, latest.result()) or await self.find(key):
+            if stored := await self._store(key, intent, signed, latest) or await self.find(key):
                 return stored
         raise PaymentFailed("too many equal payments in one block", next_step="try again in a second")
 

@@ -124,6 +124,12 @@ class TransferPlanner:
         if source is None or source.lamports < amount.atomic:
             raise self._too_little(amount)
         _require_wallet(destination, target)
+        least = await self._rent(0)
+        if target is None and amount.atomic < least:
+            raise InvalidInput(
+                f"{destination} is a new wallet: the network takes at least {Money(amount.asset, least)} for one",
+                field="amount",
+            )
         instruction = transfer_sol(self._owner, destination, amount.atomic)
         return Plan((instruction,), destination, None, 0)
 

@@ -19,7 +19,7 @@ from agentnexus.rails.solana.authorize import Authorizations
 from agentnexus.rails.solana.landed import Landed, read_landed
 from agentnexus.rails.solana.priority import lamports
 from agentnexus.rails.solana.programs import public_key
-from agentnexus.rails.solana.sending import Outgoing, OutgoingState, TransactionSender, require_intent
+from agentnexus.rails.solana.sending import PRICE_VARIANTS, Outgoing, OutgoingState, TransactionSender, require_intent
 from agentnexus.rails.solana.signer import SolanaSigner, require_network
 from agentnexus.rails.solana.transfers import TransferPlanner
 
@@ -76,7 +76,7 @@ class SolanaRail:
         if request.mode is PayMode.AUTHORIZE:
             return self.network.native.zero()
         plan = await self._planner.plan(request.payee, request.amount)
-        price = await self._sender.fees.price(plan.instructions)
+        price = await self._sender.fees.price(plan.instructions) + PRICE_VARIANTS
         return Money(self.network.native, plan.rent_lamports + lamports(len(self._signers), _USUAL_UNITS, price))
 
     async def send(self, request: PaymentRequest, key: str) -> Payment:
