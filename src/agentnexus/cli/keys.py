@@ -77,8 +77,8 @@ def load_wallet(path: Path) -> KeyFile:
 def _opened(path: Path) -> bytes:
     from agentnexus.rails.evm.keystore import decrypt, read_document
 
-    password = click.prompt(f"password of {path}", hide_input=True, err=True)
-    return decrypt(read_document(path.read_bytes()), password)
+    document = read_document(path.read_bytes())
+    return decrypt(document, click.prompt(f"password of {path}", hide_input=True, err=True))
 
 
 def _solana(path: Path, numbers: list[object]) -> SolanaKey:
