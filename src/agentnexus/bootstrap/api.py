@@ -33,8 +33,7 @@ from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.app import create_pages, shared_pages
-from agentnexus.workflows.desk import ROUTERS, Desk
-from agentnexus.workflows.dialect import health_json
+from agentnexus.workflows.routes import router as workflow_router
 from agentnexus.workflows.worker import WorkflowRoom
 
 API = "/api/v1"
@@ -49,7 +48,7 @@ class Composed:
     till: SellerMiddleware
 
 
-def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom, desk: Desk) -> Composed:
+def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> Composed:
     """Every part put together."""
     settings = ground.settings
     budgets = PersonalBudgets(buying.books, chain.usdc)
@@ -69,7 +68,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
     grants = open_grants(ground, chain, buying)
     app = create_api(
         routers=[
-            *(("", router) for router in ROUTERS),
+            ("", workflow_router),
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
@@ -83,12 +82,10 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         checks=_checks(ground, chain, buying.http) | {"agents": selling.stock.check},
         clock=ground.clock,
         version=version("agentnexus"),
-        figures=figures,
     )
     # A browser that follows a workflow's address gets its page; programs get JSON.
     app.router.routes[:0] = shared_pages(doors)
     app.state.workflows = room.workflows
-    app.state.desk, app.state.streams = desk, desk.streams
     app.state.asset = chain.usdc
     paid = sold(
         app,
