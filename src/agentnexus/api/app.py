@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from agentnexus.api.reference import reference_page
-from agentnexus.core.errors import InvalidInput
+from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
@@ -26,6 +28,9 @@ from agentnexus.platform.http import (
     run_checks,
 )
 
+FIGURES_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
+Figures = Callable[[], Awaitable[Mapping[str, object]]]
 DESCRIPTION = "Hire work on an open economy of agents, inside limits, with receipts anybody can check."
 
 
@@ -38,8 +43,13 @@ def create_api(
     checks: Mapping[str, Check],
     clock: Clock,
     version: str,
+    figures: Figures | None = None,
 ) -> FastAPI:
-    """Compose the app. `routers` are (prefix, router); `pages` come last, so that no page hides an API route."""
+    """Compose the app. `routers` are (prefix, router); `pages` come last, so that no page hides an API route.
+
+    Args:
+        figures: what ``GET /health`` tells beside that the process answers.
+    """
     app = FastAPI(title="AgentNexus", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.callers = callers
     app.state.limiter = limiter
@@ -47,7 +57,7 @@ def create_api(
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     for prefix, router in routers:
         app.include_router(router, prefix=prefix)
-    _add_health(app, checks, clock, version)
+    _add_health(app, checks, clock, version, figures)
     app.add_route("/api/docs", lambda _request: reference_page(app.openapi()), include_in_schema=False)
     app.router.routes.extend(pages)
     return app
@@ -67,11 +77,34 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     )
 
 
-def _add_health(app: FastAPI, checks: Mapping[str, Check], clock: Clock, version: str) -> None:
+class RecentFigures:
+    """Figures that are at most two seconds old; without a quick answer the last ones, or none: a probe never waits."""
+
+    def __init__(self, figures: Figures | None, clock: Clock) -> None:
+        self._figures = figures
+        self._clock = clock
+        self._known: Mapping[str, object] = {}
+        self._until = float("-inf")
+
+    async def read(self) -> Mapping[str, object]:
+        """The figures as JSON values."""
+        if self._figures is None or self._clock.monotonic() < self._until:
+            return self._known
+        self._until = self._clock.monotonic() + FIGURES_SECONDS
+        with suppress(TimeoutError, NexusError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                self._known = await self._figures()
+        return self._known
+
+
+def _add_health(app: FastAPI, checks: Mapping[str, Check], clock: Clock, version: str, figures: Figures | None) -> None:
+    recent = RecentFigures(figures, clock)
+
     @app.get("/health", tags=["health"])
-    async def live() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "healthy"}
+    async def live() -> dict[str, object]:
+        """The process answers; with figures of the workflows when the database does."""
+        now = clock.now().isoformat()
+        return {"status": "healthy", "timestamp": now, "version": version, **await recent.read()}
 
     @app.get("/ready", tags=["health"])
     async def ready() -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -33,7 +34,8 @@ from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.app import create_pages, shared_pages
-from agentnexus.workflows.routes import router as workflow_router
+from agentnexus.workflows.desk import ROUTERS, Desk
+from agentnexus.workflows.dialect import health_json
 from agentnexus.workflows.worker import WorkflowRoom
 
 API = "/api/v1"
@@ -48,7 +50,7 @@ class Composed:
     till: SellerMiddleware
 
 
-def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom) -> Composed:
+def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom, *, desk: Desk) -> Composed:
     """Every part put together."""
     settings = ground.settings
     budgets = PersonalBudgets(buying.books, chain.usdc)
@@ -66,9 +68,13 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         limiter=limiter,
     )
     grants = open_grants(ground, chain, buying)
+
+    async def figures() -> Mapping[str, object]:
+        return health_json(await room.workflows.health())
+
     app = create_api(
         routers=[
-            ("", workflow_router),
+            *(("", router) for router in ROUTERS),
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
@@ -82,10 +88,12 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
         checks=_checks(ground, chain, buying.http) | {"agents": selling.stock.check},
         clock=ground.clock,
         version=version("agentnexus"),
+        figures=figures,
     )
     # A browser that follows a workflow's address gets its page; programs get JSON.
     app.router.routes[:0] = shared_pages(doors)
     app.state.workflows = room.workflows
+    app.state.desk, app.state.streams = desk, desk.streams
     app.state.asset = chain.usdc
     paid = sold(
         app,

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from agentnexus.core.errors import Unavailable
+from agentnexus.platform.logs import log
 
 PR_SET_PDEATHSIG = 1
+STREAMS_WANTED = 12_000  # ten thousand watchers, the database, and what sellers and agents need
 BACKLOG = 2048
 LISTENER = "NEXUS_LISTENER_FD"
 
@@ -26,6 +28,17 @@ def die_with_parent(sign: signal.Signals = signal.SIGTERM, *, parent: int | None
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(sign), 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), sign)
+
+
+def raise_file_limit(wanted: int = STREAMS_WANTED) -> int:
+    """As many open files as the system allows this process; a warning when live streams would run out of them."""
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if 0 <= hard < wanted:
+        log.warning("process.few_open_files", allowed=hard, wanted=wanted, next_step="raise `ulimit -Hn`")
+    return hard
 
 
 def free_port(host: str = "127.0.0.1") -> int:

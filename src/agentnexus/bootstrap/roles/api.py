@@ -7,17 +7,20 @@ from contextlib import AsyncExitStack
 
 from agentnexus.bootstrap.api import compose
 from agentnexus.bootstrap.buying import open_buying
+from agentnexus.bootstrap.desks import open_workflow_desk
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.marketplace.sell import seller_routes
 from agentnexus.platform.blobs import PostgresBlobs
+from agentnexus.platform.process import raise_file_limit
 from agentnexus.platform.wakeups import Wakeups
 
 
 async def run_api(host: str, port: int) -> None:
     """Serve until SIGTERM, which drains open requests for some seconds. Starts, and says so, without the chain."""
+    raise_file_limit()
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(open_ground())
         chain = await stack.enter_async_context(open_chain(ground, required=False))
@@ -26,7 +29,7 @@ async def run_api(host: str, port: int) -> None:
         blobs = PostgresBlobs(ground.database)
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
         room = open_workflows(ground, chain, buying, blobs, wakeups)
-        composed = compose(ground, chain, buying, selling, room)
+        composed = compose(ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups))
 
         async def sell() -> None:
             """Announce what is on sale, once everything is."""

@@ -1,4 +1,4 @@
-"""Role `worker`: runs workflows, repairs what a crash left open, follows the chain."""
+"""Role `worker`: runs workflows and schedules, delivers webhooks, repairs what a crash left open, follows the chain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from contextlib import AsyncExitStack
 
 from agentnexus.bootstrap.buying import open_buying
+from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
@@ -28,11 +29,14 @@ async def run_worker() -> None:
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups)
+        desk = open_workflow_desk(ground, room, wakeups)
         async with asyncio.TaskGroup() as group:
             work = [
                 group.create_task(room.engine.work(), name="engine"),
                 group.create_task(Repair(buying.hiring, clock=ground.clock).run(), name="repair"),
                 group.create_task(keep_up(ground, chain, buying.books), name="upkeep"),
+                group.create_task(desk.scheduler.run(), name="scheduler"),
+                group.create_task(deliver_webhooks(ground, buying), name="webhooks"),
             ]
             await stop.wait()
             for task in work:
