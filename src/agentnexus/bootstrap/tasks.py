@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.uploads import open_uploads
 from agentnexus.core.ports import Blobs
 from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.platform.wakeups import Wakeups
@@ -33,6 +34,7 @@ def open_workflows(ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, w
         database=ground.database,
         approval_funds=BudgetFunds(personal.current),
         approvals=open_grants(ground, chain, buying),
+        uploads=open_uploads(ground),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.uploads import open_uploads
 from agentnexus.core.errors import InsufficientFunds, NexusError
 from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
@@ -90,6 +91,7 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
     async def purge() -> None:
         await PostgresReservations(ground.database).purge(SALES_KEPT_SECONDS)
         await prune(ground.database, EVENTS_KEPT_SECONDS)
+        await open_uploads(ground).purge()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(repeat("purge", purge, PURGE_SECONDS))

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     solana_rpc_url: str | None = None
     solana_network: str = "solana-devnet"  # or `solana` (mainnet), `solana-testnet`; what the node must show to be
     treasury_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that holds prepaid money
+    treasury_fee_keypair: Path | None = None  # pays the network's fees of withdrawals; the treasury itself if not set
 
     facilitator_url: str | None = None
     facilitator_shares_database: bool = False  # its transactions and our answers are on one PostgreSQL server
@@ -64,6 +65,8 @@ class Settings(BaseSettings):
     workflow_slots: int = Field(default=64, ge=1, le=256)
     requests_per_minute: int = Field(default=100, ge=1)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    upload_quota_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)  # of one user's files together
+    uploads_per_hour: int = Field(default=2000, ge=1)
     log_level: str = "INFO"
 
     @cached_property

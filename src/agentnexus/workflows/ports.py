@@ -16,6 +16,21 @@ OnUpdate = Callable[[Update], Awaitable[None] | None]
 RootBudget = Callable[[str], Awaitable[str | None]]
 
 
+class Uploads(Protocol):
+    """Where users' files are kept, within their quota: `platform.uploads.Uploads`."""
+
+    async def keep(self, user_id: str, data: bytes, media_type: str) -> str:
+        """The blob; raises `RateLimited` or `LimitExceeded` with what to do."""
+
+    async def use(self, user_id: str, references: Sequence[str]) -> None:
+        """A task names these files."""
+
+    async def of(self, user_id: str) -> list[dict[str, object]]: ...
+
+    async def forget(self, user_id: str, reference: str) -> None:
+        """Raises `NotFound`."""
+
+
 class Ranked(Protocol):
     """An offer in its place in the ranking; how it got there is hiring's business."""
 

@@ -101,14 +101,27 @@ def shown(workflow: Workflow) -> dict[str, object]:
 
 
 @router.post("/files", status_code=201)
-async def upload(workflows: Service, _who: Who, file: Annotated[UploadFile, File()]) -> dict[str, object]:
+async def upload(workflows: Service, who: Who, file: Annotated[UploadFile, File()]) -> dict[str, object]:
     """Keep a file for a task; the answer's `file` goes into `files` of the task."""
     data = await file.read()
     if not data:
         name = file.filename or "the file"
         raise InvalidInput(f"{name} is empty", field="file", next_step="choose a file with something in it")
-    reference = await workflows.add_file(file.filename or "file", data, file.content_type or "")
+    reference = await workflows.add_file(file.filename or "file", data, file.content_type or "", user_id=who.user_id)
     return {"success": True, "file": reference.model_dump(mode="json")}
+
+
+@router.get("/files")
+async def files(workflows: Service, who: Who) -> dict[str, object]:
+    """The caller's uploads that are still kept, newest first."""
+    return {"success": True, "files": await workflows.files(who.user_id)}
+
+
+@router.delete("/files/{blob}")
+async def forget_file(blob: str, workflows: Service, who: Who) -> dict[str, object]:
+    """Give the space of an upload back; a task that still needs it will say that it has gone."""
+    await workflows.forget_file(who.user_id, blob)
+    return {"success": True}
 
 
 @router.post("/workflows/create", status_code=201)

@@ -33,7 +33,7 @@ from agentnexus.workflows.model import (
     WorkflowRequest,
     WorkflowStatus,
 )
-from agentnexus.workflows.ports import Hirer
+from agentnexus.workflows.ports import Hirer, Uploads
 from agentnexus.workflows.reviewing import OPERATOR, Reviewing
 from agentnexus.workflows.run import BODY, hire_key
 
@@ -64,20 +64,34 @@ class Workflows:
         ids: Ids | None = None,
         *,
         reviewing: Reviewing | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self._engine = engine
         self._hirer = hirer
         self._blobs = blobs
+        self._uploads = uploads
         self._ids = ids or TimeOrderedIds()
         self._reviewing = reviewing or Reviewing(engine)
 
-    async def add_file(self, name: str, data: bytes, media_type: str = "") -> FileRef:
-        """Keep an uploaded file; equal bytes are kept once."""
+    async def add_file(self, name: str, data: bytes, media_type: str = "", *, user_id: str = "") -> FileRef:
+        """Keep a file; equal bytes are kept once. A user's counts against their quota (see `Uploads.keep`)."""
         base = name.replace("\\", "/").rpartition("/")[2].strip() or "file"
         kind = media_type or "application/octet-stream"
-        return FileRef(
-            name=base[:300], media_type=kind[:200], size_bytes=len(data), blob=await self._blobs.put(data, kind)
-        )
+        if self._uploads is not None and user_id:
+            blob = await self._uploads.keep(user_id, data, kind[:200])
+        else:
+            blob = await self._blobs.put(data, kind)
+        return FileRef(name=base[:300], media_type=kind[:200], size_bytes=len(data), blob=blob)
+
+    async def files(self, user_id: str) -> list[dict[str, object]]:
+        """What a user has uploaded and we still have: ``blob``, ``media_type``, ``size_bytes``, times."""
+        return await self._uploads.of(user_id) if self._uploads else []
+
+    async def forget_file(self, user_id: str, blob: str) -> None:
+        """Raises `NotFound`. A task that still needs the file will say that it has gone."""
+        if self._uploads is None:
+            raise NotFound("uploads are not counted here", next_step="nothing is to be done")
+        await self._uploads.forget(user_id, blob)
 
     async def create(
         self,
@@ -176,6 +190,8 @@ class Workflows:
     async def _start(self, request: WorkflowRequest, key: str) -> Workflow:
         run_id = self._ids.new("wf") if not key else workflow_id_from(request.user_id, key)
         planning = Draft(EventName.WORKFLOW_PLANNING, {"text": request.text[:500]}, {"status": "planning"})
+        if self._uploads is not None:
+            await self._uploads.use(request.user_id, [file.blob for file in request.files])
         run = NewRun(run_id, BODY, request.model_dump(mode="json"), tenant=request.user_id, drafts=(planning,))
         if not await self._engine.start(run):
             existing = await self._engine.get(run_id)

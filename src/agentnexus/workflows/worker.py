@@ -17,7 +17,7 @@ from agentnexus.workflows.granting import Approvals
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
 from agentnexus.workflows.planning import Planning
-from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
+from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget, Uploads
 from agentnexus.workflows.reviewing import Reviewing
 from agentnexus.workflows.reviews import PostgresReviews
 from agentnexus.workflows.run import BODY, Means, body_of, narrate_end
@@ -50,6 +50,7 @@ def open_room(
     approval_funds: EscrowFunds | None = None,
     funds: EscrowFunds | None = None,
     approvals: Approvals | None = None,
+    uploads: Uploads | None = None,
 ) -> WorkflowRoom:
     """Register the body with an engine. Without `planners` the offline one plans.
 
@@ -58,6 +59,7 @@ def open_room(
         approval_funds: asked before a plan is approved (`funds` unless given).
         funds: prepaid balances that steps are captured from; None where budgets alone limit what is spent.
         approvals: signed grants that let plans go ahead without asking anybody.
+        uploads: counts users' files; without it every file is kept for ever.
     """
     planning = Planning(hirer, planners or (OfflinePlanner(),))
     means = Means(hirer, planning, budgets, blobs, clock, root_budget, funds, approvals)
@@ -69,7 +71,7 @@ def open_room(
         funds=approval_funds or funds,
         trail=None if database is None else Trail(database),
     )
-    return WorkflowRoom(engine, Workflows(engine, hirer, blobs, reviewing=reviewing))
+    return WorkflowRoom(engine, Workflows(engine, hirer, blobs, reviewing=reviewing, uploads=uploads))
 
 
 def postgres_engine(

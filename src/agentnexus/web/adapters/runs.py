@@ -33,7 +33,8 @@ class WorkflowRuns:
     async def create(self, user_id: str, task: NewTask) -> str:
         """Files are kept first; the same form sent twice makes one task."""
         files = [
-            await self._workflows.add_file(each.filename, each.data, each.media_type) for each in task.files
+            await self._workflows.add_file(each.filename, each.data, each.media_type, user_id=user_id)
+            for each in task.files
         ]  # fmt: skip
         content = [task.text, str(task.max_cost.atomic), *(bytes_hash(each.data) for each in task.files)]
         made = await self._workflows.create(
@@ -48,13 +49,14 @@ class WorkflowRuns:
             raise InvalidInput(f"{agent.name} has no price", next_step="choose another agent")
         lifted = lift_files(agent.input_schema or {}, value)
         made = await self._workflows.create_single(
-            user_id, agent.id, agent.capability, lifted.value, max_cost=agent.amount, files=await self._kept(lifted),
+            user_id, agent.id, agent.capability, lifted.value, max_cost=agent.amount,
+            files=await self._kept(lifted, user_id),
             key=idempotency_key(key, agent.id, content_hash(value)) if key else "",  # type: ignore[arg-type] # JSON by parsing
         )  # fmt: skip
         return made.id
 
-    async def _kept(self, lifted: Lifted) -> list[FileRef]:
-        return [await self._workflows.add_file(name, data) for name, data in lifted.files]
+    async def _kept(self, lifted: Lifted, user_id: str) -> list[FileRef]:
+        return [await self._workflows.add_file(name, data, user_id=user_id) for name, data in lifted.files]
 
     async def view(self, user_id: str, run_id: str) -> RunView:
         """The state now, with the events that led to it."""
