@@ -21,6 +21,8 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
+from agentnexus.escrow.routes import escrow_routes
+from agentnexus.escrow.service import Escrow
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
@@ -50,7 +52,16 @@ class Composed:
     till: SellerMiddleware
 
 
-def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room: WorkflowRoom, *, desk: Desk) -> Composed:
+def compose(
+    ground: Ground,
+    chain: Chain,
+    buying: Buying,
+    selling: Selling,
+    room: WorkflowRoom,
+    *,
+    desk: Desk,
+    escrow: Escrow | None = None,
+) -> Composed:
     """Every part put together."""
     settings = ground.settings
     budgets = PersonalBudgets(buying.books, chain.usdc)
@@ -81,6 +92,7 @@ def compose(ground: Ground, chain: Chain, buying: Buying, selling: Selling, room
             (API, metrics_routes(buying.books, Economics(ground.database, chain.usdc), grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
+            *([("", escrow_routes(escrow, ground.ids))] if escrow is not None else []),
         ],
         pages=[*seller_app(selling.executions).routes, *create_pages(doors)],
         callers=callers,

@@ -9,7 +9,8 @@ from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
 from agentnexus.bootstrap.ground import Ground
-from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.bootstrap.upkeep import repeat
+from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money, Rate
 from agentnexus.core.ports import Clock
 from agentnexus.escrow.funds import Funds, PrepaidFunds
@@ -17,8 +18,10 @@ from agentnexus.escrow.service import Escrow
 from agentnexus.hiring.model import Rates
 from agentnexus.ledger.books import Books
 from agentnexus.platform.settings import Environment
+from agentnexus.workflows.engine.port import Engine
 
 DEPOSIT_AGE_MAX = timedelta(days=7)
+REPAIR_SECONDS = 10.0
 RATE_SOURCE = "USDC is counted as one dollar"
 
 
@@ -41,6 +44,21 @@ async def open_escrow(ground: Ground, books: Books) -> AsyncIterator[Escrow | No
     async with open_treasury(ground, DEPOSIT_AGE_MAX) as treasury:
         local = settings.environment is Environment.LOCAL
         yield Escrow(ground.database, books, treasury, ground.clock, require_proof=not local)
+
+
+async def keep_prepaid(escrow: Escrow, engine: Engine) -> None:
+    """Finish, for ever, what crashes left open: withdrawals without an answer, money held for work that has ended."""
+
+    async def ended(workflow_id: str) -> bool:
+        try:
+            return (await engine.get(workflow_id)).state.final
+        except NotFound:
+            return False
+
+    async def repair() -> None:
+        await escrow.repair(ended)
+
+    await repeat("prepaid", repair, REPAIR_SECONDS)
 
 
 def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:

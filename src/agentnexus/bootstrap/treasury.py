@@ -54,14 +54,14 @@ async def open_treasury(ground: Ground, deposit_age_max: timedelta) -> AsyncIter
     """Raises `InvalidInput` or `WrongNetwork` for keys and addresses that do not belong here."""
     settings = ground.settings
     if settings.solana_rpc_url is None or settings.treasury_keypair is None:
-        raise Unavailable(
-            "no treasury is configured", next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR"
-        )
+        raise Unavailable("no treasury is configured", next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR")
     network = network_by_name(settings.solana_network)
     signer = signer_from_keypair_file(settings.treasury_keypair, network.kind)
+    fees = settings.treasury_fee_keypair
+    fee_payer = None if fees is None else signer_from_keypair_file(fees, network.kind)
     async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
         sender = TransactionSender(ground.database, rpc, network, clock=ground.clock)
-        rail = SolanaRail(sender, signer)
+        rail = SolanaRail(sender, signer, fee_payer=fee_payer)
         assets = (network.usdc, network.native)
         verifier = DepositVerifier(rpc, network, rail.address, assets)
         yield SolanaTreasury(rail, network.caip2, rail.address, assets, verifier, ground.clock, deposit_age_max)

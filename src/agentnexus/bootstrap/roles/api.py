@@ -9,6 +9,7 @@ from agentnexus.bootstrap.api import compose
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import open_workflow_desk
 from agentnexus.bootstrap.ground import open_chain, open_ground
+from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
@@ -28,8 +29,11 @@ async def run_api(host: str, port: int) -> None:
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         blobs = PostgresBlobs(ground.database)
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
-        room = open_workflows(ground, chain, buying, blobs, wakeups)
-        composed = compose(ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups))
+        escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
+        room = open_workflows(ground, chain, buying, blobs, wakeups, escrow=escrow)
+        composed = compose(
+            ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups), escrow=escrow
+        )
 
         async def sell() -> None:
             """Announce what is on sale, once everything is."""

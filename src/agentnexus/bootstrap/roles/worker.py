@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
 from agentnexus.bootstrap.ground import open_chain, open_ground
+from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.upkeep import keep_up
@@ -28,7 +29,8 @@ async def run_worker() -> None:
         chain = await stack.enter_async_context(open_chain(ground, required=False))
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
-        room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups)
+        escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
+        room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
         async with asyncio.TaskGroup() as group:
             work = [
@@ -38,6 +40,8 @@ async def run_worker() -> None:
                 group.create_task(desk.scheduler.run(), name="scheduler"),
                 group.create_task(deliver_webhooks(ground, buying), name="webhooks"),
             ]
+            if escrow is not None:
+                work.append(group.create_task(keep_prepaid(escrow, room.engine), name="prepaid"))
             await stop.wait()
             for task in work:
                 task.cancel()
