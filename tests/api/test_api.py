@@ -139,3 +139,16 @@ def test_a_dotted_name_is_a_capability_and_words_are_words() -> None:
     assert need_of("pdf.extract").capability == "pdf.extract"
     assert need_of("read my pdf").text == "read my pdf"
     assert need_of("summary").text == "summary"
+
+
+async def test_budgets_are_cut_changed_and_closed(world: World) -> None:
+    made = await world.client.post("/api/v1/budgets", json={"name": "agent", "limits": {"total": "2"}})
+    assert made.status_code == 201
+    budget = made.json()["data"]
+    assert (budget["parent"], budget["left"]["total"]["atomic"]) == ("user:ann", "2000000")
+    changed = await world.client.patch(f"/api/v1/budgets/{budget['id']}", json={"total": "3", "per_day": "1"})
+    assert changed.json()["data"]["left"]["total"]["atomic"] == "3000000"
+    listed = (await world.client.get("/api/v1/budgets")).json()["data"]
+    assert [each["id"] for each in listed] == ["user:ann", "user:ann/agent"]
+    closed = await world.client.delete(f"/api/v1/budgets/{budget['id']}")
+    assert closed.json()["data"]["open"] is False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
@@ -16,6 +17,19 @@ from agentnexus.ledger.personal import CHANGEABLE, PersonalBudgets
 
 Who = Annotated[Caller, Depends(caller)]
 Changes = Annotated[dict[str, str | None], Body(examples=[{"per_day": "5", "total": None}])]
+
+
+class PartBody(BaseModel):
+    """`limits` are decimal text by name; `sellers` and `capabilities` name the only ones, when given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=63)
+    parent: str = Field(default="", max_length=300)
+    limits: dict[str, str] = Field(default_factory=dict)
+    sellers: list[str] | None = Field(default=None, max_length=1000)
+    capabilities: list[str] | None = Field(default=None, max_length=1000)
+    expires_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,30 @@ def money_routes(books: Books, budgets: PersonalBudgets, wallet: WalletView) -> 
     async def change_budget(who: Who, changes: Changes) -> dict[str, object]:
         """Set or (with null) lift limits; amounts are decimal text in USDC."""
         return _data(_budget(await budgets.change(who.user_id, changes)))
+
+    @router.get("/budgets")
+    async def list_budgets(who: Who) -> dict[str, object]:
+        """Yours and everything cut from it except tasks, parents before children."""
+        return _data([status.to_json() for status in await budgets.tree(who.user_id)])
+
+    @router.post("/budgets", status_code=201)
+    async def add_budget(who: Who, body: PartBody) -> dict[str, object]:
+        """Cut a part off your budget, for an agent or a project; what it spends counts in both."""
+        made = await budgets.add(
+            who.user_id, body.name, body.limits, parent=body.parent, sellers=body.sellers,
+            capabilities=body.capabilities, expires_at=body.expires_at,
+        )  # fmt: skip
+        return _data(made.to_json())
+
+    @router.patch("/budgets/{budget_id:path}")
+    async def change_part(who: Who, budget_id: str, changes: Changes) -> dict[str, object]:
+        """Set or (with null) lift limits of one of your budgets."""
+        return _data((await budgets.change(who.user_id, changes, budget_id)).to_json())
+
+    @router.delete("/budgets/{budget_id:path}")
+    async def close_part(who: Who, budget_id: str) -> dict[str, object]:
+        """Nothing more is spent from it."""
+        return _data((await budgets.close(who.user_id, budget_id)).to_json())
 
     @router.get("/wallet")
     async def show_wallet(who: Who) -> dict[str, object]:

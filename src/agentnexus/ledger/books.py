@@ -157,16 +157,22 @@ class Budgets(BudgetsDoor):
         return await self.status(budget_id)
 
     async def list(
-        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+        self,
+        owner: str | None = None,
+        parent: str | None = None,
+        ids: Collection[str] | None = None,
+        without: str | None = None,
     ) -> Sequence[BudgetStatus]:
         async with self._db.connection() as connection:
             rows = await connection.fetch(
                 "select * from ledger.budget where ($1::text is null or owner = $1)"
                 " and ($2::text is null or path[2] = $2 and path @> array[$2])"
-                " and ($3::text[] is null or id = any($3)) order by created_at, id",
+                " and ($3::text[] is null or id = any($3))"
+                " and ($4::text is null or not starts_with(id, $4)) order by created_at, id",
                 owner,
                 parent,
                 None if ids is None else list(ids),
+                without,
             )
             await self._assets.cover(connection, rows)
             return await self._statuses(connection, [budget_of(row, self._assets) for row in rows])

@@ -210,9 +210,16 @@ class BudgetsDoor(ABC):
 
     @abstractmethod
     async def list(
-        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+        self,
+        owner: str | None = None,
+        parent: str | None = None,
+        ids: Collection[str] | None = None,
+        without: str | None = None,
     ) -> Sequence[BudgetStatus]:
-        """Budgets of an owner and/or directly under a parent and/or with one of these ids, oldest first."""
+        """Budgets of an owner and/or directly under a parent and/or with one of these ids, oldest first.
+
+        `without` leaves out ids that begin so.
+        """
 
     @abstractmethod
     async def _node(self, budget_id: str) -> BudgetState:

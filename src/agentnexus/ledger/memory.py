@@ -141,7 +141,11 @@ class MemoryBudgets(BudgetsDoor):
         return self._status(node)
 
     async def list(
-        self, owner: str | None = None, parent: str | None = None, ids: Collection[str] | None = None
+        self,
+        owner: str | None = None,
+        parent: str | None = None,
+        ids: Collection[str] | None = None,
+        without: str | None = None,
     ) -> Sequence[BudgetStatus]:
         nodes = sorted(self._books.book.budgets.values(), key=lambda node: (node.created_at, node.id))
         return [
@@ -150,6 +154,7 @@ class MemoryBudgets(BudgetsDoor):
             if (owner is None or node.owner == owner)
             and (parent is None or node.parent == parent)
             and (ids is None or node.id in ids)
+            and (without is None or not node.id.startswith(without))
         ]
 
     def _status(self, node: BudgetState) -> BudgetStatus:
