@@ -14,7 +14,7 @@ from tests.hiring.support import make_offer
 from agentnexus.core.offers import Job, Need, Offer
 from agentnexus.core.updates import Log, Progress, Update
 from agentnexus.markets.x402.buy import Answer, Bought
-from agentnexus.markets.x402.following import UNREAD_MAX, UPDATES_MAX, Follower, execution_id, follow, watch_url
+from agentnexus.markets.x402.following import LOGS_MAX, UNREAD_MAX, Follower, execution_id, follow, watch_url
 from agentnexus.markets.x402.policy import PaymentPolicy
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -202,7 +202,13 @@ async def test_a_seller_that_says_nothing_of_meaning_for_ever_is_left() -> None:
 async def test_a_seller_that_never_stops_talking_is_heard_up_to_a_number_of_lines() -> None:
     line = frame("execution.log", message="again")
     async with Endless(line) as seller, httpx.AsyncClient() as http, asyncio.timeout(20):
-        assert len([update async for update in follow(http, seller.url)]) == UPDATES_MAX
+        assert len([update async for update in follow(http, seller.url)]) == LOGS_MAX
+
+
+async def test_progress_is_heard_to_its_end_in_a_run_of_many_parts() -> None:
+    parts = [frame("execution.progress", fraction=number / 2000, message="x") for number in range(2001)]
+    updates = await heard(OK + b"".join(parts))
+    assert (len(updates), updates[-1]) == (2001, Progress(1.0, "x"))
 
 
 async def test_an_answer_is_not_unpacked() -> None:

@@ -31,7 +31,7 @@ LOOK_SECONDS_MAX = 1.0
 WATCHING_SECONDS_MAX = 900.0
 LINE_BYTES_MAX = 64 * 1024
 RUN_BYTES_MAX = 4 * 1024 * 1024
-UPDATES_MAX = 500
+LOGS_MAX = 500  # of progress, whoever shows it takes as much as a person can read
 UNREAD_MAX = 50
 MESSAGE_CHARACTERS_MAX = 2000
 LEVEL_CHARACTERS_MAX = 20
@@ -136,13 +136,13 @@ async def follow(http: httpx.AsyncClient, url: str) -> AsyncIterator[Update]:
 
 
 async def _updates(answer: httpx.Response) -> AsyncIterator[Update]:
-    told = 0
+    logged = 0
     async for line in _lines(answer):
         update = _update(json.loads(line[5:])) if line.startswith(b"data:") else None
         if update is not None:
             yield update
-            told += 1
-            if told == UPDATES_MAX:
+            logged += isinstance(update, Log)
+            if logged == LOGS_MAX:
                 return
 
 
