@@ -51,10 +51,13 @@ class Town:
         return str(answer.json()["workflow"]["id"])
 
     async def ended(self, workflow: str, timeout_seconds: float = 150) -> dict[str, object]:
+        return await self.until(workflow, ENDED, timeout_seconds)
+
+    async def until(self, workflow: str, statuses: set[str], timeout_seconds: float = 150) -> dict[str, object]:
         async with asyncio.timeout(timeout_seconds):
             while True:
                 state: dict[str, object] = (await self.call("GET", f"/workflows/{workflow}/task")).json()
-                if state.get("status") in ENDED:
+                if state.get("status") in statuses:
                     return state
                 await asyncio.sleep(0.2)  # polls another process through its public API
 

@@ -25,6 +25,9 @@ from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.errors import Conflict, NexusError, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.nursery import Nursery
+from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
+from agentnexus.devnet.solana.treasury import describe as describe_solana
+from agentnexus.devnet.solana.treasury import treasury_environment
 from agentnexus.devnet.supervisor import Child
 from agentnexus.identity.tokens import Tokens
 from agentnexus.markets.x402.registry.store import RegistryStore
@@ -39,7 +42,8 @@ LOCAL_USER = "local"
 READY_SECONDS = 60.0
 KEEP_SECONDS = 1.0
 PORT_TRIES = 3
-DEFAULT_PORTS = {"chain": 8545, "registry": 3001, "facilitator": 4020, "api": 5000}
+DEFAULT_PORTS = {"chain": 8545, "solana": 8899, "registry": 3001, "facilitator": 4020, "api": 5000}
+CHAINS = ("chain", "solana")  # they bind their ports themselves
 SELLERS = ("seller-1", "seller-2", "seller-3", "seller-4")
 
 
@@ -96,12 +100,18 @@ class Economy:
         self._chain: DevelopmentChain | None = None
         self._keepers: list[asyncio.Task[None]] = []
         self._listeners: dict[str, socket.socket] = {}
-        self._restarts = {"database": 0, "chain": 0}
+        self._solana: SolanaDevelopmentChain | None = None
+        self._restarts = {"database": 0, "chain": 0, "solana": 0}
 
     @property
     def chain(self) -> DevelopmentChain:
         assert self._chain is not None, "not started"
         return self._chain
+
+    @property
+    def solana(self) -> SolanaDevelopmentChain:
+        assert self._solana is not None, "not started"
+        return self._solana
 
     async def start(self) -> None:
         """Start everything, in the order things need each other; raises `Unavailable` naming what did not come up."""
@@ -112,8 +122,12 @@ class Economy:
             group.create_task(self._nursery.start())
             group.create_task(self._noted("database", self._start_database()))
             group.create_task(self._noted("chain", bind_anew(self._start_chain, ports["chain"])))
-        ports["chain"] = self.chain.port
-        self._keepers = [asyncio.create_task(self._keep("chain", self.chain, self._send_again), name="keep-chain")]
+            group.create_task(self._noted("solana", bind_anew(self._start_solana, ports["solana"])))
+        ports["chain"], ports["solana"] = self.chain.port, self.solana.port
+        self._keepers = [
+            asyncio.create_task(self._keep("chain", self.chain, self._send_again), name="keep-chain"),
+            asyncio.create_task(self._keep("solana", self.solana), name="keep-solana"),
+        ]
         if self._postgres is not None:
             self._keepers.append(asyncio.create_task(self._keep("database", self._postgres), name="keep-database"))
         self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("registry", "facilitator", "api")}
@@ -147,10 +161,14 @@ class Economy:
             group.create_task(self._nursery.stop())
             if self._chain is not None:
                 group.create_task(self._chain.stop())
+            if self._solana is not None:
+                group.create_task(self._solana.stop())
             if self._postgres is not None:
                 group.create_task(self._postgres.stop())
         if self._chain is not None:
             await self._chain.rpc.close()
+        if self._solana is not None:
+            await self._solana.rpc.close()
         for listener in self._listeners.values():
             listener.close()
 
@@ -194,6 +212,7 @@ class Economy:
                 "contracts": {"usdc": chain["usdc"]},
                 "usdc": chain["usdc"],
             },
+            "solana": describe_solana(self.solana),
             "registry_url": self.urls["registry"],
             "facilitator_url": self.urls["facilitator"],
             "api_url": self.urls["api"],
@@ -213,6 +232,7 @@ class Economy:
         parts = [
             self._ground("database", self.database_url.partition("@")[2], self._postgres),
             self._ground("chain", self.chain.rpc_url, self.chain),
+            self._ground("solana", self.solana.rpc_url, self.solana),
         ]
         for child in self.children:
             state = "failing" if child.failure else "running" if child.pid else "restarting"
@@ -232,10 +252,12 @@ class Economy:
         """
         remembered = self._last_ports()
         ports: dict[str, int] = {}
-        for name, known in sorted(DEFAULT_PORTS.items(), key=lambda each: each[0] == "chain"):  # its port is not held
+        for name, known in sorted(
+            DEFAULT_PORTS.items(), key=lambda each: each[0] in CHAINS
+        ):  # their ports are not held
             wanted = [remembered[name]] if name in remembered else []
             wanted += [known] if self.plan.fixed_ports else []
-            if name == "chain":
+            if name in CHAINS:
                 free = [port for port in wanted if not await port_open("127.0.0.1", port)]
                 ports[name] = free[0] if free else free_port()
                 continue
@@ -252,6 +274,15 @@ class Economy:
             await self._chain.start()
         except Unavailable:
             await self._chain.rpc.close()
+            raise
+
+    async def _start_solana(self, port: int) -> None:
+        log = self.home / "logs" / "solana.log"
+        self._solana = SolanaDevelopmentChain(port=port, state=self.home / "solana.db", log=log)
+        try:
+            await self._solana.start()
+        except Unavailable:
+            await self._solana.rpc.close()
             raise
 
     async def _start_server(self, port: int) -> None:
@@ -313,6 +344,7 @@ class Economy:
             "NEXUS_AGENTS_DIR": str(self.plan.agents_dir.absolute()),
             "NEXUS_LOCAL_USER": LOCAL_USER,
             "NEXUS_UNSAFE_LOCAL": "1" if self.plan.unsafe_local else "0",
+            **treasury_environment(self.solana, self.home),
             **self.plan.environment,
         }
 

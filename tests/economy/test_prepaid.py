@@ -1,0 +1,81 @@
+"""A prepaid account in the running economy: deposit on chain, work from it, take the rest back."""
+
+from __future__ import annotations
+
+import pytest
+from solders.keypair import Keypair
+
+from agentnexus.core.money import Money
+from agentnexus.core.payments import PaymentRequest, PayMode
+from agentnexus.devnet.economy import LOCAL_USER
+from agentnexus.devnet.solana.accounts import solana_accounts
+from agentnexus.platform.database import Database
+from agentnexus.rails.solana.networks import NetworkKind
+from agentnexus.rails.solana.sending import TransactionSender
+from agentnexus.rails.solana.signer import LocalSigner
+from agentnexus.rails.solana.wallet import SolanaRail
+from tests.economy.conftest import Town
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+NOTE = "The Moon causes the tides of the oceans. The Sun adds to them. Spring tides come at new and full moon."
+
+
+async def pay(town: Town, keypair: Keypair, amount: int) -> str:
+    """The user's own wallet pays the treasury; the transaction's signature, final."""
+    chain = town.economy.solana
+    database = await Database.open(town.economy.database_url, max_size=2)
+    try:
+        sender = await TransactionSender.open(database, chain.rpc, chain.network)
+        rail = SolanaRail(sender, LocalSigner(keypair.secret(), NetworkKind.TESTNET))
+        treasury = solana_accounts()["treasury"].address
+        request = PaymentRequest(
+            rail="solana", amount=Money(chain.usdc, amount), payee=treasury, mode=PayMode.PAY, reference={},
+            binding=f"test:{keypair.pubkey()}",
+        )  # fmt: skip
+        payment = await rail.send(request, f"test:{keypair.pubkey()}")
+        await chain.advance(40)
+        return str(payment.evidence["transaction"])
+    finally:
+        await database.close()
+
+
+async def test_a_workflow_is_paid_from_the_prepaid_account_and_the_rest_goes_home(town: Town) -> None:
+    wallet = Keypair()
+    await town.economy.solana.mint(wallet.pubkey(), 5_000_000)
+    await town.economy.solana.airdrop(wallet.pubkey(), 1_000_000_000)
+    base = f"/escrow/{LOCAL_USER}"
+    made = await town.call("POST", f"{base}/create", json={"userWallet": str(wallet.pubkey())})
+    assert made.status_code == 201, made.text
+    signature = await pay(town, wallet, 50_000)
+
+    short = await town.create("Summarise this text", autoApprove=False, files=[await note(town)], budget="2")
+    await town.until(short, {"awaiting_approval"})
+    refused = await town.call("POST", f"/workflows/{short}/approve")
+    assert refused.status_code == 402
+    assert "Insufficient escrow balance. Available: 0.0" in refused.text
+
+    claimed = await town.call("POST", f"{base}/deposit", json={"signature": signature, "amount": 0.05})
+    assert claimed.status_code == 200, claimed.text
+    assert claimed.json()["escrow"]["balance"] == 0.05
+    again = await town.call("POST", f"{base}/deposit", json={"signature": signature})
+    assert again.status_code == 409
+
+    assert (await town.call("POST", f"/workflows/{short}/approve")).status_code == 200
+    state = await town.ended(short)
+    assert state["status"] == "completed", state
+    balance = (await town.call("GET", f"{base}/balance")).json()
+    assert (balance["balance"], balance["assets"][0]["reserved"]) == (0.04, "0.0")  # a summary costs 0.01
+
+    sent = await town.call("POST", f"{base}/withdraw", json={"amount": 0.04, "destination": str(wallet.pubkey())})
+    assert sent.status_code == 200, sent.text
+    assert await town.economy.solana.tokens_of(wallet.pubkey()) == 5_000_000 - 50_000 + 40_000
+    history = (await town.call("GET", f"{base}/history")).json()
+    kinds = [line["kind"] for line in reversed(history["history"])]
+    assert kinds == ["deposit", "reserved", "charged", "released", "withdrawal"]
+    assert history["history"][0]["signature"] == sent.json()["signature"]
+
+
+async def note(town: Town) -> dict[str, object]:
+    answer = await town.call("POST", "/files", files={"file": ("note.txt", NOTE.encode(), "text/plain")})
+    reference: dict[str, object] = answer.json()["file"]
+    return reference
