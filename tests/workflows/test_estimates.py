@@ -17,7 +17,7 @@ from agentnexus.workflows.model import Estimate, Plan, PlanStep, StepEstimate, S
 from agentnexus.workflows.plan import Offered, layers
 from agentnexus.workflows.planner.cache import PlanCache
 from agentnexus.workflows.planner.port import Task, fingerprint
-from agentnexus.workflows.planning import ROUNDS_MAX, Planning, offered_from
+from agentnexus.workflows.planning import REPAIRS_MAX, Planning, offered_from
 
 from .catalogue import USDC, agent_offers, agents_offered, offer_of
 from .scripted import ScriptedHirer
@@ -208,7 +208,8 @@ PLANNED = plan_of(step("a"))
 def test_a_plan_is_found_again_for_the_same_task_however_it_is_spaced() -> None:
     cache, offered = PlanCache(), agents_offered()
     cache.put("offline", WISH, offered, PLANNED)
-    assert cache.get("offline", Task("  Summarise \n it ", files("a.pdf")), offered) is PLANNED
+    assert cache.get("offline", Task("  Summarise \n it ", files("a.pdf")), offered) == PLANNED
+    assert cache.get("offline", Task("Summarise\u00a0it", files("a.pdf")), offered) == PLANNED
 
 
 OTHERS: dict[str, Task] = {
@@ -246,12 +247,11 @@ def changed(**update: object) -> Offered:
 
 
 CATALOGUES: dict[str, Offered] = {
-    "a price": changed(price=Price(per_job=USDC.parse("0.021"))),
-    "a seller's offer": changed(id="x402:other"),
     "a schema": changed(capability=agent_offers()[0].capability.model_copy(update={"input_schema": {}})),
     "a description": changed(capability=agent_offers()[0].capability.model_copy(update={"description": "new"})),
-    "one seller less": offered_from(agent_offers()[1:]),
-    "another order of sellers": offered_from([*agent_offers(), seller("0.01", "pdf.extract")]),
+    "one capability less": offered_from(agent_offers()[1:]),
+    "one capability more": offered_from([*agent_offers(), seller("0.01", "new.thing")]),
+    "another best seller with other schemas": offered_from([seller("0.01", "pdf.extract"), *agent_offers()]),
 }
 
 
@@ -264,6 +264,52 @@ def test_what_does_not_matter_to_a_plan_does_not_change_the_fingerprint() -> Non
     first, *rest = agent_offers()
     measured = first.model_copy(update={"latency_ms": 5, "title": "New title", "stale": True})
     assert fingerprint(offered_from([*rest, measured])) == fingerprint(agents_offered())
+    assert fingerprint(changed(price=Price(per_job=USDC.parse("0.021")))) == fingerprint(agents_offered())
+
+
+def test_an_equal_capability_in_another_object_has_the_same_fingerprint() -> None:
+    copies = [offer.model_copy(update={"capability": offer.capability.model_copy()}) for offer in agent_offers()]
+    assert fingerprint(offered_from(copies)) == fingerprint(agents_offered())
+
+
+BEST, OTHER = seller("0.02"), seller("0.05")
+SOLD = offered_from([BEST, OTHER])
+
+
+def remembered(*offers: Offer) -> Plan | None:
+    """The plan that was made with the best of two sellers, asked for when these are left."""
+    cache = PlanCache()
+    cache.put("p", WISH, SOLD, plan_of(step("a", offer=BEST)))
+    return cache.get("p", WISH, offered_from(offers))
+
+
+def test_a_plan_is_forgotten_when_its_offer_is_gone_or_dearer_than_estimated() -> None:
+    assert remembered(OTHER) is None
+    assert remembered(BEST.model_copy(update={"price": Price(per_job=USDC.parse("0.020001"))}), OTHER) is None
+    assert remembered(BEST.model_copy(update={"price": Price(per_job=EURC.parse("0.01"))})) is None
+
+
+def test_a_plan_stays_when_others_change_or_its_own_offer_gets_cheaper() -> None:
+    found = remembered(BEST)
+    assert found is not None
+    cheaper = BEST.model_copy(update={"price": Price(per_job=USDC.parse("0.01"))})
+    found = remembered(cheaper, OTHER)
+    assert found is not None
+    assert found.step("a").offer == StepOffer.of(cheaper)
+
+
+def test_a_remembered_plan_gets_the_best_seller_of_the_moment() -> None:
+    better = BEST.model_copy(update={"id": "x402:better"})
+    found = remembered(better, BEST)
+    assert found is not None
+    assert found.step("a").offer == StepOffer.of(better)
+
+
+def test_forgetting_leaves_nothing_behind() -> None:
+    cache = PlanCache()
+    cache.put("p", WISH, SOLD, plan_of(step("a", offer=BEST)))
+    assert cache.get("p", WISH, offered_from([OTHER])) is None
+    assert cache.get("p", WISH, SOLD) is None
 
 
 def test_the_plans_used_longest_ago_make_room() -> None:
@@ -326,7 +372,7 @@ async def test_reasons_are_given_back_so_many_times_and_a_repeat_ends_it() -> No
     trying = Scripted("two", *(plan_of(step("a", name=f"no.body{n}")) for n in range(9)))
     with pytest.raises(InvalidPlan):
         await Planning(ScriptedHirer([CHEAP]), [trying]).plan(wish())
-    assert len(trying.tasks) == ROUNDS_MAX
+    assert len(trying.tasks) == 1 + REPAIRS_MAX
 
 
 async def test_a_plan_too_dear_is_asked_for_again_thriftily_and_with_the_cheapest_sellers() -> None:
@@ -336,7 +382,13 @@ async def test_a_plan_too_dear_is_asked_for_again_thriftily_and_with_the_cheapes
     two_steps = Scripted("two", plan_of(step("a"), step("b")))
     planned = await Planning(ScriptedHirer([DEAR, CHEAP]), [two_steps]).plan(wish("0.6"))
     assert planned.estimate.expected == USDC.parse("0.02")
-    assert [task.thrifty for task in two_steps.tasks] == [False, True]
+    assert [task.thrifty for task in two_steps.tasks] == [False], "the same plan with cheaper sellers is enough"
+    assert "cheapest sellers" in planned.plan.notes[-1]
+    many = Scripted("three", plan_of(*(step(f"s{n}") for n in range(5))), plan_of(step("a")))
+    planned = await Planning(ScriptedHirer([DEAR, CHEAP]), [many]).plan(wish("0.04"))
+    assert planned.estimate.expected == USDC.parse("0.01")
+    assert [task.thrifty for task in many.tasks] == [False, True], "the plan itself was too dear"
+    assert "0.010000 USDC is missing" in many.tasks[1].reasons[0]
 
 
 async def test_when_even_thrift_is_too_dear_the_missing_amount_is_said() -> None:
@@ -344,6 +396,8 @@ async def test_when_even_thrift_is_too_dear_the_missing_amount_is_said() -> None
     with pytest.raises(BudgetExceeded) as refused:
         await Planning(ScriptedHirer([CHEAP]), [planner]).plan(wish("0.04"))
     assert refused.value.details["needed"] == "0.050000"
+    assert refused.value.details["missing"] == "0.010000"
+    assert [task.thrifty for task in planner.tasks] == [False, True], "once more, and no more than that"
 
 
 async def test_when_no_thrifty_plan_exists_the_first_refusal_stands() -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from agentnexus.core.errors import InvalidPlan, NexusError, Unavailable
 from agentnexus.workflows.model import FileRef, WorkflowRequest
-from agentnexus.workflows.planner.llm import ANSWER_MAX, INSTRUCTIONS, LlmPlanner, OpenAiChat, read_draft
+from agentnexus.workflows.planner.chats import OpenAiChat
+from agentnexus.workflows.planner.llm import ANSWER_MAX, INSTRUCTIONS, LlmPlanner, read_draft
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Task
-from agentnexus.workflows.planning import ROUNDS_MAX, Planning
+from agentnexus.workflows.planning import REPAIRS_MAX, Planning
 
 from .catalogue import USDC, agent_offers, agents_offered
 from .scripted import ScriptedHirer
@@ -213,7 +214,7 @@ async def test_a_wrong_plan_is_refused_with_the_reason_before_money_moves(answer
     async with model(lambda _body: says(answer)) as (chat, heard):
         with pytest.raises(InvalidPlan, match=why):
             await Planning(hirer, [LlmPlanner(chat, "m")]).plan(request())
-    assert 1 <= len(heard) <= ROUNDS_MAX
+    assert 1 <= len(heard) <= REPAIRS_MAX + 1
     assert hirer.calls.total() == 0
 
 

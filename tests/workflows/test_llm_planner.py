@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from agentnexus.core.errors import InvalidPlan, NoOffer, Unavailable
 from agentnexus.workflows.model import FileRef, WorkflowRequest
-from agentnexus.workflows.planner.llm import LlmPlanner, OpenAiChat, read_draft
+from agentnexus.workflows.planner.chats import OpenAiChat
+from agentnexus.workflows.planner.llm import LlmPlanner, read_draft
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Task
 from agentnexus.workflows.planning import Planning
@@ -98,17 +99,18 @@ async def test_an_invalid_plan_goes_back_with_its_reasons_and_is_mended() -> Non
     assert '"file" is a required property' in str(question_of(asked[1])["reasons"])
 
 
-async def test_after_three_invalid_plans_the_reasons_are_the_answer() -> None:
+async def test_after_three_vain_repairs_the_reasons_are_the_answer_and_nobody_else_plans() -> None:
     count = iter(range(10))
 
     def answers(_body: dict[str, object]) -> Response:
         return says({"steps": [{"id": "x", "capability": f"no.such{next(count)}", "input": {}}]})
 
     async with model(answers) as (chat, asked):
-        planning = Planning(ScriptedHirer(agent_offers()), [LlmPlanner(chat, "m")])
-        with pytest.raises(InvalidPlan, match=r"no\.such2, which nobody sells"):
+        planning = Planning(ScriptedHirer(agent_offers()), [LlmPlanner(chat, "m"), OfflinePlanner()])
+        with pytest.raises(InvalidPlan, match=r"no\.such3, which nobody sells"):
             await planning.plan(request())
-    assert len(asked) == 3
+    assert len(asked) == 4
+    assert [len(question_of(body)["reasons"]) for body in asked] == [0, 1, 1, 1]  # type: ignore[arg-type]
 
 
 async def test_a_model_that_repeats_itself_is_not_asked_a_third_time() -> None:
@@ -155,7 +157,7 @@ async def test_hostile_texts_are_data_and_cannot_name_a_capability_that_is_not_s
 
 async def test_a_model_that_finds_no_plan_says_why() -> None:
     async with model(lambda _body: says({"steps": [], "notes": ["nobody translates"]})) as (chat, _asked):
-        with pytest.raises(InvalidPlan, match="nobody translates"):
+        with pytest.raises(NoOffer, match="nobody translates"):
             await LlmPlanner(chat, "m").plan(Task("x"), agents_offered())
 
 

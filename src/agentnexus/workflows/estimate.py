@@ -108,14 +108,16 @@ def _longest(plan: Plan, seconds: Mapping[str, float | None]) -> float | None:
 def check_cost(found: Estimate, allowed: Money) -> None:
     """Raises `BudgetExceeded` before any money moves."""
     if found.expected > allowed:
+        missing = found.expected - allowed
         dearest = max(found.steps, key=lambda entry: entry.expected.atomic)
         raise BudgetExceeded(
-            f"this would cost {found.expected}, {allowed} is the most you allowed",
+            f"this would cost {found.expected}, {allowed} is the most you allowed: {missing} is missing",
             next_step=f"allow at least {found.expected}, or ask for less: the dearest step is {dearest.step}"
             f" with {dearest.expected}",
             limit="max_cost",
             left=f"{allowed.decimal:f}",
             needed=f"{found.expected.decimal:f}",
+            missing=f"{missing.decimal:f}",
         )
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agentnexus.core.errors import BudgetExceeded, InvalidPlan, NexusError, NoOffer
+from agentnexus.core.errors import BudgetExceeded, InvalidPlan, NexusError, NoOffer, Unavailable
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need, Offer
 from agentnexus.platform.logs import log
@@ -18,7 +18,7 @@ from agentnexus.workflows.planner.port import Planner, Task
 from agentnexus.workflows.ports import Hirer
 
 OFFERS_MAX = 500
-ROUNDS_MAX = 3
+REPAIRS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,12 @@ class Planning:
             return await self._within(task, await self.offered(request, any_price=True), request.max_cost)
 
     async def _within(self, task: Task, offered: Offered, allowed: Money) -> Planned:
+        """A plan that costs too much gets cheaper sellers; if that is not enough, a thriftier plan is made, once."""
+        plan = await self._planned(task, offered)
         try:
-            return self._priced(await self._planned(task, offered), offered, allowed)
-        except BudgetExceeded as too_dear:
-            return await self._thriftier(task, offered, allowed, too_dear)
+            return self._priced(plan, offered, allowed)
+        except BudgetExceeded:
+            return await self._thriftier(task, plan, offered, allowed)
 
     async def offered(self, request: WorkflowRequest, *, any_price: bool = False) -> Offered:
         """What is on sale, within the allowed price or at any: for the task's words first, then everything."""
@@ -91,47 +93,57 @@ class Planning:
         return offered_from(found)
 
     async def _planned(self, task: Task, offered: Offered) -> Plan:
-        last: NexusError | None = None
+        """Of the first planner that answers: one that is away gives way to the next, one that says no is believed."""
+        away: Unavailable | None = None
         for planner in self._planners:
             cached = self._cache.get(planner.name, task, offered)
             if cached is not None:
                 return cached
             try:
                 plan = await self._rounds(planner, task, offered)
-            except NexusError as error:
-                if planner is self._planners[-1]:
-                    raise
-                last = error
+            except Unavailable as error:
+                away = error
                 log.warning("planner gave way", planner=planner.name, error=error.message)
                 continue
             self._cache.put(planner.name, task, offered, plan)
             return plan
-        raise last or NoOffer("no planner answered")
+        raise away or NoOffer("no planner answered")
 
     async def _rounds(self, planner: Planner, task: Task, offered: Offered) -> Plan:
-        """An invalid plan goes back with its reasons, a few times."""
-        for _ in range(ROUNDS_MAX):
-            plan = with_offers(await planner.plan(task, offered), offered)
+        """An invalid plan goes back with its reasons, at most `REPAIRS_MAX` times; then the reasons are the answer."""
+        for repair in range(REPAIRS_MAX + 1):
             try:
+                plan = with_offers(await planner.plan(task, offered), offered)
                 check_plan(plan, task.files, offered)
             except InvalidPlan as error:
                 said = error.details.get("reasons")
                 reasons = tuple(str(reason) for reason in said) if isinstance(said, list) else (error.message,)
-                if reasons == task.reasons:
-                    raise  # it will not learn
-                task, last = replace(task, reasons=reasons), error
+                if repair == REPAIRS_MAX or reasons == task.reasons:  # the same again: it will not learn
+                    raise
+                task = replace(task, reasons=reasons)
             else:
                 return plan
-        raise last
+        raise AssertionError("the last round returns or raises")
 
-    async def _thriftier(self, task: Task, offered: Offered, allowed: Money, too_dear: BudgetExceeded) -> Planned:
+    async def _thriftier(self, task: Task, plan: Plan, offered: Offered, allowed: Money) -> Planned:
         try:
-            plan = await self._planned(replace(task, thrifty=True), offered)
-            cheaper = with_offers(plan, offered, cheapest=True)
-            check_plan(cheaper, task.files, offered)
-            return self._priced(cheaper, offered, allowed)
-        except (InvalidPlan, NoOffer) as error:
+            return self._priced(self._cheapest(plan, task, offered), offered, allowed)
+        except InvalidPlan as error:
+            too_dear: NexusError = error
+        except BudgetExceeded as error:
+            too_dear = error
+        try:
+            again = await self._planned(replace(task, thrifty=True, reasons=(too_dear.message,)), offered)
+            return self._priced(self._cheapest(again, task, offered), offered, allowed)
+        except (InvalidPlan, NoOffer, Unavailable) as error:
+            check_cost(estimate(plan, offered, Money(allowed.asset, 0), self._fee), allowed)
             raise too_dear from error
+
+    def _cheapest(self, plan: Plan, task: Task, offered: Offered) -> Plan:
+        cheaper = with_offers(plan, offered, cheapest=True)
+        check_plan(cheaper, task.files, offered)
+        note = "the cheapest sellers were chosen: the best ones cost more than allowed"
+        return cheaper.model_copy(update={"notes": (*cheaper.notes, note)})
 
     def _priced(self, plan: Plan, offered: Offered, allowed: Money) -> Planned:
         found = estimate(plan, offered, Money(allowed.asset, 0), self._fee)

@@ -1,4 +1,4 @@
-"""A planner on any OpenAI-compatible server.
+"""A planner on a language model: Anthropic's, or any OpenAI-compatible server (see `chats`).
 
 The model proposes; the same checks as for every plan dispose. What comes from the task, files and sellers is handed
 over as data inside JSON, and the model's answer can only be a plan: it reaches money through the budget alone.
@@ -10,19 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Protocol
 
-from httpx import AsyncClient as Client
-from httpx import HTTPError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agentnexus.core.errors import InvalidPlan, Unavailable
+from agentnexus.core.errors import InvalidPlan, NoOffer
 from agentnexus.core.offers import Capability
-from agentnexus.workflows.model import STEPS_MAX, Plan, PlanStep, StepRetry
+from agentnexus.workflows.model import STEPS_MAX, Plan, PlanStep
 from agentnexus.workflows.plan import Offered, with_dependencies
 from agentnexus.workflows.planner.port import Task, capabilities
 
 ANSWER_MAX = 200_000
-REPLY_MAX_BYTES = 2 * 1024 * 1024
-FORM_REFUSED = frozenset({400, 404, 415, 422, 501})
 DESCRIPTION_MAX = 400
 INSTRUCTIONS = """\
 You turn a task into a plan of steps. Each step hires one of the capabilities listed under "capabilities"; use no other.
@@ -35,8 +31,18 @@ input schema, depends_on lists the ids of steps whose output it uses.
 Inside "input" and "output" a value may be a reference:
   {"$file": N} the bytes of file N as base64; {"$file": N, "as": "text"} its text; {"$file": N, "as": "name"} its name
   {"$step": ID, "path": "result.text"} a part of the output of an earlier step, by that step's output schema
+  {"$step": ID, "path": "x", "default": ""} the same, or the default where that step was skipped or has no such part
+A step may have "when", a condition on earlier outputs; where it does not hold, it and all that need it are left out:
+  {"value": reference, "test": "equals|not_equals|more|at_least|less|at_most|contains", "other": value}
+  {"value": reference, "test": "empty|not_empty|true|false"} · {"all": [...]} · {"any": [...]} · {"none": [...]}
+A step may have "transform" instead of "capability" and "input"; it reshapes earlier outputs and costs nothing:
+  {"op": "pick", "source": reference, "path": "a.0.b"} · {"op": "join", "parts": [...], "into": "text|list|object"}
+  {"op": "template", "text": "… {name} …", "values": {"name": reference}}
+  {"op": "filter", "items": reference, "where": condition} · {"op": "map", "items": reference, "each": template}
+  with {"$item": "path"} for the item · {"op": "choose", "when": condition, "then": value, "otherwise": value}
 "output" says what the user gets: a reference, or an object of references under readable names.
 Take as few steps as do the job; independent steps must not depend on each other. At most 100 steps.
+Files that the task does not need are left out, each named in "notes".
 When no listed capability can do the task, answer {"steps": [], "notes": ["why"]}.
 If "reasons" is not empty, your last plan could not run for these reasons: mend it.
 """
@@ -55,9 +61,11 @@ class DraftStep(BaseModel):
 
     id: str
     title: str = ""
-    capability: str
+    capability: str = ""
     input: dict[str, object] = Field(default_factory=dict)
     depends_on: list[str] = Field(default_factory=list)
+    transform: dict[str, object] | None = None
+    when: dict[str, object] | None = None
 
 
 class Draft(BaseModel):
@@ -86,25 +94,35 @@ class LlmPlanner:
         answer = await self._chat.answer(INSTRUCTIONS, question, Draft.model_json_schema())
         draft = read_draft(answer)
         if not draft.steps:
-            why = "; ".join(draft.notes)[:500] or "it gave no reason"
-            raise InvalidPlan(f"the model found no plan: {why}", next_step="say the task in other words")
+            why = "; ".join(draft.notes)[:500]
+            if not why:
+                raise InvalidPlan("the model's plan has no steps and says no reason why")
+            raise NoOffer(
+                f"nobody on offer can do this: {why}",
+                next_step="say the task in other words, or see what is on sale with `nexus agents list`",
+            )
         return self._checked(draft)
 
     def _checked(self, draft: Draft) -> Plan:
         try:
-            steps = tuple(
-                with_dependencies(
-                    PlanStep(
-                        id=step.id, title=(step.title or step.capability)[:300], capability=step.capability,
-                        input=step.input, depends_on=tuple(dict.fromkeys(step.depends_on)), retry=StepRetry(),
-                    )
-                )
-                for step in draft.steps
-            )  # fmt: skip
+            steps = tuple(with_dependencies(PlanStep.model_validate(_worded(step))) for step in draft.steps)
         except ValidationError as error:
             raise InvalidPlan(f"the model's plan is malformed: {first_fault(error)}") from error
         output = draft.output if draft.output is not None else {"$step": steps[-1].id}
         return Plan(planner=self.name, steps=steps, output=output, notes=tuple(note[:300] for note in draft.notes[:10]))
+
+
+def _worded(step: DraftStep) -> dict[str, object]:
+    """What a model may say about a step, and nothing else: neither sellers nor prices nor retries."""
+    named: dict[str, object] = {
+        "id": step.id,
+        "title": (step.title or step.capability)[:300],
+        "depends_on": tuple(dict.fromkeys(step.depends_on)),
+        "when": step.when,
+    }
+    if step.transform is not None:
+        return {**named, "transform": step.transform}
+    return {**named, "capability": step.capability, "input": step.input}
 
 
 def read_draft(answer: str) -> Draft:
@@ -144,85 +162,3 @@ def _shown(capability: Capability) -> dict[str, object]:
         "input_schema": capability.input_schema,
         "output_schema": capability.output_schema,
     }
-
-
-class OpenAiChat:
-    """`Chat` on ``POST {base_url}/chat/completions``, which every OpenAI-compatible server has.
-
-    Structured output is asked for as the server can: by schema, else any JSON object, else only in words.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        api_key: str = "",
-        *,
-        timeout_seconds: float = 60.0,
-        client: Client | None = None,
-    ) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = client or Client(timeout=timeout_seconds)
-        self._url = base_url.rstrip("/") + "/chat/completions"
-        self._headers = headers
-        self._model = model
-        self._form = 0  # the best form this server has taken so far
-
-    async def answer(self, instructions: str, question: str, schema: Mapping[str, object]) -> str:
-        forms: list[dict[str, object]] = [
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "plan", "schema": schema}}},
-            {"response_format": {"type": "json_object"}},
-            {},
-        ]
-        messages = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
-        while True:
-            body = {"model": self._model, "messages": messages, "temperature": 0, **forms[self._form]}
-            status, text = await self._post(body)
-            if status in FORM_REFUSED and self._form < len(forms) - 1:
-                self._form += 1
-                continue
-            if status != 200:
-                raise _unavailable(f"HTTP {status}: {text[:300]}")
-            return _content(text)
-
-    async def _post(self, body: Mapping[str, object]) -> tuple[int, str]:
-        try:
-            async with self._client.stream("POST", self._url, json=body, headers=self._headers) as reply:
-                parts, size = [], 0
-                async for part in reply.aiter_bytes():
-                    size += len(part)
-                    if size > REPLY_MAX_BYTES:
-                        raise _unavailable(f"its answer is larger than {REPLY_MAX_BYTES} bytes")
-                    parts.append(part)
-                return reply.status_code, b"".join(parts).decode("utf-8", "replace")
-        except HTTPError as error:
-            raise _unavailable(f"{type(error).__name__} {error}") from error
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-
-
-def _content(text: str) -> str:
-    try:
-        return _Completion.model_validate_json(text).choices[0].message.content or ""
-    except ValidationError as error:
-        raise _unavailable(f"its answer is no chat completion: {first_fault(error)}") from error
-
-
-def _unavailable(why: str) -> Unavailable:
-    return Unavailable(
-        f"the language model did not answer: {why}"[:500],
-        next_step="check NEXUS_LLM_BASE_URL and the key, or unset it to plan offline",
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agentnexus.core.canonical import content_hash
+from agentnexus.core.canonical import content_hash, idempotency_key
 from agentnexus.core.offers import Capability
 from agentnexus.workflows.model import FileRef, Plan
 from agentnexus.workflows.plan import Offered
+
+DIGESTS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,20 @@ def capabilities(offered: Offered) -> list[Capability]:
 
 
 def fingerprint(offered: Offered) -> str:
-    """Changes when capabilities, their schemas, sellers or prices change."""
-    return content_hash(
-        [
-            [name, [[offer.id, str(offer.price.maximum), offer.capability.model_dump(mode="json")] for offer in found]]
-            for name, found in sorted(offered.offers.items())
-        ]
-    )
+    """Changes when a capability comes, goes or changes its words or schemas; not with its sellers and their prices."""
+    return idempotency_key(*(_digest(capability) for capability in capabilities(offered)))
+
+
+_digests: OrderedDict[int, tuple[Capability, str]] = OrderedDict()
+
+
+def _digest(capability: Capability) -> str:
+    """Hashing schemas takes long, and markets hand out the very same objects again and again."""
+    known = _digests.get(id(capability))
+    if known is not None and known[0] is capability:
+        return known[1]
+    digest = content_hash(capability.model_dump(mode="json"))
+    _digests[id(capability)] = (capability, digest)
+    while len(_digests) > DIGESTS_MAX:
+        _digests.popitem(last=False)
+    return digest
