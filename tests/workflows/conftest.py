@@ -26,6 +26,8 @@ from agentnexus.workflows.engine.restate.journal import RestateJournal
 from agentnexus.workflows.engine.restate.server import RestateServer
 from agentnexus.workflows.engine.worker import Worker, WorkerSettings
 
+from .site import Site, open_site
+
 QUICK = WorkerSettings(lease_seconds=1e7, suspend_after_seconds=0.05, look_seconds=0.02, renew_seconds=0.05)
 
 
@@ -131,4 +133,11 @@ async def bench(request: pytest.FixtureRequest, clock: ManualClock, database_url
 async def leased(request: pytest.FixtureRequest, clock: ManualClock, database_url: str) -> AsyncIterator[Bench]:
     """Journals that lease runs to workers and hand them out themselves."""
     async with open_bench(request.param, clock, database_url, None) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def site(database: Database) -> AsyncIterator[Site]:
+    """The API as people and programs meet it."""
+    async with open_site(database) as opened:
         yield opened

@@ -1,9 +1,10 @@
-"""Workflows over the real hiring and ledger, and as a worker process that can be killed: ``… URL``."""
+"""Workflows over the real hiring and ledger; as a process it is a worker to be killed: ``… URL [BACKEND [SLOTS]]``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import SellerFailed
@@ -19,6 +20,8 @@ from agentnexus.workflows.engine.worker import WorkerSettings
 from agentnexus.workflows.model import Plan, PlanStep, StepRetry
 from agentnexus.workflows.worker import WorkflowRoom, open_room
 from tests.hiring.support import BUDGET, Economy, TableDelivery, TableNetwork, make_offer, seller_key
+
+from .backends import Backend
 
 SETTINGS = WorkerSettings(
     lease_seconds=1.0, renew_seconds=0.3, look_seconds=0.1, runs_max=6, claim_max=3, recoveries_max=50,
@@ -72,21 +75,26 @@ async def own_budget(_user_id: str) -> str:
 
 def room_of(economy: Economy, wakeups: Wakeups) -> WorkflowRoom:
     """The room over an economy's hiring and books."""
-    engine = DurableEngine(PostgresJournal(economy.database, wakeups), settings=SETTINGS)
+    return room_on(DurableEngine(PostgresJournal(economy.database, wakeups), settings=SETTINGS), economy)
+
+
+def room_on(engine: DurableEngine, economy: Economy) -> WorkflowRoom:
     return open_room(
         engine, hirer=economy.hiring, budgets=economy.books.budgets, blobs=PostgresBlobs(economy.database),
         clock=SystemClock(), root_budget=own_budget,
     )  # fmt: skip
 
 
-async def main(url: str) -> None:
+async def main(url: str, backend: Backend, settings: WorkerSettings) -> None:
     database = await Database.open(url, max_size=8)
     economy = await economy_on(database)
-    async with Wakeups(database) as wakeups:
+    async with backend.engine(database, settings) as engine:
+        room = room_on(engine, economy)
         print("working", flush=True)
-        await room_of(economy, wakeups).engine.work()
+        await room.engine.work()
 
 
 if __name__ == "__main__":
     die_with_parent()
-    asyncio.run(main(sys.argv[1]))
+    chosen = Backend.from_json(sys.argv[2]) if len(sys.argv) > 2 else Backend()
+    asyncio.run(main(sys.argv[1], chosen, replace(SETTINGS, runs_max=int((sys.argv[3:] or ["6"])[0]))))

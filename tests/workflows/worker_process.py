@@ -1,4 +1,4 @@
-"""A worker in a process of its own, to be killed: ``python -m tests.workflows.worker_process URL LEASE RENEW``.
+"""A worker in a process of its own, to be killed: ``… URL LEASE RENEW [BACKEND]``.
 
 Every step leaves one row per execution in ``executions`` and one per key in ``effects``, as an external service with
 idempotency keys would.
@@ -14,11 +14,11 @@ from agentnexus.core.errors import NexusError, SellerFailed
 from agentnexus.core.events import EventName
 from agentnexus.platform.database import Database
 from agentnexus.platform.process import die_with_parent
-from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import Draft, Phase, Retry, Run, RunState, StepContext, Transition
-from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
+
+from .backends import Backend
 
 TABLES = """
 create table effects (key text primary key, run text not null);
@@ -71,14 +71,13 @@ def effectful(engine: DurableEngine, database: Database) -> None:
     engine.register("diamond", diamond, narrate_end)
 
 
-async def main(url: str, lease_seconds: float, renew_seconds: float) -> None:
+async def main(url: str, lease_seconds: float, renew_seconds: float, backend: Backend) -> None:
     settings = WorkerSettings(
         lease_seconds=lease_seconds, renew_seconds=renew_seconds, look_seconds=0.1, runs_max=6, claim_max=3,
         recoveries_max=50,
     )  # fmt: skip
     database = await Database.open(url, max_size=8)
-    async with Wakeups(database) as wakeups:
-        engine = DurableEngine(PostgresJournal(database, wakeups), settings=settings)
+    async with backend.engine(database, settings) as engine:
         effectful(engine, database)
         print("working", flush=True)
         await engine.work()
@@ -86,4 +85,6 @@ async def main(url: str, lease_seconds: float, renew_seconds: float) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(
+        main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), Backend.from_json((sys.argv[4:] or ["null"])[0]))
+    )

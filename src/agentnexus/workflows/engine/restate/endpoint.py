@@ -12,12 +12,14 @@ import restate
 import uvicorn
 from restate import server as restate_sdk_server
 
+from agentnexus.core.errors import Unavailable
 from agentnexus.platform.process import port_open, wait_until_ready
 from agentnexus.workflows.engine.restate.ingress import Ingress
 from agentnexus.workflows.engine.restate.objects import bells, runs, tallies, tenants, workers
 from agentnexus.workflows.engine.restate.station import Station
 
 START_SECONDS = 20.0
+REGISTER_SECONDS = 30.0
 
 
 class _Quiet(uvicorn.Server):
@@ -49,11 +51,23 @@ async def serve(station: Station, ingress: Ingress, host: str, port: int, public
 
     try:
         await wait_until_ready(answers, what="the endpoint for Restate", timeout_seconds=START_SECONDS)
-        await ingress.register(public_url or f"http://{host}:{port}")
+        await _register(ingress, public_url or f"http://{host}:{port}")
         yield
     finally:
         server.should_exit = server.force_exit = True
         await asyncio.wait([serving])
+
+
+async def _register(ingress: Ingress, url: str) -> None:
+    """Restate may be starting too, or again."""
+    ending = asyncio.get_running_loop().time() + REGISTER_SECONDS
+    while True:
+        try:
+            return await ingress.register(url)
+        except Unavailable:
+            if asyncio.get_running_loop().time() > ending:
+                raise
+        await asyncio.sleep(0.2)
 
 
 def _shared(host: str, port: int) -> socket.socket:

@@ -1,0 +1,161 @@
+"""kill -9 over 500 paid workflows of many users, on each durable backend: every one ends, every payment happens once,
+every event is told once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agentnexus.platform.database import Database
+from agentnexus.platform.process import free_port
+from agentnexus.workflows.engine.port import NewRun
+from agentnexus.workflows.engine.restate.door import RestatePlaces
+from agentnexus.workflows.engine.restate.server import RestateServer
+from agentnexus.workflows.model import Plan, Workflow, WorkflowRequest, WorkflowStatus
+from agentnexus.workflows.run import BODY
+from agentnexus.workflows.worker import WorkflowRoom
+from tests.hiring.support import Economy, usd
+
+from .backends import Backend
+from .paid_worker import BAD, GOOD, economy_on, room_on, step
+from .test_chaos import ROOT
+from .test_paid import paid_once
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+COUNT, USERS, WORKERS, KILLS, SLOTS = 500, 7, 3, 8, 12
+SHORT = Plan(planner="hand", steps=(step("a", "text.echo"),), output={"$step": "a", "path": "echo.name"})
+
+
+@dataclass
+class Storm:
+    """Worker processes over one economy, and a room to watch them from that works on nothing itself."""
+
+    backend: Backend
+    url: str
+    room: WorkflowRoom
+    workers: list[asyncio.subprocess.Process] = field(default_factory=list)
+    kills: int = 0
+
+    async def spawn(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.workflows.paid_worker", self.url, self.backend.to_json(), str(SLOTS),
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"working\n"
+        self.workers.append(process)
+
+    async def kill(self, process: asyncio.subprocess.Process) -> None:
+        self.workers.remove(process)
+        process.kill()
+        await process.communicate()
+        self.kills += 1
+
+    async def ended(self) -> int:
+        counts = await self.room.engine.counts()
+        return sum(count for state, count in counts.items() if state.final)
+
+
+@pytest.fixture
+async def economy(database: Database) -> AsyncIterator[Economy]:
+    built = await economy_on(database)
+    yield built
+    await built.close()
+
+
+def plan_of(number: int) -> Plan:
+    if number % 10 == 0:
+        return BAD
+    return GOOD if number % 10 == 1 else SHORT
+
+
+async def begin(room: WorkflowRoom) -> dict[str, Plan]:
+    plans = {f"wf_{number:03}": plan_of(number) for number in range(COUNT)}
+
+    async def start(number: int, run_id: str, plan: Plan) -> None:
+        user = f"user-{number % USERS}"
+        request = WorkflowRequest(user_id=user, text=run_id, max_cost=usd("1"), auto_approve=True, plan=plan)
+        await room.engine.start(NewRun(run_id, BODY, request.model_dump(mode="json"), tenant=user))
+
+    await asyncio.gather(*(start(number, run_id, plan) for number, (run_id, plan) in enumerate(plans.items())))
+    return plans
+
+
+async def rage(storm: Storm, halfway: Callable[[], Awaitable[None]]) -> None:
+    """Kill a worker after every so many ends, and at half time do what else can happen."""
+    chance = random.Random(23)
+    marks = sorted(chance.sample(range(10, COUNT - 40), KILLS))
+    async with asyncio.TaskGroup() as spawning:
+        for number, mark in enumerate(marks):
+
+            async def reached(mark: int = mark) -> bool:
+                return await storm.ended() >= mark
+
+            async with asyncio.timeout(200):
+                while not await reached():
+                    await asyncio.sleep(0.05)
+            await storm.kill(chance.choice(storm.workers))
+            replacement = spawning.create_task(storm.spawn())
+            if not storm.workers:
+                await replacement
+            if number == KILLS // 2:
+                await halfway()
+
+
+async def check(storm: Storm, economy: Economy, plans: dict[str, Plan]) -> None:
+    async with asyncio.timeout(200):
+        for run_id in plans:
+            await storm.room.engine.result(run_id)
+    done: list[Workflow] = [await storm.room.workflows.get(run_id, None) for run_id in plans]
+    for entry in done:
+        wanted = WorkflowStatus.FAILED if plans[entry.id] is BAD else WorkflowStatus.COMPLETED
+        assert entry.status is wanted, (entry.id, entry.error)
+    await paid_once(economy, done)
+    await economy.assert_sound()
+    for entry in done:
+        events = [event async for event in storm.room.workflows.events(entry.id, None)]
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        assert sum(event.name.value in ("workflow.completed", "workflow.failed") for event in events) == 1
+        finished = [str(event.data["step"]) for event in events if event.name.value == "step.completed"]
+        assert len(finished) == len(set(finished))
+
+
+@pytest.fixture(params=["postgres", "restate"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RestateServer | None]:
+    """A Restate that a test may kill, or none: then PostgreSQL is the backend."""
+    if request.param == "postgres":
+        yield None
+        return
+    async with RestateServer(tmp_path / "restate", partitions=4) as started:
+        yield started
+
+
+async def test_five_hundred_paid_workflows_survive_workers_that_are_killed(
+    server: RestateServer | None, economy: Economy, database_url: str
+) -> None:
+    places = None if server is None else RestatePlaces(server.ingress_url, server.admin_url, port=free_port())
+    backend = Backend(places)
+
+    async def halfway() -> None:
+        """Restate dies as well; PostgreSQL's own crashes are the ledger's tests."""
+        if server is not None:
+            await server.kill()
+            await server.start()
+
+    async with backend.engine(economy.database, works=False) as engine:
+        storm = Storm(backend, database_url, room_on(engine, economy))
+        try:
+            await asyncio.gather(*(storm.spawn() for _ in range(WORKERS)))
+            plans = await begin(storm.room)
+            await rage(storm, halfway)
+            await check(storm, economy, plans)
+        finally:
+            for worker in list(storm.workers):
+                await storm.kill(worker)
+    assert storm.kills >= KILLS
