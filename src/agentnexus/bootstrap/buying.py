@@ -49,6 +49,7 @@ class Buying:
     wallet: Wallet
     signer: Ed25519Signer
     http: httpx.AsyncClient
+    offers: OfferCache
 
 
 @asynccontextmanager
@@ -74,11 +75,10 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
         listening = await stack.enter_async_context(_strangers(ground, SILENCE_SECONDS))
         books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids))
         cache = Cache(second=RedisLevel.connect(settings.redis_url) if settings.redis_url else None)
+        offers = OfferCache(cache)
         hiring = await stack.enter_async_context(
             Hiring(
-                gatherer=Gatherer(
-                    markets(ground, chain, http, sellers, listening), OfferCache(cache), clock=ground.clock
-                ),
+                gatherer=Gatherer(markets(ground, chain, http, sellers, listening), offers, clock=ground.clock),
                 books=books,
                 database=ground.database,
                 wallets={rail.name: wallet},
@@ -89,7 +89,7 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
                 entropy=ground.entropy,
             )
         )
-        yield Buying(books, hiring, rail, wallet, signer, http)
+        yield Buying(books, hiring, rail, wallet, signer, http, offers)
 
 
 def markets(

@@ -38,6 +38,7 @@ class EventName(StrEnum):
     EXECUTION_FAILED = "execution.failed"
     DISCOVERY_CACHE_HIT = "discovery.cache_hit"
     LEDGER_DIFFERENCE = "ledger.difference"
+    LISTING_CHANGED = "listing.changed"
 
 
 class Event(BaseModel):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import asyncpg
+
+from agentnexus.core.errors import NexusError
 from agentnexus.core.events import Event, EventName
 from agentnexus.platform.database import Connection, Database
+from agentnexus.platform.logs import log
 
 BATCH = 200
+ROUND_MAX = 25 * BATCH
+TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('outbox:' || $1, 0))"
 Handler = Callable[[Event], Awaitable[None]]
 
 
@@ -37,7 +44,8 @@ class OutboxReader:
     """Feeds events to a handler, remembering where it was under `reader`.
 
     Rows are ordered by transaction and only read once every older transaction has ended, so a slow writer's events
-    are never jumped over. The cursor moves after the handler returned: a crash repeats, it never loses.
+    are never jumped over. The cursor moves after the handler returned: a crash repeats, it never loses. Of several
+    processes with one reader's name, one reads at a time.
     """
 
     def __init__(self, database: Database, reader: str) -> None:
@@ -45,14 +53,29 @@ class OutboxReader:
         self._reader = reader
 
     async def drain(self, handler: Handler) -> int:
-        """Handle everything that is ready; returns how many events that was."""
+        """Handle what is ready, some thousands at most; returns how many events that was.
+
+        0 also while another process is at it. What the handler raises ends the call; the event comes again.
+        """
         handled = 0
-        while batch := await self._next_batch():
-            for txid, identifier, event in batch:
-                await handler(event)
-                await self._advance(txid, identifier)
-            handled += len(batch)
+        async with self._database.transaction() as guard:
+            if not await guard.fetchval(TRY_LOCK, self._reader):
+                return 0
+            while handled < ROUND_MAX and (batch := await self._next_batch()):
+                for txid, identifier, event in batch:
+                    await handler(event)
+                    await self._advance(txid, identifier)
+                handled += len(batch)
         return handled
+
+    async def follow(self, handler: Handler, pause_seconds: float) -> None:
+        """Read for ever. A handler or a database that fails is logged and tried again."""
+        while True:
+            try:
+                await self.drain(handler)
+            except (NexusError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("outbox.failed", reader=self._reader, error=str(error))
+            await asyncio.sleep(pause_seconds)
 
     async def _next_batch(self) -> list[tuple[int, int, Event]]:
         async with self._database.connection() as connection:
@@ -86,7 +109,8 @@ class OutboxReader:
     async def _advance(self, txid: int, identifier: int) -> None:
         async with self._database.connection() as connection:
             await connection.execute(
-                "update platform.outbox_cursor set last_txid = $2::text::xid8, last_id = $3 where reader = $1",
+                """update platform.outbox_cursor set last_txid = $2::text::xid8, last_id = $3
+                    where reader = $1 and (last_txid, last_id) < ($2::text::xid8, $3)""",
                 self._reader,
                 str(txid),
                 identifier,

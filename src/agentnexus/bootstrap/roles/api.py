@@ -13,6 +13,7 @@ from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
+from agentnexus.bootstrap.telling import forget_offers
 from agentnexus.marketplace.sell import seller_routes
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.process import raise_file_limit
@@ -45,6 +46,7 @@ async def run_api(host: str, port: int) -> None:
                 group.create_task(sell(), name="publisher"),
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
                 group.create_task(close_abandoned(selling.executions), name="abandoned"),
+                group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
             ]
             await serve_app(composed.app, host, port)
             for task in background:

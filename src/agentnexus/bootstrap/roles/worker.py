@@ -12,6 +12,7 @@ from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
+from agentnexus.bootstrap.telling import forget_offers, tell
 from agentnexus.bootstrap.upkeep import keep_up
 from agentnexus.hiring.repair import Repair
 from agentnexus.platform.blobs import PostgresBlobs
@@ -39,6 +40,8 @@ async def run_worker() -> None:
                 group.create_task(keep_up(ground, chain, buying.books), name="upkeep"),
                 group.create_task(desk.scheduler.run(), name="scheduler"),
                 group.create_task(deliver_webhooks(ground, buying), name="webhooks"),
+                group.create_task(tell(ground.database, wakeups), name="outbox"),
+                group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
             ]
             if escrow is not None:
                 work.append(group.create_task(keep_prepaid(escrow, room.engine), name="prepaid"))

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import asyncpg
 
+from agentnexus.core.events import Event, EventName
 from agentnexus.core.money import Asset, Money
 from agentnexus.marketplace.listings.model import (
     Listing,
@@ -20,6 +21,7 @@ from agentnexus.marketplace.listings.model import (
 )
 from agentnexus.marketplace.listings.search import Matching, matchings, statement
 from agentnexus.platform.database import Connection, Database
+from agentnexus.platform.outbox import publish
 from agentnexus.sdk.manifest import Manifest
 
 
@@ -35,6 +37,10 @@ class ListingStore:
         stored = manifest.model_dump(mode="json")
         words = search_text(manifest)
         async with self._database.transaction() as connection:
+            before = await connection.fetchrow(
+                "select code_hash, status, price_atomic, seller from marketplace.listing where id = $1 for update",
+                listing.id,
+            )
             row = await connection.fetchrow(
                 """insert into marketplace.listing (id, version, status, title, summary, description, categories, tags,
                        capability, price_atomic, asset, asset_symbol, asset_decimals, seller, developer, accepts,
@@ -61,6 +67,9 @@ class ListingStore:
                 listing.updated_at,
             )  # fmt: skip
             await self._keep_version(connection, listing, stored)
+            offered = (listing.code_hash, listing.status.value, Decimal(listing.price.atomic), listing.seller)
+            if before is None or tuple(before) != offered:
+                await _tell(connection, listing.id, listing.status, listing.updated_at)
         assert row is not None, "an upsert returns its row"
         return _listing(row)
 
@@ -80,10 +89,12 @@ class ListingStore:
 
     async def set_status(self, agent_id: str, status: ListingStatus, now: datetime) -> bool:
         """False when there is no such listing."""
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
             done = await connection.execute(
                 "update marketplace.listing set status = $2, updated_at = $3 where id = $1", agent_id, status.value, now
             )
+            if done == "UPDATE 1":
+                await _tell(connection, agent_id, status, now)
         return done == "UPDATE 1"
 
     async def versions(self, agent_id: str) -> list[tuple[str, str, datetime]]:
@@ -164,3 +175,14 @@ def _listing(row: asyncpg.Record) -> Listing:
             ratings=row["rating_count"],
         ),
     )
+
+
+async def _tell(connection: Connection, agent_id: str, status: ListingStatus, now: datetime) -> None:
+    """What buyers see has changed. The listing's row is locked, so its events are numbered one after the other."""
+    subject = f"listing:{agent_id}"
+    last: int = await connection.fetchval(
+        "select coalesce(max(sequence), 0) from platform.outbox where subject = $1", subject
+    )
+    data: dict[str, object] = {"agent": agent_id, "status": status.value}
+    event = Event(name=EventName.LISTING_CHANGED, subject=subject, sequence=last + 1, at=now, data=data)
+    await publish(connection, [event])
