@@ -46,6 +46,7 @@ from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization, non
 from agentnexus.rails.evm.transactions import TransactionSender
 from agentnexus.rails.evm.typed_data import Domain
 from agentnexus.rails.evm.wallet import EvmRail
+from agentnexus.rails.solana.wallet import SolanaRail
 from bench.x402_servers import bare_app, official, priced
 from x402 import x402Client
 
@@ -56,7 +57,7 @@ ROUNDS = 5
 class BarePurse:
     """The rail without budget and books, which the official client has not either."""
 
-    def __init__(self, rail: EvmRail) -> None:
+    def __init__(self, rail: EvmRail | SolanaRail) -> None:
         self._rail = rail
 
     async def hold(self, request: PaymentRequest) -> Hold:
@@ -76,11 +77,11 @@ class BarePurse:
 
 
 @asynccontextmanager
-async def serving(role: str, settings: dict[str, str]) -> AsyncIterator[str]:
-    """A server process; yields its URL."""
+async def serving(role: str, settings: dict[str, str], module: str = "bench.x402_servers") -> AsyncIterator[str]:
+    """A server process of the module's roles; yields its URL."""
     port = free_port()
     arguments = json.dumps({**settings, "port": str(port)})
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.x402_servers", role, arguments)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, role, arguments)
     try:
         await wait_until_ready(lambda: port_open("127.0.0.1", port), what=role, timeout_seconds=90)
         yield f"http://127.0.0.1:{port}"

@@ -81,18 +81,6 @@ async def test_purchases_with_the_sellers_memo_in_one_block_are_payments_of_thei
     assert await stage.paid() == 4 * PRICE
 
 
-@pytest.mark.peer
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-async def test_the_official_client_makes_one_payment_of_two_such_purchases(stage: Stage) -> None:
-    from x402.mechanisms.svm.exact import ExactSvmScheme
-    from x402.mechanisms.svm.signers import KeypairSigner
-
-    asked = stage.asked(memo_text="order", recentBlockhash=str(await stage.blockhash()))
-    official = ExactSvmScheme(KeypairSigner(stage.buyer), stage.chain.rpc_url)
-    made = [await asyncio.to_thread(official.create_payment_payload, asked) for _ in range(2)]
-    assert made[0] == made[1]
-
-
 async def test_a_hint_that_our_node_knows_is_used_and_any_other_is_not(stage: Stage) -> None:
     known = await stage.blockhash()
     await stage.chain.advance(3)

@@ -27,8 +27,9 @@ from agentnexus.rails.solana.networks import Network, network_by_name
 from agentnexus.rails.solana.programs import Token, public_key
 from agentnexus.rails.solana.tokens import Mint, read_mint
 
-# The node that knows a seller's blockhash may be some blocks ahead of the one that told us the height.
-HINT_MARGIN_BLOCKS = 16
+# The node that knows a seller's blockhash may be ahead of the one that told us the height, some seconds ago.
+HINT_MARGIN_BLOCKS = 32
+HEIGHT_LIFE_SECONDS = 4.0
 FINALITY_SECONDS = 20.0
 MAXIMUM_ATTEMPTS = 64
 INSERT = """insert into x402svm.authorization
@@ -79,6 +80,8 @@ class Authorizations:
         self._cancel_wait = cancel_wait_seconds
         self._poll = poll_seconds or network.slot_seconds
         self._mints: dict[Pubkey, Mint] = {}
+        self._height: LatestBlockhash | None = None
+        self._height_until = float("-inf")
 
     async def open(self, request: PaymentRequest, key: str) -> Hold:
         """Sign a transaction, once per key for ever; nothing leaves and nothing moves yet.
@@ -91,9 +94,15 @@ class Authorizations:
         terms = read_terms(request, self.network)
         if terms.fee_payer == self._payer:
             raise InvalidInput("the seller names our own wallet as the fee payer", field="reference.extra.feePayer")
-        row = await self._find(key)
-        if row is None:
-            row = await self._sign(request, terms, key)
+        # Most holds are new, so the chain is asked while the books are.
+        preparing = asyncio.create_task(self._prepare(request, terms, key))
+        try:
+            row = await self._find(key)
+            if row is None:
+                row = await self._write(*await preparing, key)
+        finally:
+            preparing.cancel()
+            await asyncio.wait({preparing})
         return self._hold(request, row)
 
     async def settle(self, hold: Hold, proof: dict[str, object]) -> Payment:
@@ -144,8 +153,8 @@ class Authorizations:
             return _refunded(payment, expired=True)
         return payment.model_copy(update={"state": PaymentState.HELD})
 
-    async def _sign(self, request: PaymentRequest, terms: Terms, key: str) -> asyncpg.Record:
-        """Sign and write down; what another process wrote for this key meanwhile is the answer."""
+    async def _prepare(self, request: PaymentRequest, terms: Terms, key: str) -> tuple[exact.Payment, LatestBlockhash]:
+        """The payment and the blockhash it will be good for; raises `InsufficientFunds`."""
         mint = await self._mint(terms.mint, request)
         payment = exact.Payment(
             fee_payer=terms.fee_payer,
@@ -164,9 +173,10 @@ class Authorizations:
                 next_step=f"send {request.amount.asset.symbol} to it on {self.network.caip2}",
                 address=str(self._payer),
             )
-        return await self._write(payment, latest, key)
+        return payment, latest
 
     async def _write(self, payment: exact.Payment, latest: LatestBlockhash, key: str) -> asyncpg.Record:
+        """Sign and write down; what another process wrote for this key meanwhile is the answer."""
         for attempt in range(MAXIMUM_ATTEMPTS):
             message = payment.with_unit_limit(exact.unit_limit_for(key, attempt)).message(latest.blockhash)
             signature = await self._signer.sign(exact.signed_bytes(message))
@@ -190,11 +200,20 @@ class Authorizations:
 
     async def _blockhash(self, hint: Hash | None) -> LatestBlockhash:
         """The seller's hint while our own node knows it, else the newest; with the height it lasts to at most."""
-        if hint is not None and await self._cluster.is_valid(hint):
-            newest = await self._cluster.latest_blockhash(Commitment.PROCESSED)
-            height = newest.last_valid_block_height + HINT_MARGIN_BLOCKS
-            return LatestBlockhash(hint, height, newest.slot)
-        return await self._cluster.latest_blockhash()
+        if hint is None:
+            return await self._cluster.latest_blockhash()
+        known, newest = await asyncio.gather(self._cluster.is_valid(hint), self._newest())
+        if not known:
+            return await self._cluster.latest_blockhash()
+        return LatestBlockhash(hint, newest.last_valid_block_height + HINT_MARGIN_BLOCKS, newest.slot)
+
+    async def _newest(self) -> LatestBlockhash:
+        """Where the chain is, at most some seconds ago: the margin has room for more blocks than that."""
+        now = self._clock.monotonic()
+        if self._height is None or self._height_until <= now:
+            self._height = await self._cluster.latest_blockhash(Commitment.PROCESSED)
+            self._height_until = now + HEIGHT_LIFE_SECONDS
+        return self._height
 
     async def _mint(self, address: Pubkey, request: PaymentRequest) -> Mint:
         known = self._mints.get(address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -16,6 +16,7 @@ from agentnexus.rails.solana.errors import NodeError
 
 RpcValue: TypeAlias = "bool | int | float | str | list[RpcValue] | dict[str, RpcValue] | None"
 PREFLIGHT_FAILED = -32002
+MAXIMUM_STATUSES = 256
 
 
 class Commitment(StrEnum):
@@ -160,17 +161,17 @@ class Cluster:
 
     async def status(self, signature: str, *, search: bool = False) -> Status | None:
         """None when the node does not know it; `search` looks beyond the last minutes."""
-        answer = await self._node.call("getSignatureStatuses", [signature], {"searchTransactionHistory": search})
-        values = _object(answer, "getSignatureStatuses").get("value")
-        value = values[0] if isinstance(values, list) and len(values) == 1 else None
-        if value is None:
-            return None
-        status = _object(value, "getSignatureStatuses")
-        try:
-            level = Commitment(str(status.get("confirmationStatus") or Commitment.FINALIZED))
-        except ValueError as error:
-            raise _odd("getSignatureStatuses") from error
-        return Status(_error(status.get("err")), level, _whole(status.get("slot")))
+        (status,) = await self.statuses([signature], search=search)
+        return status
+
+    async def statuses(self, signatures: Sequence[str], *, search: bool = False) -> list[Status | None]:
+        """Of up to `MAXIMUM_STATUSES` transactions in one request, in order."""
+        method = "getSignatureStatuses"
+        answer = await self._node.call(method, list(signatures), {"searchTransactionHistory": search})
+        values = _object(answer, method).get("value")
+        if not isinstance(values, list) or len(values) != len(signatures):
+            raise _odd(method)
+        return [None if value is None else _status(_object(value, method)) for value in values]
 
     async def outcome(self, signature: str, commitment: Commitment = Commitment.CONFIRMED) -> Outcome | None:
         """The transaction and its effect; None while it is not known at that commitment."""
@@ -222,6 +223,14 @@ def _changes(transaction: VersionedTransaction, meta: Mapping[str, RpcValue]) ->
                 amount = _whole(_object(row.get("uiTokenAmount"), "getTransaction").get("amount"))
                 changes[keys[index]] = changes.get(keys[index], 0) + sign * amount
     return changes
+
+
+def _status(value: Mapping[str, RpcValue]) -> Status:
+    try:
+        level = Commitment(str(value.get("confirmationStatus") or Commitment.FINALIZED))
+    except ValueError as error:
+        raise _odd("getSignatureStatuses") from error
+    return Status(_error(value.get("err")), level, _whole(value.get("slot")))
 
 
 def _odd(method: str) -> NodeError:

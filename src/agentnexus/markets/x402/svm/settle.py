@@ -11,6 +11,7 @@ from solders.pubkey import Pubkey
 from agentnexus.core.errors import PaymentUnknown, Unavailable
 from agentnexus.core.ports import Clock, Signer
 from agentnexus.markets.x402.codes import Reason
+from agentnexus.markets.x402.svm.confirmations import POLL_SECONDS, Confirmations
 from agentnexus.markets.x402.svm.exact import SignedTransfer, payment_id
 from agentnexus.markets.x402.svm.settlements import Outgoing, Settlement, Settlements, State
 from agentnexus.platform.logs import log
@@ -19,7 +20,6 @@ from agentnexus.rails.solana.errors import ClusterUnavailable, NodeError
 from agentnexus.rails.solana.exact import fully_signed, signed_bytes
 from agentnexus.rails.solana.programs import public_key
 
-FIRST_POLL_SECONDS = 0.01
 RESEND_SECONDS = 2.0
 HEIGHT_LIFE_SECONDS = 10.0
 # The height is up to 10 s old and may come from a node behind the one that took the payment's blockhash.
@@ -42,7 +42,7 @@ class TransferSettler:
     Args:
         fee_payers: keys that pay the network's fee; addresses in base58.
         settle_timeout_seconds: how long a settle waits before it says "unknown".
-        poll_seconds: the longest pause between two looks at the chain.
+        poll_seconds: between two looks at the chain, which are for all settlements together.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TransferSettler:
         clock: Clock,
         *,
         settle_timeout_seconds: float = 45.0,
-        poll_seconds: float = 0.4,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.network = network
         self.cluster = cluster
@@ -62,7 +62,7 @@ class TransferSettler:
         self._signers = {public_key(signer.public_id): signer for signer in fee_payers}
         self._clock = clock
         self._timeout = settle_timeout_seconds
-        self._poll = poll_seconds
+        self._confirmations = Confirmations(cluster, poll_seconds)
         self._height = 0
         self._height_until = float("-inf")
 
@@ -131,23 +131,20 @@ class TransferSettler:
     async def _watch(self, mine: Settlement, signed: SignedTransfer) -> Ended:
         """Look until it is confirmed, has failed on the chain, or can never get there. The error comes first."""
         transaction = mine.outgoing.transaction
-        pause = FIRST_POLL_SECONDS
         resend_at = self._clock.monotonic() + RESEND_SECONDS
-        while True:
-            status = await self._status(transaction)
+        ended = await self._check(transaction, signed)  # where blocks are made at once this saves a question
+        while ended is None:
+            status = await self._confirmations.look(transaction)
             if status is not None and status.reached(Commitment.CONFIRMED):
                 if status.error is not None:
                     return Ended(transaction, str(Reason.TRANSACTION_FAILED), f"failed on the chain: {status.error}")
                 ended = await self._check(transaction, signed)
-                if ended is not None:
-                    return ended
             elif status is None and self._clock.monotonic() >= resend_at:
                 if await self._lapsed(mine):
                     return Ended("", str(Reason.TRANSACTION_FAILED), "the payment's blockhash has expired")
                 await self._send_again(mine)
                 resend_at = self._clock.monotonic() + RESEND_SECONDS
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, self._poll)
+        return ended
 
     async def _status(self, transaction: str, *, search: bool = False) -> Status | None:
         try:
