@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import httpx
 import pytest
+import pytest_asyncio
 from solders.keypair import Keypair
 
+from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.money import Money
 from agentnexus.core.payments import PaymentRequest, PayMode
-from agentnexus.devnet.economy import LOCAL_USER
 from agentnexus.devnet.solana.accounts import solana_accounts
+from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.database import Database
 from agentnexus.rails.solana.networks import NetworkKind
 from agentnexus.rails.solana.sending import TransactionSender
@@ -39,11 +44,22 @@ async def pay(town: Town, keypair: Keypair, amount: int) -> str:
         await database.close()
 
 
-async def test_a_workflow_is_paid_from_the_prepaid_account_and_the_rest_goes_home(town: Town) -> None:
-    wallet = Keypair()
+@pytest_asyncio.fixture(loop_scope="session")
+async def paula(town: Town) -> AsyncIterator[Town]:
+    """The same economy for another user: the local one shall go on without a prepaid account."""
+    database = await Database.open(town.economy.database_url, max_size=1)
+    token = await Tokens(database, SystemEntropy()).issue("paula")
+    await database.close()
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=town.economy.urls["api"], headers=headers, timeout=60) as client:
+        yield Town(town.economy, client)
+
+
+async def test_a_workflow_is_paid_from_the_prepaid_account_and_the_rest_goes_home(paula: Town) -> None:
+    town, wallet = paula, Keypair()
     await town.economy.solana.mint(wallet.pubkey(), 5_000_000)
     await town.economy.solana.airdrop(wallet.pubkey(), 1_000_000_000)
-    base = f"/escrow/{LOCAL_USER}"
+    base = "/escrow/paula"
     made = await town.call("POST", f"{base}/create", json={"userWallet": str(wallet.pubkey())})
     assert made.status_code == 201, made.text
     signature = await pay(town, wallet, 50_000)
@@ -71,8 +87,17 @@ async def test_a_workflow_is_paid_from_the_prepaid_account_and_the_rest_goes_hom
     assert await town.economy.solana.tokens_of(wallet.pubkey()) == 5_000_000 - 50_000 + 40_000
     history = (await town.call("GET", f"{base}/history")).json()
     kinds = [line["kind"] for line in reversed(history["history"])]
-    assert kinds == ["deposit", "reserved", "charged", "released", "withdrawal"]
+    assert kinds == ["deposit", "reserved", "charged", "withdrawal"]
     assert history["history"][0]["signature"] == sent.json()["signature"]
+
+
+async def test_strangers_see_no_account_and_create_none_for_others(town: Town, paula: Town) -> None:
+    for path in ("/escrow/paula/balance", "/escrow/paula/history"):
+        assert (await paula.call("GET", path.replace("paula", "somebody"))).status_code == 404
+    wallet = str(Keypair().pubkey())
+    assert (await paula.call("POST", "/escrow/somebody/create", json={"userWallet": wallet})).status_code == 404
+    address = (await town.call("GET", "/escrow/address")).json()
+    assert address["address"] == solana_accounts()["treasury"].address
 
 
 async def note(town: Town) -> dict[str, object]:
