@@ -60,7 +60,7 @@ class Network:
         return Asset(symbol, decimals, f"{self.caip2}/token:{public_key(mint, field='asset')}")
 
 
-_TEST_USDC = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAERYPJgZJDncDU"
+_TEST_USDC = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"
 MAINNET = Network(
     "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d",
     NetworkKind.MAINNET,
