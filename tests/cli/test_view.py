@@ -180,3 +180,13 @@ def test_charts_are_counted_and_the_page_that_draws_them_is_named() -> None:
     plain = Screen()
     plain.view.result(state("failed", error={"message": "no"}), "http://127.0.0.1:5000/tasks/wf_1")
     assert "all of it" not in plain.text
+
+
+def test_notes_on_the_plan_and_warnings_of_agents_are_shown_as_plain_text() -> None:
+    screen = Screen()
+    said = {"step": "s1", "title": "PDF [red]reader", "warning": "page 2 is\x1b[2J a scan"}
+    screen.view.plan(state(notes=["b.csv is not used: [bold]nothing asks for it"]))
+    screen.view.result(state(warnings=[said]))
+    assert "note: b.csv is not used: [bold]nothing asks for it" in screen.text
+    assert "warning of PDF [red]reader: page 2 is" in screen.text
+    assert "\x1b[2J" not in screen.text

@@ -9,7 +9,7 @@ import pytest
 from agentnexus.core.payments import ReceiptStatus
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.views.runs import State
-from agentnexus.workflows.model import Workflow, WorkflowStatus
+from agentnexus.workflows.model import StepWarning, Workflow, WorkflowStatus
 from tests.web import samples
 
 WORKFLOWS = samples.sample_workflows()
@@ -111,3 +111,17 @@ def test_every_workflow_has_a_line_in_the_list(workflow: Workflow) -> None:
     assert line.id == workflow.id
     assert line.text
     assert line.steps == (len(workflow.steps) or (len(workflow.plan.steps) if workflow.plan else 0))
+
+
+def test_what_the_planner_notes_and_agents_warn_of_stands_on_the_page() -> None:
+    done = WORKFLOWS["wf_completed"]
+    assert done.plan is not None
+    warned = StepWarning(step="s1", title="PDF extractor", warning="pages 2 are scans")
+    plan = done.plan.model_copy(update={"notes": ("b.csv is not used",)})
+    view = run_view(done.model_copy(update={"warnings": (warned,) * 50, "plan": plan}))
+    assert view.notes == ("b.csv is not used",)
+    assert [block.text for block in view.blocks[:20]] == ["PDF extractor: pages 2 are scans"] * 20
+    assert view.blocks[20:] == run_view(done).blocks
+    own = next(block.text for block in run_view(done).blocks if block.kind == "note")
+    again = run_view(done.model_copy(update={"warnings": (warned.model_copy(update={"warning": own}),)}))
+    assert again.blocks == run_view(done).blocks, "what the result itself warns of is said once"

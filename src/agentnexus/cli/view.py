@@ -95,6 +95,9 @@ class TaskView:
         self.console.print(
             f"expected cost [bold]{money(estimate.get('expected'))}[/], at most {money(estimate.get('worst_case'))}"
         )
+        notes = printable(state.get("notes"))
+        for note in notes if isinstance(notes, list) else []:
+            self.console.print(f"[dim]note: {escape(str(note))}")
 
     def ask(self) -> bool:
         """Whether the person says yes. Ctrl-C is a no; the event loop's own handling would wait for the answer."""
@@ -125,6 +128,9 @@ class TaskView:
         else:
             body = escape(summary(state.get("result")))
         self.console.print(Panel(body, title=f"[{colour}]{status}", title_align="left"))
+        for said in _list(state.get("warnings")):
+            who, what = escape(str(said.get("title"))), escape(str(said.get("warning")))
+            self.console.print(f"[yellow]warning[/] of {who}: {what}")
         if receipts := _list(state.get("receipts")):
             self.receipts(receipts)
         self.console.print(f"paid in all: [bold]{money(state.get('cost'))}")

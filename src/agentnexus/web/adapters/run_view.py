@@ -10,7 +10,7 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt, ReceiptStatus
 from agentnexus.web.adapters.events import RunLog
 from agentnexus.web.forms.schema import Schema
-from agentnexus.web.results import blocks_of
+from agentnexus.web.results import Block, blocks_of
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.runs import (
     MoneyView,
@@ -25,6 +25,7 @@ from agentnexus.web.views.text import duration, money, network_name, size
 from agentnexus.workflows.model import PlanStep, StepState, Workflow
 
 PLANNERS: Final = {"offline": "the offline planner", "llm": "a language model", "single": ""}
+WARNINGS_SHOWN: Final = 20
 PAID: Final = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
 NOTES: Final = {
     ReceiptStatus.SETTLED: "The result passed its check and the seller was paid.",
@@ -47,13 +48,21 @@ def run_view(workflow: Workflow, log: RunLog | None = None) -> RunView:
         steps=steps,
         money=_money(workflow),
         receipts=tuple(_receipt(receipt, workflow) for receipt in workflow.receipts),
-        blocks=blocks_of(result, _output_schema(workflow)) if result is not None else (),
+        notes=workflow.plan.notes if workflow.plan else (),
+        blocks=_with_warnings(workflow, blocks_of(result, _output_schema(workflow))) if result is not None else (),
         problem=problem_of(workflow.error),
         log=tuple(log.lines) if log else (),
         duration=_took(workflow.created_at, workflow.finished_at),
         agent_id=_agent_id(workflow),
         files=tuple((file.name, size(file.size_bytes)) for file in workflow.files),
     )
+
+
+def _with_warnings(workflow: Workflow, blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """What agents warned of on the way stands first, unless the result says so itself."""
+    shown = {block.text for block in blocks}
+    said = [entry for entry in workflow.warnings if entry.warning not in shown][:WARNINGS_SHOWN]
+    return (*(Block("note", text=f"{entry.title}: {entry.warning}") for entry in said), *blocks)
 
 
 def run_summary(workflow: Workflow) -> RunSummary:

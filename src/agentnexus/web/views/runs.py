@@ -143,6 +143,7 @@ class RunView:
     state: State
     created_at: datetime
     planner: str = ""
+    notes: tuple[str, ...] = ()  # what the planner says of its plan
     steps: tuple[StepView, ...] = ()
     money: MoneyView = MoneyView()
     receipts: tuple[ReceiptView, ...] = ()
