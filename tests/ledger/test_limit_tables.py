@@ -177,6 +177,23 @@ def test_a_full_day_frees_at_the_next_midnight(now: datetime, frees_at: datetime
 
 
 @pytest.mark.parametrize(
+    ("budget", "limits", "command"),
+    [
+        ("user:ann", {"per_payment": 5}, "raise it: `nexus budget --set per_payment=0.000007`"),
+        ("user:ann", {"total": 5}, "choose something cheaper, or raise it: `nexus budget --set total=AMOUNT`"),
+        ("user:ann", {"per_day": 5}, "choose something cheaper, or raise it: `nexus budget --set per_day=AMOUNT`"),
+        ("user:ann", {"per_seller": 5}, "choose something cheaper or have the budget's owner raise it"),
+        ("user:ann/project", {"per_payment": 5}, "choose something cheaper or have the budget's owner raise it"),
+        ("workflow:wf_1", {"total": 5}, "choose something cheaper or have the budget's owner raise it"),
+    ],
+)
+def test_who_may_raise_a_limit_is_told_with_what_command(budget: str, limits: dict[str, int], command: str) -> None:
+    rejection = decide([node(budget, **limits)], {}, terms(7), 0, NOON)
+    assert rejection is not None
+    assert rejection.to_error().next_step.endswith(command)
+
+
+@pytest.mark.parametrize(
     ("change", "limit", "advice"),
     [
         ({"revoked_at": NOON}, "revoked", "new approval"),

@@ -227,3 +227,42 @@ def test_results_of_several_agents_are_each_drawn_as_their_own() -> None:
     assert group.label == "Summary of a.pdf"
     assert [child.kind for child in group.children] == ["note", "text", "facts"]
     assert group.children[1].pointer == "/Summary of a.pdf/result/summary"
+
+
+@pytest.mark.parametrize(
+    ("value", "columns", "first"),
+    [
+        # Rows beside the names of their columns, as the spreadsheet analyzer answers.
+        (
+            {"columns": ["region", "sum of units"], "rows": [["North", 211]]},
+            ("Region", "Sum of units"),
+            ("North", "211"),
+        ),
+        (
+            {"columns": [{"name": "city", "nulls": 0}, {"name": "units", "nulls": 1}], "preview": [["Oslo", 211]]},
+            ("City", "Units"),
+            ("Oslo", "211"),
+        ),
+        # Rows alone: a heading only where the first row names columns.
+        ([["name", "n"], ["x", 1]], ("name", "n"), ("x", "1")),
+        ([["North", 211], ["South", 3]], ("Column 1", "Column 2"), ("North", "211")),
+        ([["2024", "211"], ["2025", "3"]], ("Column 1", "Column 2"), ("2024", "211")),
+        ([["a", "a"], ["x", "y"]], ("Column 1", "Column 2"), ("a", "a")),
+        ([["a", ""], ["x", "y"]], ("Column 1", "Column 2"), ("a", "")),
+        ([["only", "row"]], ("Column 1", "Column 2"), ("only", "row")),
+        # Names that are not those of the rows say nothing about them.
+        ({"columns": ["a", "b", "c"], "rows": [[1, 2]]}, ("Column 1", "Column 2"), ("1", "2")),
+        ({"columns": ["a", 5], "rows": [[1, 2]]}, ("Column 1", "Column 2"), ("1", "2")),
+    ],
+)
+def test_a_column_is_called_by_its_name_and_never_by_its_first_figure(
+    value: object, columns: tuple[str, ...], first: tuple[str, ...]
+) -> None:
+    (table,) = [block for block in blocks_of({"result": value}) if block.kind == "table" and block.label != "Columns"]
+    assert (table.columns, table.rows[0]) == (columns, first)
+
+
+def test_names_that_head_their_rows_are_not_listed_once_more() -> None:
+    assert [block.kind for block in blocks_of({"columns": ["a", "b"], "rows": [[1, 2]]})] == ["table"]
+    described = {"columns": [{"name": "a", "nulls": 1}, {"name": "b", "nulls": 2}], "preview": [[1, 2]]}
+    assert [block.kind for block in blocks_of(described)] == ["table", "table"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agentnexus.core.errors import BudgetExceeded, NexusError
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.money import Asset, Money
+from agentnexus.ledger.limits import Rejection
 from agentnexus.web.adapters.events import MAX_LINES, RunLog
 from agentnexus.web.adapters.lifting import lift_files
 from agentnexus.web.views import text
@@ -332,6 +333,14 @@ def test_schemas_are_documented_with_limits_choices_and_inner_fields() -> None:
 def test_a_schema_without_end_is_documented_in_part() -> None:
     assert schema_rows({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}})
     assert len(schema_rows({"properties": {f"p{n}": {} for n in range(1000)}})) == 80
+
+
+def test_a_limit_of_ones_own_budget_comes_with_the_command_that_raises_it() -> None:
+    refused = Rejection("user:local", "per_payment", USDC.parse("1"), USDC.parse("2.5")).to_error()
+    for error in (refused, refused.to_json()):
+        shown = problem_of(error)
+        assert shown is not None
+        assert shown.next_step == "Choose something cheaper, or raise it: `nexus budget --set per_payment=2.5`."
 
 
 def test_every_error_of_the_house_can_be_shown() -> None:

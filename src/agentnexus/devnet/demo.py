@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from agentnexus.core.errors import NexusError
 from agentnexus.devnet.economy import Economy, Plan, run_economy, write_description
+from agentnexus.platform.settings import Settings
 
 EXAMPLES = Path("examples")
 DEMO_HOME = Path(".nexus/demo")
@@ -50,8 +51,9 @@ def read_tasks(folder: Path = EXAMPLES) -> list[DemoTask]:
 async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
     """Exit code 0 when every task ended as it should and every receipt and the books hold."""
     started = time.monotonic()
+    plan = Plan(home=home, unsafe_local=Settings().unsafe_local)
     console.print("[bold]AgentNexus demo[/]: an economy of agents on this machine, no keys, no internet\n")
-    async with run_economy(Plan(home=home), lambda line: console.print(f"  [dim]{escape(line)}")) as economy:
+    async with run_economy(plan, lambda line: console.print(f"  [dim]{escape(line)}")) as economy:
         write_description(economy, home / "devnet.json")
         console.print(f"the economy is up after {time.monotonic() - started:.1f} s: {_parts(economy)}\n")
         environment = {**os.environ, "NEXUS_HOME": str(home.absolute())}
@@ -61,10 +63,19 @@ async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
             failures += await _run_task(console, economy, task, environment)
         console.rule("[bold]the books", align="left")
         failures += await _nexus(["ledger", "check"], environment) != 0
-        console.print("\nnow your own: `make up` starts an economy that stays, with pages to click through")
     verdict = "[green]everything as expected" if not failures else f"[red]{failures} things not as expected"
     console.print(f"{verdict}[/] in {time.monotonic() - started:.0f} s")
+    console.print(escape(seeing_again(home)), soft_wrap=True)
     return 1 if failures else 0
+
+
+def seeing_again(home: Path) -> str:
+    """What to do about the addresses that were printed: the same home, the same database and ports."""
+    return (
+        "\nthe economy of this demo has ended, and the task pages named above with it.\n"
+        "To see them again at the same addresses, or to start tasks of your own beside them:\n"
+        f"  NEXUS_HOME={shlex.quote(str(home))} .venv/bin/nexus up"
+    )
 
 
 def _parts(economy: Economy) -> str:

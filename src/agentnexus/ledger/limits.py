@@ -7,6 +7,7 @@ real 60 minutes can ever hold more than the limit, and a clock that lags counts 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -19,6 +20,8 @@ from agentnexus.ledger.model import BudgetState, Ceilings, Terms
 
 HOUR = timedelta(minutes=60)
 MINUTE = timedelta(minutes=1)
+PERSONAL_BUDGET = re.compile(r"user:[^/]+")
+PERSONAL_LIMITS = ("per_payment", "per_task", "per_hour", "per_day", "total")  # those that `nexus budget` sets
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -93,9 +96,10 @@ class Rejection:
 
     def to_error(self) -> BudgetExceeded:
         frees_at = None if self.frees_at is None else self.frees_at.isoformat().replace("+00:00", "Z")
-        advice = (
-            f"try again at {frees_at}" if frees_at else "choose something cheaper or have the budget's owner raise it"
-        )
+        waiting = f"try again at {frees_at}" if frees_at else "choose something cheaper"
+        advice = f"{waiting}, or raise it: {command}" if (command := self._command()) else waiting
+        if not command and not frees_at:
+            advice += " or have the budget's owner raise it"
         if self.limit in ("revoked", "expiry"):
             advice = "ask the budget's owner for a new approval"
         elif self.limit in ("sellers", "capabilities"):
@@ -110,6 +114,13 @@ class Rejection:
             asset=self.left.asset.caip19,
             frees_at=frees_at,
         )
+
+    def _command(self) -> str:
+        """What a person types to raise a limit of their own budget; empty for budgets that others made."""
+        if not PERSONAL_BUDGET.fullmatch(self.budget_id) or self.limit not in PERSONAL_LIMITS:
+            return ""
+        amount = f"{self.asked.decimal.normalize():f}" if self.limit == "per_payment" else "AMOUNT"
+        return f"`nexus budget --set {self.limit}={amount}`"
 
 
 def decide(

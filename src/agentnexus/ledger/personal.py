@@ -14,8 +14,9 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.payments import Limits
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.budgets import BudgetStatus, no_budget
+from agentnexus.ledger.limits import PERSONAL_LIMITS
 
-CHANGEABLE = ("per_payment", "per_task", "per_hour", "per_day", "total")
+CHANGEABLE = PERSONAL_LIMITS
 ALL_LIMITS = (*CHANGEABLE, "per_seller", "per_capability", "keep_back")
 DEFAULT_LIMITS = {"per_payment": "1", "per_task": "5", "per_hour": "20", "per_day": "50"}
 WORKFLOW = "workflow:"  # budgets of tasks: made and closed by the engine, not by people

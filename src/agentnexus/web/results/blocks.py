@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -115,10 +116,16 @@ class _Drawer:
     def _members(self, value: Mapping[str, object], pointer: str, schema: Schema, depth: int) -> list[Block]:
         members = []
         said = [(str(name), part) for name, part in list(value.items())[:100] if part not in (None, "", [], {})]
+        head = _column_names(value.get("columns"))
+        rows = [name for name, part in said if name != "columns" and _has_width(part, len(head))]
         for name, part in sorted(said, key=lambda item: item[0] not in LEADING):
             inner = self._inside(schema, name)
             label = as_text(inner.get("title"))[:80] or _words(name)[:80]
-            members.append(self.block(part, join_pointer(pointer, name), label, inner, depth))
+            place = join_pointer(pointer, name)
+            if isinstance(part, list) and name in rows:
+                members.append(_grid(part, place, label, head))
+            elif name != "columns" or not rows or part != head:  # else they are said above the rows
+                members.append(self.block(part, place, label, inner, depth))
         return members
 
     def _sequence(self, value: Sequence[object], pointer: str, label: str, schema: Schema, depth: int) -> Block:
@@ -192,12 +199,39 @@ def _table(value: Sequence[object], pointer: str, label: str) -> Block:
     return _rows_block(cells, [_words(name)[:60] for name in names], pointer, label, len(value) - len(rows))
 
 
-def _grid(value: Sequence[object], pointer: str, label: str) -> Block:
+def _grid(value: Sequence[object], pointer: str, label: str, names: Sequence[str] = ()) -> Block:
+    """Rows under the given `names`, else under their own first row if that names columns, else under numbers."""
     rows = [list(row)[:MAX_COLUMNS] for row in value[: MAX_ROWS + 1] if isinstance(row, list | tuple)]
     width = max(len(row) for row in rows)
     rows = [row + [None] * (width - len(row)) for row in rows]
-    head = [_plain(cell)[:60] for cell in rows[0]]
-    return _rows_block(rows[1:], head, pointer, label, max(0, len(value) - len(rows)))
+    more = max(0, len(value) - len(rows))
+    if names:
+        return _rows_block(rows, [_words(name)[:60] for name in names[:width]], pointer, label, more)
+    if len(rows) > 1 and _names_columns(rows[0]):
+        return _rows_block(rows[1:], [_plain(cell)[:60] for cell in rows[0]], pointer, label, more)
+    return _rows_block(rows, [f"Column {at + 1}" for at in range(width)], pointer, label, more)
+
+
+def _names_columns(row: Sequence[object]) -> bool:
+    """Whether a first row is a heading: words, each of its own; a figure or a gap is data."""
+    texts = [cell.strip() for cell in row if isinstance(cell, str)]
+    words = [text for text in texts if text and not re.fullmatch(r"[\d\s.,:%+/$€£-]*", text)]
+    return len(words) == len(row) == len(set(words))
+
+
+def _column_names(value: object) -> list[str]:
+    """Names of the columns that some rows beside them have: texts, or descriptions with a ``name``; else empty."""
+    names = (
+        [part.get("name") if isinstance(part, Mapping) else part for part in value] if isinstance(value, list) else []
+    )
+    return [name for name in names if isinstance(name, str)] if all(isinstance(name, str) for name in names) else []
+
+
+def _has_width(value: object, width: int) -> bool:
+    """Whether it is a list of flat rows that are all so wide."""
+    if not isinstance(value, list) or not width:
+        return False
+    return all(isinstance(row, list | tuple) and len(row) == width and _is_flat(row) for row in value)
 
 
 def _rows_block(cells: list[list[object]], columns: list[str], pointer: str, label: str, more: int) -> Block:
