@@ -32,9 +32,11 @@ HINT_MARGIN_BLOCKS = 32
 HEIGHT_LIFE_SECONDS = 4.0
 FINALITY_SECONDS = 20.0
 MAXIMUM_ATTEMPTS = 64
+# Not waiting for the disk: the purse's own durable commit follows before the payment leaves, and carries this one.
 INSERT = """insert into x402svm.authorization
         (key, network, message_hash, payload, last_valid_block_height, opened_slot)
-    values ($1, $2, $3, $4, $5, $6) on conflict do nothing returning *"""
+    select $1, $2, $3, $4, $5::bigint, $6::bigint where set_config('synchronous_commit', 'off', true) = 'off'
+    on conflict do nothing returning *"""
 FIND = "select * from x402svm.authorization where key = $1"
 
 
