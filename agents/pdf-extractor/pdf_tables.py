@@ -1,4 +1,4 @@
-"""Tables of a page as rows of cells, found by their ruled lines and filled backgrounds."""
+"""Tables of a page as rows of cells: by ruled lines and filled backgrounds, else by cells that stand in columns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pdfplumber
+from borderless_tables import borderless_tables
 from pdfminer.pdfexceptions import PDFException
 from pdfminer.psexceptions import PSException
 from pdfplumber.page import Page
@@ -58,8 +59,12 @@ def page_tables(page: Page) -> list[Table]:
     """Tables of one page, in reading order. Raises `ValueError` for a page too dense to search."""
     if sum(len(kind) for kind in page.objects.values()) > MAX_OBJECTS_PER_PAGE:
         raise ValueError("too many drawn objects")
-    ruled = [clean(table.extract()) for table in page.find_tables()]
-    return [table for table in ruled if is_table(table)]
+    drawn = page.find_tables()
+    ruled = [(table.bbox[1], clean(table.extract())) for table in drawn]
+    kept = [(top, table) for top, table in ruled if is_table(table)]
+    plain = borderless_tables(page, [table.bbox for table in drawn])
+    found = kept + [(top, clean(table)) for top, table in plain]
+    return [table for _, table in sorted(found, key=lambda pair: pair[0])]
 
 
 def clean(rows: Sequence[Sequence[str | None]]) -> Table:
