@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from asking import plan_for
 from charting import Chart, overview_chart, query_chart
 from plan import Plan
@@ -25,6 +27,7 @@ from agentnexus.sdk.answers import Envelope, Part, check_size, source_of
 
 PREVIEW_ROWS = 5
 SHOWN_CORRELATIONS = 20
+CHART_WORDS = re.compile(r"\b(charts?|plots?|graphs?|diagrams?|histograms?|draw|drawn|visuali[sz]e)\b", re.IGNORECASE)
 
 
 class Request(Part):
@@ -130,7 +133,7 @@ def analyze(request: Request, context: Context) -> Answer:
             "the question could not be mapped to the columns; name them, as in "
             '"average <number column> by <other column>", or send a query plan'
         )
-    charts = _charts(tables, plan, outcome)
+    charts = _charts(request, tables, plan, outcome)
     for number, chart in enumerate(charts, start=1):
         context.artifact(f"chart-{number}.svg", "image/svg+xml", chart.svg)
     result = Analysis(
@@ -192,7 +195,12 @@ def _query(request: Request, tables: list[Table]) -> tuple[Plan | None, Outcome 
     return None, None
 
 
-def _charts(tables: list[Table], plan: Plan | None, outcome: Outcome | None) -> list[Chart]:
-    drawn = [query_chart(plan, outcome)] if plan is not None and outcome is not None else []
-    drawn.extend(overview_chart(table.frame) for table in tables[:3])
-    return [chart for chart in drawn if chart is not None]
+def _charts(request: Request, tables: list[Table], plan: Plan | None, outcome: Outcome | None) -> list[Chart]:
+    """A picture of the answer; of the whole table only where nothing was answered, or where a chart was asked for."""
+    if plan is not None and outcome is not None:
+        answer = query_chart(plan, outcome)
+        if answer is not None:
+            return [answer]
+        if not CHART_WORDS.search(request.question or ""):
+            return []
+    return [chart for table in tables[:3] if (chart := overview_chart(table.frame)) is not None]

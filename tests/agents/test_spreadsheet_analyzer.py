@@ -371,6 +371,20 @@ def test_charts_are_whole_vega_lite_specifications_and_files_of_svg() -> None:
         assert "href" not in shown["svg"]
 
 
+def charts_of(**request: object) -> list[str]:
+    return [chart["title"] for chart in analyze(SHOPS, **request)["result"]["charts"]]
+
+
+def test_an_answer_comes_with_its_own_picture_and_no_other() -> None:
+    whole = charts_of()
+    assert len(whole) == 1
+    (answered,) = charts_of(question="total sales per month")
+    assert answered not in whole
+    assert charts_of(question="total sales") == []  # one figure has no picture, and nobody asked for another
+    assert charts_of(question="total sales, and draw a chart") == whole
+    assert charts_of(question="tell me about the weather on Mars") == whole
+
+
 def test_a_series_over_time_becomes_a_line() -> None:
     charts = analyze(SHOPS, question="total sales per month")["result"]["charts"]
 
