@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +20,7 @@ from agentnexus.workflows.run import APPROVE
 
 OPERATOR = "operator"
 ROUNDS_MAX = 5
+END_SECONDS = 300.0
 
 
 class Reviewing:
@@ -38,6 +40,7 @@ class Reviewing:
         self._planning = planning
         self._funds = funds
         self._trail = trail
+        self._releasing: set[asyncio.Task[None]] = set()
 
     async def note(self, workflow: Workflow, actor: str, action: str, **data: object) -> None:
         """Into the audit trail, where there is one."""
@@ -93,6 +96,23 @@ class Reviewing:
         if self._funds is not None:
             await self._funds.release(workflow.id)
         raise Conflict("the workflow ended before it was approved", next_step="create a new one")
+
+    def cancelled(self, workflow: Workflow) -> None:
+        """An approval may set money aside after the run has given it back: look once more when it has ended.
+
+        Whoever approves later than that finds it ended, and gives back what it set aside itself.
+        """
+        unapproved = workflow.status in (WorkflowStatus.PLANNING, WorkflowStatus.AWAITING_APPROVAL)
+        if self._funds is not None and unapproved:
+            task = asyncio.create_task(self._release_at_end(workflow.id, self._funds), name="release-at-end")
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def _release_at_end(self, workflow_id: str, funds: EscrowFunds) -> None:
+        with suppress(NexusError, TimeoutError):  # then the account's own repair gives it back
+            async with asyncio.timeout(END_SECONDS):
+                await self._engine.result(workflow_id)
+            await funds.release(workflow_id)
 
     async def edit(self, workflow: Workflow, request: WorkflowRequest, change: PlanChange, actor: str) -> None:
         """Raises `Conflict`, `NoOffer`, `InvalidInput`, `BudgetExceeded`; then nothing has changed."""

@@ -241,6 +241,7 @@ class Workflows:
         if not await self._engine.cancel(workflow_id, reason[:500]):
             ended = view_of(await self._record(workflow_id, user_id))
             raise Conflict(f"the workflow is {ended.status.value} already", next_step="nothing is left to cancel")
+        self._reviewing.cancelled(view)
         return await self.get(workflow_id, user_id)
 
     async def result(self, workflow_id: str, user_id: str | None) -> Workflow:
