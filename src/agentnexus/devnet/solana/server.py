@@ -32,7 +32,10 @@ def create_app(chain: Chain) -> ASGIApp:
     dispatcher = Dispatcher(chain)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and _from_a_web_page(scope):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "websocket":
             await serve_subscriptions(chain, dispatcher, receive, send)
         elif scope["type"] == "http":
             await _serve_http(chain, dispatcher, scope, receive, send)

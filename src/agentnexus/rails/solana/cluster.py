@@ -147,7 +147,7 @@ class Cluster:
         text = base64.b64encode(wire).decode("ascii")
         answer = _object(await self._node.call("simulateTransaction", text, options), "simulateTransaction")
         value = _object(answer.get("value"), "simulateTransaction")
-        return Simulation(_error(value.get("err")), _whole(value.get("unitsConsumed") or 0))
+        return Simulation(_error(value), _whole(value.get("unitsConsumed") or 0))
 
     async def send(self, wire: bytes, *, preflight: bool) -> None:
         """Give it to the network. Raises `NodeError` with `PREFLIGHT_FAILED` when the node would not even try."""
@@ -189,7 +189,7 @@ class Cluster:
             transaction = VersionedTransaction.from_bytes(_base64(found.get("transaction")))
         except ValueError as error:
             raise _odd("getTransaction") from error
-        return Outcome(transaction, _whole(found.get("slot")), _error(meta.get("err")), _changes(transaction, meta))
+        return Outcome(transaction, _whole(found.get("slot")), _error(meta), _changes(transaction, meta))
 
     async def mentions(
         self, address: Pubkey, *, before: str | None, commitment: Commitment, minimum_slot: int, limit: int = 1000
@@ -204,7 +204,7 @@ class Cluster:
         rows = [_object(row, "getSignaturesForAddress") for row in answer]
         return [
             Mention(
-                str(row.get("signature")), _whole(row.get("slot")), _error(row.get("err")), str(row.get("memo") or "")
+                str(row.get("signature")), _whole(row.get("slot")), _error(row), str(row.get("memo") or "")
             )
             for row in rows
         ]
@@ -230,7 +230,7 @@ def _status(value: Mapping[str, RpcValue]) -> Status:
         level = Commitment(str(value.get("confirmationStatus") or Commitment.FINALIZED))
     except ValueError as error:
         raise _odd("getSignatureStatuses") from error
-    return Status(_error(value.get("err")), level, _whole(value.get("slot")))
+    return Status(_error(value), level, _whole(value.get("slot")))
 
 
 def _odd(method: str) -> NodeError:
@@ -262,5 +262,9 @@ def _base64(value: RpcValue) -> bytes:
     return base64.b64decode(value[0], validate=True)
 
 
-def _error(value: RpcValue) -> str | None:
-    return None if value is None else str(value)
+def _error(holder: Mapping[str, RpcValue]) -> str | None:
+    """The member ``err``. One that is missing is not one that says "no error"."""
+    if "err" not in holder:
+        raise _odd("an outcome")
+    error = holder["err"]
+    return None if error is None else str(error)

@@ -70,7 +70,9 @@ async def read_landed(node: Node, signature: str, commitment: Commitment) -> Lan
     found = _object(answer)
     meta = _object(found.get("meta"))
     keys = _keys(found.get("transaction"), meta)
-    error, time = meta.get("err"), found.get("blockTime")
+    if "err" not in meta:  # missing is not "no error"
+        raise _odd()
+    error, time = meta["err"], found.get("blockTime")
     return Landed(
         signature=signature,
         slot=_whole(found.get("slot")),
