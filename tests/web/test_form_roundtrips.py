@@ -438,3 +438,35 @@ def test_any_flat_form_comes_back_as_it_was_drawn(fields: dict[str, tuple[Json, 
     schema: Json = {"type": "object", "properties": {name: field for name, (field, _) in fields.items()}}
     value = {name: given for name, (_, given) in fields.items()}
     assert sent_back(schema, value) == value
+
+
+PLAN: Json = {
+    "type": "object",
+    "properties": {
+        "pivot": {"type": "boolean", "default": False},
+        "order": {"enum": ["up", "down"], "default": "up"},
+        "limit": {"type": "integer"},
+        "measure": {
+            "type": "object",
+            "properties": {"aggregate": {"enum": ["sum", "mean"]}, "column": {"type": "string"}},
+            "required": ["aggregate"],
+        },
+    },
+    "required": ["measure"],
+}
+
+
+def test_an_optional_group_that_nobody_filled_in_asks_for_nothing() -> None:
+    """Its unticked box and what is chosen beforehand are sent all the same."""
+    schema = form_schema(PLAN, required=False)
+    assert sent_back(schema, {}) == {}
+    assert check(schema, {}) == {}
+    started = {"x": {"measure": {"column": "units"}, "pivot": False, "order": "up"}}
+    assert sent_back(schema, started) == started
+    assert "/x/measure/aggregate" in check(schema, started)
+    ticked = {"x": {"measure": {"aggregate": "sum"}, "pivot": True, "order": "up"}}
+    assert sent_back(schema, ticked) == ticked
+
+
+def test_a_group_that_is_needed_is_sent_with_its_empty_parts() -> None:
+    assert sent_back(form_schema(PLAN), {}) == {"x": {"measure": {}, "pivot": False, "order": "up"}}

@@ -65,7 +65,7 @@ class _Parser:
             shape = self._reader.read(part)
             place = join_pointer(name, key)
             value = self._value(place, join_pointer(pointer, key), key, shape, depth=depth + 1)
-            if value is not MISSING and not (value == {} and self._may_be_left_out(flat, key, shape)):
+            if value is not MISSING and not (self._may_be_left_out(flat, key, shape) and self._untouched(value, shape)):
                 result[key] = value
             files += self._uploads(place)
         self._name_after_file(result, self._reader.properties(flat), files)
@@ -75,6 +75,15 @@ class _Parser:
         """An optional group that nobody filled in is absent, and its required fields are not asked for."""
         required = flat.get("required")
         return self._reader.kind(shape, key) is Kind.GROUP and not (isinstance(required, list) and key in required)
+
+    def _untouched(self, value: object, shape: Schema) -> bool:
+        """Whether it is what a form posts that nobody filled in: unticked boxes and what was chosen beforehand."""
+        parts = self._reader.properties(shape)
+        if isinstance(value, dict) and parts:
+            return all(
+                key in parts and self._untouched(inner, self._reader.read(parts[key])) for key, inner in value.items()
+            )
+        return value == {} or value == shape.get("default", False if shape.get("type") == "boolean" else MISSING)
 
     def _name_after_file(
         self, result: dict[str, object], properties: Mapping[str, object], files: list[Upload]
