@@ -40,6 +40,10 @@ from agentnexus.rails.solana.wallet import SolanaRail
 NEED = Need(capability="report.make", input={"text": "hello"})
 
 
+class PowerCut(BaseException):
+    """Ends a hire as a kill would: nothing of ours catches it."""
+
+
 @dataclass
 class Street:
     """A buyer with a wallet on Solana and one shop."""
@@ -145,10 +149,10 @@ async def test_a_hire_cut_off_after_signing_goes_on_with_the_very_same_payment(s
 
         def cut(name: str) -> None:
             if name == "hold-written":
-                raise SystemExit("the power goes out here")
+                raise PowerCut
 
         street.hiring.cashier.checkpoint = cut
-        with pytest.raises(SystemExit):
+        with pytest.raises(PowerCut):
             await street.hire()
         street.hiring.cashier.checkpoint = lambda _name: None
         await stage.chain.advance(10)
