@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -23,6 +23,7 @@ from agentnexus.workflows.engine.restate.ingress import Ingress
 from agentnexus.workflows.engine.restate.shapes import (
     Answer,
     Change,
+    Entry,
     Freeing,
     Head,
     Interest,
@@ -44,6 +45,7 @@ from agentnexus.workflows.engine.restate.watching import Listeners, RestateWatch
 log = structlog.get_logger(__name__)
 RUN, WORKER, TENANT = "NexusRun", "NexusWorker", "NexusTenant"
 PULSE_LOOK_SECONDS = 0.9
+FRESH_SECONDS = 5.0
 CALLS_MAX = 64  # in flight at once, per batch
 NAMESPACE = re.compile("[A-Za-z0-9_-]{1,64}")
 YES = TypeAdapter(bool)
@@ -71,6 +73,7 @@ class RestateJournal:
         self._clock = clock or SystemClock()
         self._simulated = clock is not None
         self._due: dict[str, datetime] = {}  # only kept when simulated
+        self._fresh: deque[tuple[float, str, str]] = deque(maxlen=10_000)
         self._topics = Topics()
         self._workers: set[str] = set()
         self._pulses: dict[str, tuple[int, float]] = {}
@@ -101,6 +104,9 @@ class RestateJournal:
         async with self._slots:
             opening = Opening.of(run, self.now())
             made = await self._ingress.call(RUN, "open", opening, YES, key=self._key(run.id))
+        if made:
+            entry = Entry(run_id=run.id, at=opening.at)
+            self._fresh.append((asyncio.get_running_loop().time(), run.tenant, entry.place))
         if made and run.available_at is not None and self._simulated:
             self._due[run.id] = run.available_at
         return made
@@ -259,10 +265,15 @@ class RestateJournal:
         return record(run_id, look.head, look.input, look.output)
 
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
-        """A run is listed some milliseconds after its start."""
-        place = "" if before is None else f"{before[0].timestamp():020.6f} {before[1]}"
-        wanted = Page(before=place, limit=limit)
-        places = await self._ingress.call(TENANT, "page", wanted, PLACES, key=self._key(tenant))
+        """A run is in the index some milliseconds after its start; what this process started it lists at once."""
+        last = "" if before is None else Entry(run_id=before[1], at=before[0]).place
+        wanted = Page(before=last, limit=limit)
+        indexed = await self._ingress.call(TENANT, "page", wanted, PLACES, key=self._key(tenant))
+        now = asyncio.get_running_loop().time()
+        while self._fresh and now - self._fresh[0][0] > FRESH_SECONDS:
+            self._fresh.popleft()
+        own = {place for _, of, place in self._fresh if of == tenant and (not last or place < last)}
+        places = sorted(own.union(indexed), reverse=True)[:limit]
         return list(await asyncio.gather(*(self.get(place.partition(" ")[2]) for place in places)))
 
     async def counts(self) -> Mapping[RunState, int]:
