@@ -266,3 +266,11 @@ def test_names_that_head_their_rows_are_not_listed_once_more() -> None:
     assert [block.kind for block in blocks_of({"columns": ["a", "b"], "rows": [[1, 2]]})] == ["table"]
     described = {"columns": [{"name": "a", "nulls": 1}, {"name": "b", "nulls": 2}], "preview": [[1, 2]]}
     assert [block.kind for block in blocks_of(described)] == ["table", "table"]
+
+
+def test_the_most_frequent_values_are_said_and_not_how_often() -> None:
+    rows = [
+        {"name": name, "stats": {"top": [{"count": 2, "value": name}, {"count": 1, "value": "b"}]}} for name in "xy"
+    ]
+    (table,) = blocks_of({"columns": rows})
+    assert [row[1] for row in table.rows] == ["Top: x, b", "Top: y, b"]

@@ -268,7 +268,8 @@ def _cell(value: object) -> str:
         return ", ".join(f"{_words(str(key))}: {_cell(part)}" for key, part in value.items() if part is not None)
     if isinstance(value, list):
         return ", ".join(
-            _cell(next(iter(part.values()), "")) if isinstance(part, Mapping) else _cell(part) for part in value
+            _cell(part.get("value", next(iter(part.values()), ""))) if isinstance(part, Mapping) else _cell(part)
+            for part in value
         )
     return _plain(value)
 
