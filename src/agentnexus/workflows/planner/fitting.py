@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from agentnexus.core.offers import Capability, Schema
 from agentnexus.workflows.model import FileRef
+from agentnexus.workflows.planner.memo import ByCapability
 from agentnexus.workflows.schemas import as_schema, branches, types_of
 
 TEXT_NAMES = ("text", "content", "document", "body", "passage", "markdown", "input")
@@ -96,7 +97,7 @@ class Form:
         return frozenset(names | ({self.sources.name} if self.sources else set()))
 
 
-def form_of(capability: Capability) -> Form:
+def _form_of(capability: Capability) -> Form:
     return _form(capability.input_schema, capability.input_schema, nested=False)
 
 
@@ -162,7 +163,7 @@ def _choices(field: Field, root: Schema) -> tuple[str, ...]:
     return tuple(str(v) for v in values[0]) if values and isinstance(values[0], Sequence) else ()
 
 
-def text_path(capability: Capability) -> str | None:
+def _text_path(capability: Capability) -> str | None:
     """Where the output holds a text that other steps can take: ``text`` or ``result.text``; `None` for nowhere."""
     schema = capability.output_schema
     for prefix in ("", "result"):
@@ -172,6 +173,10 @@ def text_path(capability: Capability) -> str | None:
                 if each.name in TEXT_NAMES and types_of(each.type) == {"string"}:
                     return f"{prefix}.{each.name}" if prefix else each.name
     return None
+
+
+form_of = ByCapability(_form_of)
+text_path = ByCapability(_text_path)
 
 
 def result_path(capability: Capability) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agentnexus.core.offers import Capability
 from agentnexus.workflows.planner import vocabulary, words
 from agentnexus.workflows.planner.fitting import Form, Kind, converts, form_of
+from agentnexus.workflows.planner.memo import ByCapability
 from agentnexus.workflows.planner.vocabulary import QUESTION
 from agentnexus.workflows.planner.words import Clause
 
@@ -50,19 +51,21 @@ class Known:
     description: frozenset[str]
 
 
+@ByCapability
+def _known(capability: Capability) -> Known:
+    return Known(
+        capability,
+        form_of(capability),
+        frozenset(words.stems(f"{capability.name} {capability.title}")),
+        frozenset(words.stems(" ".join((capability.description, *capability.tags)))),
+    )
+
+
 class Matcher:
     """Scores capabilities against clauses and deals documents out to them."""
 
     def __init__(self, offered: Iterable[Capability]) -> None:
-        self._known = [
-            Known(
-                capability,
-                form_of(capability),
-                frozenset(words.stems(f"{capability.name} {capability.title}")),
-                frozenset(words.stems(" ".join((capability.description, *capability.tags)))),
-            )
-            for capability in offered
-        ]
+        self._known = [_known(capability) for capability in offered]
 
     def listing(self) -> str:
         return ", ".join(known.capability.title or known.capability.name for known in self._known[:20])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,8 +9,7 @@ from agentnexus.core.canonical import content_hash, idempotency_key
 from agentnexus.core.offers import Capability
 from agentnexus.workflows.model import FileRef, Plan
 from agentnexus.workflows.plan import Offered
-
-DIGESTS_MAX = 10_000
+from agentnexus.workflows.planner.memo import ByCapability
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +43,4 @@ def fingerprint(offered: Offered) -> str:
     return idempotency_key(*(_digest(capability) for capability in capabilities(offered)))
 
 
-_digests: OrderedDict[int, tuple[Capability, str]] = OrderedDict()
-
-
-def _digest(capability: Capability) -> str:
-    """Hashing schemas takes long, and markets hand out the very same objects again and again."""
-    known = _digests.get(id(capability))
-    if known is not None and known[0] is capability:
-        return known[1]
-    digest = content_hash(capability.model_dump(mode="json"))
-    _digests[id(capability)] = (capability, digest)
-    while len(_digests) > DIGESTS_MAX:
-        _digests.popitem(last=False)
-    return digest
+_digest = ByCapability(lambda capability: content_hash(capability.model_dump(mode="json")))
