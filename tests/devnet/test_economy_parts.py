@@ -15,6 +15,7 @@ from agentnexus.core.errors import Conflict, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.demo import read_tasks
 from agentnexus.devnet.economy import DEFAULT_PORTS, Economy, Plan, bind_anew, run_economy, write_description
+from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
 from agentnexus.devnet.status import table
 from agentnexus.platform.process import free_port, listen_on
 
@@ -23,6 +24,7 @@ def economy(home: Path, chain: DevelopmentChain) -> Economy:
     """One that was never started, attached to a chain that runs."""
     made = Economy(Plan(home=home, database_url="postgresql://u:secret@127.0.0.1:5/x"))
     made._chain = chain
+    made._solana = SolanaDevelopmentChain()
     made.urls = {name: f"http://127.0.0.1:{number}" for number, name in enumerate(("registry", "facilitator", "api"))}
     return made
 

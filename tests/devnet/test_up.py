@@ -70,7 +70,7 @@ async def test_it_says_where_everything_is_and_takes_a_job_after_a_hard_kill(up:
     for path in (up.home / "devnet.json", up.home / "token", up.home.with_suffix(".json")):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     names = [line.split()[0] for line in up.lines if "ready (" in line]
-    assert set(names) == {"database", "chain", "facilitator", "registry", "api", "agents"}
+    assert set(names) == {"database", "chain", "solana", "facilitator", "registry", "api", "agents"}
 
     code, output = await (await Up.start(up.home)).ends()
     assert code == 1

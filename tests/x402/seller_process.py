@@ -44,8 +44,8 @@ async def main(settings: dict[str, str]) -> None:
         await asyncio.Event().wait()
 
     class Process(Facilitator):
-        async def settle(self, payload: AnyPayload, requirements: AnyRequirements) -> SettleResponse:
-            settled = await super().settle(payload, requirements)
+        async def settle_for(self, payload: AnyPayload, requirements: AnyRequirements, claim: str) -> SettleResponse:
+            settled = await super().settle_for(payload, requirements, claim)
             if hang == "settled":
                 await stop_for_ever()
             return settled

@@ -145,8 +145,11 @@ class Economy:
             for child in self.children:
                 group.create_task(child.start())
         async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
-            for name, url in self.urls.items():
-                group.create_task(self._noted(name, self._until_healthy(client, name, url)))
+            healthy = {
+                name: group.create_task(self._noted(name, self._until_healthy(client, name, url)))
+                for name, url in self.urls.items()
+            }
+            await healthy["api"]
             await self._noted("agents", self._until_sold(client))
 
     async def stop(self) -> None:
