@@ -22,6 +22,7 @@ from agentnexus.web.views.market import MarketView, OfferView
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.workflows.model import Workflow, WorkflowStatus
 from tests.web import samples
+from tests.web.money_preview import PreviewMoney
 
 
 class PreviewRuns:
@@ -148,12 +149,15 @@ async def _broken(_request: Request) -> None:
 
 def preview_app() -> Starlette:
     """The pages over sample data; its parts are in ``app.state``."""
-    runs, catalogue = PreviewRuns(), PreviewCatalogue()
-    doors = Doors(runs=runs, catalogue=catalogue, economy=PreviewEconomy(), user=_local, asset=samples.USDC)
+    runs, catalogue, money = PreviewRuns(), PreviewCatalogue(), PreviewMoney()
+    doors = Doors(
+        runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, user=_local,
+        asset=samples.USDC,
+    )  # fmt: skip
     routes = create_pages(doors)
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
-    app.state.runs, app.state.catalogue = runs, catalogue
+    app.state.runs, app.state.catalogue, app.state.money = runs, catalogue, money
     return app
 
 

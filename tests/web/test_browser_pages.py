@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.web.conftest import AXE, Visitor
+from tests.web.money_preview import MANDATE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -29,6 +30,11 @@ PAGES = (
     "/tasks/wf_hostile",
     "/economy",
     "/economy?need=down",
+    "/money",
+    "/money/budget",
+    "/money/budget?id=user%3Alocal%2Fresearch-agent",
+    "/money/approvals",
+    f"/money/approval?id={MANDATE.grant_id}",
     "/nowhere",
     "/broken",
 )

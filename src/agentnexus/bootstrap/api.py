@@ -27,6 +27,7 @@ from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.ledger.economics import Economics
+from agentnexus.ledger.outlook import Outlook
 from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.marketplace.executions.routes import execution_routes
 from agentnexus.marketplace.listings.routes import listing_routes
@@ -35,6 +36,7 @@ from agentnexus.markets.x402.sell import SellerMiddleware
 from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
+from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.desk import ROUTERS, Desk
 from agentnexus.workflows.dialect import health_json
@@ -69,16 +71,24 @@ def compose(
     local_user = settings.local_user if settings.environment is Environment.LOCAL else None
     callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
     limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
+    grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc)
     doors = house_doors(
         workflows=room.workflows,
         listings=selling.listings,
         hiring=buying.hiring,
+        money=HouseMoney(
+            budgets,
+            economics,
+            grants,
+            outlook=Outlook(ground.database, ground.clock),
+            clock=ground.clock,
+            ids=ground.ids,
+        ),
         callers=callers,
         asset=chain.usdc,
         api_url=api_url,
         limiter=limiter,
     )
-    grants = open_grants(ground, chain, buying)
 
     async def figures() -> Mapping[str, object]:
         return health_json(await room.workflows.health())
@@ -89,7 +99,7 @@ def compose(
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
-            (API, metrics_routes(buying.books, Economics(ground.database, chain.usdc), grants.approvers, budgets)),
+            (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
             *([("", escrow_routes(escrow, ground.ids))] if escrow is not None else []),

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from agentnexus.web.doors import Doors
-from agentnexus.web.pages import agents, economy, errors, landing, workflows
+from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, workflows
 from agentnexus.web.security import PageSecurity
 from agentnexus.web.static_files import Static
 
@@ -20,6 +20,8 @@ def pages_app(doors: Doors) -> Starlette:
             *agents.routes,
             *workflows.routes,
             *economy.routes,
+            *money.routes,
+            *approvals.routes,
         ],
         exception_handlers=errors.handlers,
     )

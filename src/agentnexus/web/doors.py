@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.web.forms import Upload
 from agentnexus.web.views.agents import AgentPage, AgentView
 from agentnexus.web.views.market import Figures, MarketView, OfferView
+from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
 from agentnexus.web.views.runs import RunSummary, RunView
 
 
@@ -86,6 +87,41 @@ class Economy(Protocol):
         """(label, value) pairs, each true now."""
 
 
+class MoneyDoor(Protocol):
+    """Budgets, figures and approvals of one user. Strangers' ids are `NotFound`; limits are decimal text by name."""
+
+    async def overview(self, user_id: str, days: int) -> MoneyPage: ...
+
+    async def budget(self, user_id: str, budget_id: str) -> BudgetPage:
+        """`budget_id` empty: the user's own."""
+
+    async def change_budget(self, user_id: str, budget_id: str, limits: Mapping[str, str]) -> None:
+        """An empty text lifts the limit."""
+
+    async def add_budget(self, user_id: str, parent: str, name: str, limits: Mapping[str, str]) -> str:
+        """The new budget's id."""
+
+    async def close_budget(self, user_id: str, budget_id: str) -> None: ...
+
+    async def approvals(self, user_id: str) -> ApprovalsPage: ...
+
+    async def approval(self, user_id: str, grant_id: str) -> GrantPage: ...
+
+    async def draft(
+        self, user_id: str, wallet: str, limits: Mapping[str, str], capabilities: Sequence[str], hours: int
+    ) -> ToSign:
+        """Nothing is kept until it comes back signed."""
+
+    async def approve(self, user_id: str, document: str, signature: str) -> str:
+        """The approval's id."""
+
+    async def revoke(self, user_id: str, grant_id: str) -> None: ...
+
+    async def proof(self, user_id: str, wallet: str) -> ToSign: ...
+
+    async def link(self, user_id: str, document: str, signature: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
@@ -93,5 +129,6 @@ class Doors:
     runs: Runs
     catalogue: Catalogue
     economy: Economy
+    money: MoneyDoor
     user: Callable[[Request], Awaitable[str]]
     asset: Asset

@@ -12,7 +12,7 @@ from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
 from agentnexus.web.adapters.runs import WorkflowRuns
-from agentnexus.web.doors import Doors
+from agentnexus.web.doors import Doors, MoneyDoor
 from agentnexus.workflows.service import Workflows
 
 
@@ -21,6 +21,7 @@ def house_doors(
     workflows: Workflows,
     listings: Listings,
     hiring: Hiring,
+    money: MoneyDoor,
     callers: Callers,
     asset: Asset,
     api_url: str,
@@ -38,6 +39,7 @@ def house_doors(
         runs=WorkflowRuns(workflows),
         catalogue=ListingCatalogue(listings, api_url),
         economy=HouseEconomy(hiring, listings, workflows),
+        money=money,
         user=user,
         asset=asset,
     )

@@ -4,6 +4,7 @@ import { setUpLists } from "./lists.js";
 import { setUpLive } from "./live.js";
 import { setUpTheme } from "./theme.js";
 import { toast } from "./toast.js";
+import { setUpWallet } from "./wallet.js";
 
 function setUpCopy() {
   document.addEventListener("click", async (event) => {
@@ -57,4 +58,5 @@ setUpLive();
 setUpCopy();
 setUpSlash();
 setUpForms();
+setUpWallet();
 setUpRequestErrors();

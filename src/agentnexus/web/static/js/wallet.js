@@ -1,0 +1,32 @@
+// Signs with the wallet in the browser, where there is one; without it the signature is pasted.
+import { toast } from "./toast.js";
+
+async function signEvm(form, payload) {
+  const [account] = await window.ethereum.request({ method: "eth_requestAccounts" });
+  if (`evm:${account.toLowerCase()}` !== form.dataset.wallet) throw new Error(`the wallet is at ${account}`);
+  return window.ethereum.request({ method: "eth_signTypedData_v4", params: [account, payload] });
+}
+
+async function signSolana(form, payload) {
+  await window.solana.connect();
+  const { signature } = await window.solana.signMessage(new TextEncoder().encode(payload), "utf8");
+  return [...signature].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function setUpWallet() {
+  const form = document.querySelector("[data-sign]");
+  if (!form) return;
+  const evm = form.dataset.sign === "eip712";
+  if (!(evm ? window.ethereum : window.solana)) return;
+  const place = form.querySelector("[data-sign-button]");
+  place.hidden = false;
+  place.addEventListener("click", async () => {
+    try {
+      const payload = form.elements.payload.value;
+      form.elements.signature.value = await (evm ? signEvm : signSolana)(form, payload);
+      form.requestSubmit();
+    } catch (error) {
+      toast(`The wallet did not sign: ${error.message ?? error}`);
+    }
+  });
+}
