@@ -10,10 +10,10 @@ from solders.hash import Hash
 from solders.message import from_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.signature import Signature
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from agentnexus.devnet.solana.parsed import Json
-from agentnexus.devnet.solana.rpc_errors import RpcError, invalid
+from agentnexus.devnet.solana.rpc_errors import invalid
 from agentnexus.devnet.solana.wire import AnyMessage
 from agentnexus.rails.solana import base58
 
@@ -151,7 +151,7 @@ def read_transaction(text: str, encoding: str) -> VersionedTransaction:
     try:
         transaction = VersionedTransaction.from_bytes(raw)
         transaction.sanitize()
-    except Exception as error:
+    except (ValueError, SanitizeError) as error:
         raise invalid(f"failed to deserialize transaction: {error}") from error
     return transaction
 
@@ -159,7 +159,5 @@ def read_transaction(text: str, encoding: str) -> VersionedTransaction:
 def read_message(text: str) -> AnyMessage:
     try:
         return from_bytes_versioned(read_bytes(text, "base64"))
-    except RpcError:
-        raise
-    except Exception as error:
+    except ValueError as error:
         raise invalid(f"failed to deserialize message: {error}") from error
