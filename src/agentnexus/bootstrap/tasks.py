@@ -10,17 +10,17 @@ from agentnexus.bootstrap.uploads import open_uploads
 from agentnexus.core.ports import Blobs
 from agentnexus.escrow.service import Escrow
 from agentnexus.ledger.personal import PersonalBudgets
-from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.funds import BudgetFunds
 from agentnexus.workflows.planner.chats import ANTHROPIC_URL, open_chat
 from agentnexus.workflows.planner.llm import LlmPlanner
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
-from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
+from agentnexus.workflows.worker import WorkflowRoom, open_room
 
 
 def open_workflows(
-    ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, wakeups: Wakeups, *, escrow: Escrow | None = None
+    ground: Ground, chain: Chain, buying: Buying, blobs: Blobs, engine: Engine, *, escrow: Escrow | None = None
 ) -> WorkflowRoom:
     """Each workflow's budget is a child of its owner's own; who has a prepaid account works from that as well."""
     personal = PersonalBudgets(buying.books, chain.usdc)
@@ -31,7 +31,7 @@ def open_workflows(
     budget_funds = BudgetFunds(personal.current)
     funds = None if escrow is None else prepaid_funds(escrow, budget_funds, chain.usdc, ground.clock)
     return open_room(
-        postgres_engine(ground.database, wakeups, slots=ground.settings.workflow_slots),
+        engine,
         hirer=buying.hiring,
         budgets=buying.books.budgets,
         blobs=blobs,

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     treasury_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that holds prepaid money
     treasury_fee_keypair: Path | None = None  # pays the network's fees of withdrawals; the treasury itself if not set
 
+    # Pays the network's fees of x402 payments that our facilitator settles on Solana; not set: it settles none there.
+    solana_sponsor_keypair: Path | None = None
+    solana_sponsored_payees: str | None = None  # "any", or addresses, comma-separated; local: any
+
     facilitator_url: str | None = None
     facilitator_shares_database: bool = False  # its transactions and our answers are on one PostgreSQL server
     # Whose gas the facilitator pays. Not set: everybody's in the local economy, within limits in production.
@@ -65,6 +69,13 @@ class Settings(BaseSettings):
     unsafe_local: bool = False
     local_user: str | None = None
     workflow_slots: int = Field(default=64, ge=1, le=256)
+    engine: Literal["postgres", "restate"] = "postgres"
+    restate_url: str = "http://127.0.0.1:8080"
+    restate_admin_url: str = "http://127.0.0.1:9070"
+    restate_listen_host: str = "127.0.0.1"  # where workers answer Restate; those of one machine share the port
+    restate_listen_port: int = Field(default=9080, ge=1, le=65535)
+    restate_public_url: str = ""  # how Restate reaches the workers, when not there
+    restate_namespace: str = Field(default="nexus", pattern="^[A-Za-z0-9_-]{1,64}$")
     requests_per_minute: int = Field(default=100, ge=1)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     upload_quota_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)  # of one user's files together

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from agentnexus.bootstrap.api import compose
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import open_workflow_desk
+from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
@@ -31,7 +32,8 @@ async def run_api(host: str, port: int) -> None:
         blobs = PostgresBlobs(ground.database)
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
-        room = open_workflows(ground, chain, buying, blobs, wakeups, escrow=escrow)
+        engine = await stack.enter_async_context(open_engine(ground, wakeups, works=False))
+        room = open_workflows(ground, chain, buying, blobs, engine, escrow=escrow)
         composed = compose(
             ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups), escrow=escrow
         )

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
+from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow
 from agentnexus.bootstrap.serving import end_with_parent
@@ -31,7 +32,8 @@ async def run_worker() -> None:
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
-        room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), wakeups, escrow=escrow)
+        engine = await stack.enter_async_context(open_engine(ground, wakeups, works=True))
+        room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
         async with asyncio.TaskGroup() as group:
             work = [
