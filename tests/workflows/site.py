@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -17,7 +17,7 @@ from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.blobs import PostgresBlobs
-from agentnexus.platform.database import Database
+from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers
 from agentnexus.platform.process import free_port
 from agentnexus.platform.wakeups import Wakeups
@@ -39,6 +39,7 @@ class Site:
     desk: Desk
     tokens: dict[str, str]
     stack: AsyncExitStack
+    room_database: Callable[[], AbstractAsyncContextManager[Connection]]
 
     async def client(self, person: str) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.tokens[person]}"} if person in self.tokens else {}
@@ -73,7 +74,7 @@ async def open_site(database: Database, *, per_minute: int = 100_000) -> AsyncIt
         await stack.enter_async_context(running(room.engine.work()))
         people = {"ann": await tokens.issue("ann"), "bob": await tokens.issue("bob")}
         people["op"] = await tokens.issue("op", "operator")
-        yield Site(url, hirer, funds, room, desk, people, stack)
+        yield Site(url, hirer, funds, room, desk, people, stack, database.connection)
 
 
 @asynccontextmanager

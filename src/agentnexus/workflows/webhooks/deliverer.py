@@ -89,11 +89,10 @@ class Deliverer:
             while True:
                 for row in await self._picked(AT_ONCE - len(busy), busy.values()):
                     busy[asyncio.create_task(self._deliver(row), name="webhook")] = row["webhook_id"]
-                if len(busy) < AT_ONCE:
-                    await asyncio.sleep(LOOK_SECONDS)
                 if busy:
-                    full = len(busy) >= AT_ONCE
-                    await asyncio.wait(busy, timeout=None if full else 0, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(busy, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(LOOK_SECONDS)
                 busy = {task: webhook for task, webhook in busy.items() if not task.done()}
         finally:
             for task in busy:

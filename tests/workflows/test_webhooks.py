@@ -1,0 +1,329 @@
+"""Webhooks: signed, at least once, tried again, given up, never sent into somebody's private network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from agentnexus.core.clock import ManualClock, SeededEntropy, SystemClock
+from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound
+from agentnexus.core.events import EventName
+from agentnexus.platform.database import Database
+from agentnexus.platform.outbound import OutboundTransport
+from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.workflows.audit import Trail
+from agentnexus.workflows.engine.durable import DurableEngine
+from agentnexus.workflows.engine.port import Draft, NewRun
+from agentnexus.workflows.engine.postgres.journal import PostgresJournal
+from agentnexus.workflows.webhooks.deliverer import DELAYS_SECONDS, DISABLED_AFTER, LEASE, Deliverer
+from agentnexus.workflows.webhooks.model import Signature, checked_url
+from agentnexus.workflows.webhooks.service import Webhooks
+from agentnexus.workflows.webhooks.signing import check, hmac_signature, new_secret
+
+from .conftest import until
+from .site import Site, make, serving, sse
+
+START = datetime(2026, 11, 20, 12, tzinfo=UTC)
+SIGNER = Ed25519Signer.from_seed(b"\x05" * 32)
+
+
+@dataclass
+class Receiver:
+    """An endpoint that keeps what it gets and answers what it is told to."""
+
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[Response] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+
+    async def take(self, request: Request) -> Response:
+        self.got.append((dict(request.headers), await request.body()))
+        if self.hold is not None:
+            await self.hold.wait()
+        return self.answers.pop(0) if self.answers else PlainTextResponse("thanks")
+
+
+@dataclass
+class Post:
+    """Webhooks on a clock moved by hand, an engine to make events with, and a receiver."""
+
+    webhooks: Webhooks
+    deliverer: Deliverer
+    clock: ManualClock
+    engine: DurableEngine
+    receiver: Receiver
+    url: str
+    http: httpx.AsyncClient
+    database: Database
+
+    async def event(self, run_id: str = "wf_1", name: EventName = EventName.WORKFLOW_PLANNING) -> None:
+        await self.engine.start(NewRun(run_id, "workflow", None, tenant="ann", drafts=(Draft(name, {"n": run_id}),)))
+
+    async def later(self, seconds: float) -> int:
+        self.clock.advance(seconds)
+        return await self.deliverer.tick()
+
+
+@pytest.fixture
+async def post(database: Database) -> AsyncIterator[Post]:
+    async with AsyncExitStack() as stack:
+        wakeups = await stack.enter_async_context(Wakeups(database))
+        receiver = Receiver()
+        app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
+        url = await stack.enter_async_context(serving(app))
+        clock = ManualClock(datetime.now(UTC))
+        transport = OutboundTransport(allow_loopback=True)
+        http = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
+        webhooks = Webhooks(database, Trail(database), allow_local=True, clock=clock, entropy=SeededEntropy(3))
+        yield Post(
+            webhooks, Deliverer(database, http, SIGNER, clock=clock), clock,
+            DurableEngine(PostgresJournal(database, wakeups)), receiver, f"{url}/hook", http, database,
+        )  # fmt: skip
+
+
+async def test_an_event_arrives_signed_with_its_id(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    await post.event()
+    assert await post.later(1) == 1
+    ((headers, body),) = post.receiver.got
+    assert check(headers, body, post.clock.now().timestamp(), secret=made.secret) == "evt_wf_1_1"
+    said = json.loads(body)
+    assert (said["id"], said["type"], said["data"], said["seq"], said["workflowId"]) == (
+        "evt_wf_1_1", "workflow.planning", {"n": "wf_1"}, 1, "wf_1",
+    )  # fmt: skip
+    (entry,) = await post.webhooks.log(made.id, "ann")
+    assert (entry.state, entry.status, entry.answer, entry.attempts) == ("delivered", 200, "thanks", 1)
+    assert await post.later(3600) == 0
+
+
+async def test_the_nodes_own_key_signs_where_that_is_wanted(post: Post) -> None:
+    await post.webhooks.create("ann", post.url, signature=Signature.ED25519)
+    await post.event()
+    await post.later(1)
+    ((headers, body),) = post.receiver.got
+    now = post.clock.now().timestamp()
+    assert check(headers, body, now, public_id=SIGNER.public_id) == "evt_wf_1_1"
+    with pytest.raises(NotAllowed):
+        check(headers, body, now, public_id=Ed25519Signer.from_seed(b"\x06" * 32).public_id)
+
+
+def test_a_wrong_old_or_altered_message_is_not_believed() -> None:
+    secret = new_secret(SeededEntropy(1))
+    signature = hmac_signature(secret, "evt_1", 1000, b"x")
+    headers = {"webhook-id": "evt_1", "webhook-timestamp": "1000", "webhook-signature": signature}
+    assert check(headers, b"x", 1000, secret=secret) == "evt_1"
+    for body, now, changes in (
+        (b"y", 1000, {}),
+        (b"x", 1301, {}),
+        (b"x", 699, {}),
+        (b"x", 1000, {"webhook-id": "evt_2"}),
+        (b"x", 1000, {"webhook-timestamp": "soon"}),
+        (b"x", 1000, {"webhook-signature": "v1,AAAA"}),
+        (b"x", 1000, {"webhook-signature": "v1a,@@@"}),
+    ):
+        with pytest.raises(NotAllowed):
+            check({**headers, **changes}, body, now, secret=secret, public_id=SIGNER.public_id)
+    with pytest.raises(NotAllowed):
+        check(headers, b"x", 1000, secret=new_secret(SeededEntropy(2)))
+
+
+async def test_only_the_events_asked_for_of_the_owner_are_sent(post: Post) -> None:
+    done = await post.webhooks.create("ann", post.url, ["workflow.completed"])
+    steps = await post.webhooks.create("ann", post.url, ["step.*"])
+    other = await post.webhooks.create("bob", post.url, ["*"])
+    await post.event("wf_1", EventName.WORKFLOW_COMPLETED)
+    await post.event("wf_2", EventName.STEP_STARTED)
+    await post.event("wf_3", EventName.PAYMENT_SETTLED)
+    assert [entry.run_id for entry in await post.webhooks.log(done.id, "ann")] == ["wf_1"]
+    assert [entry.run_id for entry in await post.webhooks.log(steps.id, "ann")] == ["wf_2"]
+    assert await post.webhooks.log(other.id, "bob") == []
+
+
+async def test_a_failing_endpoint_is_tried_again_later_and_later_then_given_up(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    post.receiver.answers = [PlainTextResponse("no", 503)] * (len(DELAYS_SECONDS) + 1)
+    await post.event()
+    assert await post.later(1) == 1
+    for delay in DELAYS_SECONDS:
+        assert await post.later(delay - 1) == 0
+        assert await post.later(1) == 1
+    (entry,) = await post.webhooks.log(made.id, "ann", "failed")
+    assert (entry.status, entry.answer, entry.attempts) == (503, "no", len(DELAYS_SECONDS) + 1)
+    assert len({headers["webhook-id"] for headers, _ in post.receiver.got}) == 1
+    assert await post.later(86_400) == 0
+    await post.webhooks.again(made.id, "ann", "wf_1", 1)
+    assert await post.later(1) == 1
+    assert (await post.webhooks.log(made.id, "ann", "delivered"))[0].status == 200
+
+
+async def test_an_endpoint_that_keeps_failing_is_switched_off_and_can_be_switched_on(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    async with post.database.connection() as connection:
+        await connection.execute("update workflow.webhook set failures = $1", DISABLED_AFTER - 1)
+    post.receiver.answers = [PlainTextResponse("no", 500)]
+    await post.event()
+    async with post.database.connection() as connection:
+        await connection.execute("update workflow.delivery set attempts = $1", len(DELAYS_SECONDS))
+    await post.later(1)
+    off = await post.webhooks.get(made.id, "ann")
+    assert (off.enabled, off.reason) == (False, "too many deliveries failed in a row")
+    await post.event("wf_2")
+    assert len(await post.webhooks.log(made.id, "ann")) == 1
+    on = await post.webhooks.switch(made.id, "ann", enabled=True)
+    assert (on.enabled, on.reason, on.failures) == (True, "", 0)
+
+
+async def test_an_endpoint_that_says_it_is_gone_is_believed(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    post.receiver.answers = [PlainTextResponse("", 410)]
+    await post.event()
+    await post.later(1)
+    assert (await post.webhooks.get(made.id, "ann")).reason == "it answered that it is gone"
+
+
+async def test_a_redirect_is_not_followed(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    post.receiver.answers = [Response(status_code=307, headers={"location": "http://169.254.169.254/"})]
+    await post.event()
+    await post.later(1)
+    (entry,) = await post.webhooks.log(made.id, "ann")
+    assert (entry.state, entry.status) == ("waiting", 307)
+
+
+async def test_nobody_there_is_noted_and_tried_again(post: Post) -> None:
+    made = await post.webhooks.create("ann", "http://127.0.0.1:9/hook")
+    await post.event()
+    await post.later(1)
+    (entry,) = await post.webhooks.log(made.id, "ann")
+    assert (entry.state, entry.status) == ("waiting", None)
+    assert entry.answer
+
+
+async def test_a_name_that_leads_into_a_private_network_is_not_dialled(post: Post) -> None:
+    async def rebound(_host: str, _port: int) -> list[str]:
+        return ["10.0.0.7"]
+
+    made = await post.webhooks.create("ann", "https://innocent.example/hook")
+    transport = OutboundTransport(allow_loopback=False, resolve=rebound)
+    await post.event()
+    async with httpx.AsyncClient(transport=transport) as http:
+        post.clock.advance(1)
+        await Deliverer(post.database, http, SIGNER, clock=post.clock).tick()
+    (entry,) = await post.webhooks.log(made.id, "ann")
+    assert entry.answer == "innocent.example is not on the open internet"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://shop.example/hook", "ftp://shop.example/", "https://", "https:///x", "nonsense", "https://a b.example/",
+        "https://user:secret@shop.example/", "https://127.0.0.1/", "https://10.1.2.3/", "https://192.168.0.1/x",
+        "https://169.254.169.254/latest", "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://[fd00::1]/",
+        "https://localhost/", "https://db.internal/", "https://printer.local/", "https://shop.example:99999/",
+        "https://shop.example/" + "x" * 2000, "https://0.0.0.0/", "https://[64:ff9b::a00:1]/",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_nobodys_business_are_refused(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_url(url, allow_local=False)
+    assert refused.value.details["field"] == "url"
+
+
+def test_in_development_this_machine_may_be_told_and_no_other_private_one() -> None:
+    assert checked_url("http://127.0.0.1:8080/hook", allow_local=True)
+    assert checked_url("http://localhost:8080/hook", allow_local=True)
+    assert checked_url("https://shop.example/hook", allow_local=False)
+    with pytest.raises(InvalidInput):
+        checked_url("http://10.0.0.7/hook", allow_local=True)
+
+
+async def test_a_delivery_whose_process_died_is_taken_up_after_its_lease(post: Post) -> None:
+    await post.webhooks.create("ann", post.url)
+    await post.event()
+    post.receiver.hold = asyncio.Event()
+    post.clock.advance(1)
+    dying = asyncio.create_task(post.deliverer.tick())
+    await until(lambda: len(post.receiver.got) == 1, "the first attempt")
+    dying.cancel()
+    await asyncio.wait([dying])
+    post.receiver.hold.set()
+    assert await post.later(LEASE.total_seconds() - 1) == 0
+    assert await post.later(1) == 1
+    first, second = (headers["webhook-id"] for headers, _ in post.receiver.got)
+    assert first == second
+
+
+async def test_many_deliverers_send_each_event_once_while_nobody_dies(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    for number in range(30):
+        await post.event(f"wf_{number}")
+    post.clock.advance(1)
+    others = [Deliverer(post.database, post.http, SIGNER, clock=post.clock) for _ in range(4)]
+
+    async def drain(deliverer: Deliverer) -> None:
+        while await deliverer.tick():
+            pass
+
+    await asyncio.gather(*(drain(each) for each in others))
+    ids = [headers["webhook-id"] for headers, _ in post.receiver.got]
+    assert len(ids) == len(set(ids)) == 30
+    assert len(await post.webhooks.log(made.id, "ann", "delivered")) == 30
+
+
+async def test_an_endpoint_that_does_not_answer_does_not_hold_up_the_others(post: Post) -> None:
+    stuck = Receiver(hold=asyncio.Event())
+    app = Starlette(routes=[Route("/hook", stuck.take, methods=["POST"])])
+    async with serving(app) as url:
+        await post.webhooks.create("ann", f"{url}/hook")
+        await post.webhooks.create("ann", post.url)
+        for number in range(40):
+            await post.event(f"wf_{number}")
+        running = asyncio.create_task(Deliverer(post.database, post.http, SIGNER, clock=SystemClock()).run())
+        await until(lambda: len(post.receiver.got) == 40, "all deliveries of the quick one")
+        assert len(stuck.got) <= 4
+        assert stuck.hold is not None
+        stuck.hold.set()
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_webhooks_over_http_show_their_secret_once(site: Site) -> None:
+    ann, bob = await site.client("ann"), await site.client("bob")
+    made = (await ann.post("/webhooks", json={"url": "http://127.0.0.1:9/hook", "events": ["*"]})).json()["webhook"]
+    assert made["secret"].startswith("whsec_")
+    path = f"/webhooks/{made['id']}"
+    assert "secret" not in (await ann.get(path)).json()["webhook"]
+    assert "secret" not in (await ann.get("/webhooks")).json()["webhooks"][0]
+    rotated = (await ann.post(f"{path}/rotate")).json()["webhook"]["secret"]
+    assert rotated != made["secret"]
+    workflow_id = await make(ann, autoApprove=True)
+    await sse(ann, workflow_id)
+    logged = (await ann.get(f"{path}/deliveries", params={"state": "waiting"})).json()["deliveries"]
+    assert "workflow.completed" in {entry["name"] for entry in logged}
+    assert (await ann.post(f"{path}/deliveries/{workflow_id}/1/again")).status_code == 200
+    assert (await ann.post(f"{path}/deliveries/{workflow_id}/999/again")).status_code == 404
+    assert (await ann.post(f"{path}/disable")).json()["webhook"]["enabled"] is False
+    assert (await ann.post(f"{path}/enable")).json()["webhook"]["enabled"] is True
+    for method, where in (("GET", path), ("POST", f"{path}/rotate"), ("DELETE", path), ("GET", f"{path}/deliveries")):
+        assert (await bob.request(method, where)).status_code == 404
+    assert (await ann.post("/webhooks", json={"url": "http://10.0.0.1/"})).status_code == 400
+    assert (await ann.post("/webhooks", json={"url": "https://a.example/", "events": ["x"]})).status_code == 400
+    assert (await ann.delete(path)).status_code == 200
+
+
+async def test_a_stranger_and_an_unknown_webhook_look_the_same(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    for webhook_id, user in ((made.id, "bob"), ("whk_none", "ann")):
+        with pytest.raises(NotFound):
+            await post.webhooks.get(webhook_id, user)
