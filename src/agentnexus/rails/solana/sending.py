@@ -115,7 +115,7 @@ class TransactionSender:
         self.fees = PriorityFees(rpc, self.clock, limits or FeeLimits())
         self.commitment = commitment
         self._resend = resend_seconds
-        self._poll = poll_seconds or network.slot_seconds / 4
+        self._poll = poll_seconds or network.slot_seconds / 2
 
     @classmethod
     async def open(
@@ -263,26 +263,27 @@ class TransactionSender:
 
     async def _look(self, outgoing: Outgoing) -> Outgoing | None:
         """The error first: clusters call a failed transaction confirmed as well."""
-        status = await self.cluster.status(outgoing.signature, search=True)
-        if status is not None:
-            if not status.reached(self.commitment):
-                return None
-            state = OutgoingState.SUCCEEDED if status.error is None else OutgoingState.FAILED
-            return replace(outgoing, state=state, slot=status.slot, error=status.error)
-        if await self._is_gone(outgoing):
-            return replace(outgoing, state=OutgoingState.EXPIRED, error="the blockhash expired")
-        return None
+        status = await self.cluster.status(outgoing.signature)
+        if status is None and await self._is_past(outgoing):
+            # Nodes keep only the last minutes at hand; searching further is dear, so it waits until now.
+            status = await self.cluster.status(outgoing.signature, search=True)
+            if status is None and not await self._is_listed(outgoing):
+                return replace(outgoing, state=OutgoingState.EXPIRED, error="the blockhash expired")
+        if status is None or not status.reached(self.commitment):
+            return None
+        state = OutgoingState.SUCCEEDED if status.error is None else OutgoingState.FAILED
+        return replace(outgoing, state=state, slot=status.slot, error=status.error)
 
-    async def _is_gone(self, outgoing: Outgoing) -> bool:
-        """Whether the finalised chain is past the transaction's last block and does not have it.
-
-        The height is read first: what is in no block up to there cannot come into a later one. Then the payer's own
-        transactions are listed by a node that has seen as much, since "unknown signature" is also what a node says
-        that lags behind or has forgotten.
-        """
+    async def _is_past(self, outgoing: Outgoing) -> bool:
+        """Whether the finalised chain is past the last block that could have held it."""
         height = await self.cluster.block_height(Commitment.FINALIZED)
-        if height <= outgoing.last_valid_block_height + _MARGIN_BLOCKS:
-            return False
+        return height > outgoing.last_valid_block_height + _MARGIN_BLOCKS
+
+    async def _is_listed(self, outgoing: Outgoing) -> bool:
+        """Whether it is among the payer's final transactions, by a node that has seen as much as we know of.
+
+        Asked as well, since "unknown signature" is also what a node says that lags behind or has forgotten.
+        """
         slot = await self.cluster.slot(Commitment.FINALIZED)
         before: str | None = None
         while True:
@@ -294,9 +295,9 @@ class TransactionSender:
                 limit=_PAGE,
             )
             if any(each.signature == outgoing.signature for each in page):
-                return False
+                return True
             if len(page) < _PAGE or page[-1].slot < outgoing.opened_slot - _MARGIN_SLOTS:
-                return await self.cluster.status(outgoing.signature, search=True) is None
+                return False
             before = page[-1].signature
 
     async def _finish(self, outgoing: Outgoing) -> Outgoing:

@@ -119,6 +119,10 @@ class SolanaRail:
         evidence["chain_error"] = ended.error or ""
         return payment.model_copy(update={"state": PaymentState.FAILED, "evidence": evidence})
 
+    async def recover(self) -> int:
+        """Send again what was stored and nobody saw finished; call it when a process starts. How many stay open."""
+        return len(await self._sender.recover(self._signers[0].public_id))
+
     async def open(self, request: PaymentRequest, key: str) -> Hold:
         """Sign an x402 `exact` transaction; see `Authorizations.open`."""
         return await self._holds.open(request, key)
