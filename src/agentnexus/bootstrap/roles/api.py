@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from agentnexus.bootstrap.api import compose
 from agentnexus.bootstrap.buying import open_buying
@@ -15,6 +16,9 @@ from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers
+from agentnexus.bootstrap.upkeep import repeat
+from agentnexus.ledger.economics import Economics
+from agentnexus.ledger.gauges import REFRESH_SECONDS, refresh
 from agentnexus.marketplace.sell import seller_routes
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.process import raise_file_limit
@@ -38,6 +42,8 @@ async def run_api(host: str, port: int) -> None:
             ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups), escrow=escrow
         )
 
+        economics = Economics(ground.database, chain.usdc)
+
         async def sell() -> None:
             """Announce what is on sale, once everything is."""
             await selling.stock.complete(lambda: composed.till.offer(seller_routes(selling.listed)))
@@ -49,6 +55,7 @@ async def run_api(host: str, port: int) -> None:
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
                 group.create_task(close_abandoned(selling.executions), name="abandoned"),
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
+                group.create_task(repeat("gauges", partial(refresh, economics), REFRESH_SECONDS), name="gauges"),
             ]
             await serve_app(composed.app, host, port)
             for task in background:
