@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agentnexus.core.canonical import Json
-from agentnexus.core.errors import AgentTimeout, InvalidInput, NexusError, error_from_json
+from agentnexus.core.errors import AgentTimeout, InvalidInput, LimitExceeded, NexusError, error_from_json
 from agentnexus.core.ports import Entropy
 from agentnexus.workflows.engine.failures import failure_of
 from agentnexus.workflows.engine.journal import Claim, End, Letter, StepRow, Write, decode, encode
@@ -47,6 +48,8 @@ class Surroundings:
     wait_until: Callable[[datetime], Awaitable[None]]
     entropy: Entropy
     recoveries_max: int
+    steps_max: int
+    parallel_max: int
 
 
 @dataclass(slots=True)
@@ -100,6 +103,10 @@ class Execution:
         self._taken: set[int] = set()
         self._used: set[str] = set()
         self._cancel_reason = claim.cancel_reason
+        self._deadline: datetime | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._steps_left = surroundings.steps_max
+        self._parallel = asyncio.Semaphore(surroundings.parallel_max)
         self._exhausted = claim.run.recoveries > surroundings.recoveries_max
         self._working = 0
         self._live: set[asyncio.Task[Json]] = set()
@@ -123,6 +130,9 @@ class Execution:
             await asyncio.wait([self._task])
             await self._conclude(self._task)
             raise
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
         await self._conclude(self._task)
 
     async def _conclude(self, task: asyncio.Task[Json]) -> None:
@@ -156,8 +166,7 @@ class Execution:
                 self.letters_known = letter.position
         if cancel_reason is not None and self._cancel_reason is None:
             self._cancel_reason = cancel_reason
-            for task in self._live:
-                task.cancel()
+            self._stop_steps()
         self._wake()
 
     def suspendable(self, idle_seconds: float) -> bool:
@@ -169,7 +178,8 @@ class Execution:
         """Unwind the body and give the run back: `waiting` until its next due time, or `queued` for anybody."""
         self._let_go = state
         if state is RunState.WAITING:
-            self._due = min((due for due in self._waits.values() if due is not None), default=None)
+            dues = [*self._waits.values(), self._deadline]
+            self._due = min((due for due in dues if due is not None), default=None)
         if self._task is not None:
             self._task.cancel()
 
@@ -209,6 +219,7 @@ class Execution:
         shielded: bool = False,
     ) -> Json:
         self._use(key)
+        self._count(shielded=shielded)
         row = self._steps.get(key)
         if row is not None and row.phase is Phase.COMPLETED:
             return decode(row.output)
@@ -220,7 +231,8 @@ class Execution:
             attempt += 1
         plan = StepPlan(key, function, retry, narrate, timeout_seconds, shielded)
         while True:
-            result = await self._attempt(plan, attempt)
+            async with nullcontext() if shielded else self._parallel:
+                result = await self._attempt(plan, attempt)
             if result.phase is Phase.COMPLETED:
                 return decode(result.output)
             if result.phase is Phase.FAILED:
@@ -245,6 +257,16 @@ class Execution:
         self._use(key)
         await self._wait_until(await self._timer(key, seconds), shielded=False)
 
+    async def limit_time(self, key: str, seconds: float) -> datetime:
+        self._use(key)
+        due = await self._timer(key, seconds)
+        if self._deadline is None or due < self._deadline:
+            self._deadline = due
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = asyncio.create_task(self._expire(due), name=f"deadline-{self.id}")
+        return due
+
     async def receive(self, key: str, name: str, timeout_seconds: float | None = None) -> Signal | None:
         self._use(key)
         row = self._steps.get(key)
@@ -259,6 +281,19 @@ class Execution:
 
     # ---- inside ----
 
+    async def _expire(self, due: datetime) -> None:
+        while not self._expired():
+            await self._around.wait_until(due)
+        self._stop_steps()
+        self._wake()
+
+    def _expired(self) -> bool:
+        return self._deadline is not None and self._around.now() >= self._deadline
+
+    def _stop_steps(self) -> None:
+        for task in self._live:
+            task.cancel()
+
     async def _call_body(self) -> Json:
         return await self._body(self, self._input)
 
@@ -267,6 +302,16 @@ class Execution:
             raise ValueError(f"step key {key!r} is used twice in one run")
         self._used.add(key)
 
+    def _count(self, *, shielded: bool) -> None:
+        """Clean-up is never too much."""
+        if shielded:
+            return
+        if self._steps_left == 0:
+            raise LimitExceeded(
+                f"a run has at most {self._around.steps_max} steps", next_step="split the work into several runs"
+            )
+        self._steps_left -= 1
+
     def _check(self, *, shielded: bool) -> None:
         if self._let_go is not None or self._lost:
             raise asyncio.CancelledError
@@ -274,6 +319,8 @@ class Execution:
             return
         if self._cancel_reason is not None:
             raise RunCancelled(self._cancel_reason)
+        if self._expired():
+            raise AgentTimeout("the time of the run is over", next_step="allow more time, or split the work")
         if self._exhausted:
             raise NexusError(
                 "given up: every worker that took this run died in it", next_step="look at the worker logs of this run"
@@ -317,8 +364,8 @@ class Execution:
             ) from error
         except asyncio.CancelledError:
             this = asyncio.current_task()
-            if self._cancel_reason is not None and this is not None and not this.cancelling():
-                raise RunCancelled(self._cancel_reason) from None
+            if this is not None and not this.cancelling():  # the step was stopped, not its caller
+                self._check(shielded=plan.shielded)
             raise
         finally:
             self._live.discard(task)

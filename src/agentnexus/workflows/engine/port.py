@@ -143,7 +143,8 @@ class Run(Protocol):
         """Run `function` and record its output, or give back the recorded one.
 
         Raises the step's `NexusError` once its attempts are used up (again on every replay) and `RunCancelled` when
-        the run is cancelled, after cancelling the function; a `shielded` step runs even then (clean-up).
+        the run is cancelled, after cancelling the function; a `shielded` step runs even then (clean-up). Raises
+        `LimitExceeded` when the run has too many steps; more at once than the worker allows wait for each other.
         """
 
     def recorded(self, key: str) -> Transition | None:
@@ -154,6 +155,13 @@ class Run(Protocol):
 
     async def sleep(self, key: str, seconds: float) -> None:
         """Durable: counted from the first time the run came here."""
+
+    async def limit_time(self, key: str, seconds: float) -> datetime:
+        """Set the run a deadline, durably counted from the first time it came here; returns when it is.
+
+        Then its unshielded steps are stopped and every unshielded wait raises `AgentTimeout`, in backoff and suspended
+        as well; clean-up goes on. The earliest of several counts.
+        """
 
     async def receive(self, key: str, name: str, timeout_seconds: float | None = None) -> Signal | None:
         """The next signal called `name` that no other `receive` took, or `None` after the time."""

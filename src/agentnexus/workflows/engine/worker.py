@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 class WorkerSettings:
     """A dead worker's runs are free `lease_seconds` after its last renewal and seen at the next look: with the
     defaults in at most 5 + 0.9 seconds. One tenant gets at most `tenant_share` of the `runs_max` slots, so that
-    somebody else's run finds one free; runs without a tenant are not counted."""
+    somebody else's run finds one free; runs without a tenant are not counted. A run has at most `steps_max` steps and
+    `parallel_max` of them at once, clean-up not counted."""
 
     lease_seconds: float = 5.0
     renew_seconds: float = 1.5
@@ -35,6 +36,8 @@ class WorkerSettings:
     tenant_share: float = 0.875
     suspend_after_seconds: float = 2.0
     recoveries_max: int = 5
+    steps_max: int = 1000
+    parallel_max: int = 64
     unwind_seconds: float = 3.0
 
     def __post_init__(self) -> None:
@@ -71,7 +74,15 @@ class Worker:
         self._to_free: list[tuple[str, int]] = []
         self._freed = asyncio.Event()
         self._moved = asyncio.Event()
-        self._around = Surroundings(self._commits.put, journal.now, self._wait_until, entropy, settings.recoveries_max)
+        self._around = Surroundings(
+            self._commits.put,
+            journal.now,
+            self._wait_until,
+            entropy,
+            settings.recoveries_max,
+            settings.steps_max,
+            settings.parallel_max,
+        )
 
     @property
     def running(self) -> int:
