@@ -203,9 +203,7 @@ class Cluster:
             raise _odd("getSignaturesForAddress")
         rows = [_object(row, "getSignaturesForAddress") for row in answer]
         return [
-            Mention(
-                str(row.get("signature")), _whole(row.get("slot")), _error(row), str(row.get("memo") or "")
-            )
+            Mention(str(row.get("signature")), _whole(row.get("slot")), _error(row), str(row.get("memo") or ""))
             for row in rows
         ]
 

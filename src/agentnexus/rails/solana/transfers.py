@@ -19,6 +19,7 @@ from agentnexus.rails.solana.programs import (
     TOKEN_PROGRAMS,
     U64_MAX,
     Token,
+    associated_address,
     create_associated_account,
     public_key,
     transfer_sol,
@@ -67,6 +68,7 @@ class TransferPlanner:
         self._network = network
         self._owner = owner
         self._fee_payer = fee_payer
+        self._programs: dict[Pubkey, Pubkey] = {}
         self._rents: dict[int, int] = {}
 
     async def balance(self, asset: Asset) -> Money:
@@ -75,8 +77,10 @@ class TransferPlanner:
         if asset == self._network.native:
             (account,) = await self.accounts([self._owner])
             return Money(asset, account.lamports if account else 0)
-        token, _ = await self.token(asset)
-        (account,) = await self.accounts([token.account_of(self._owner)])
+        mint = public_key(asset.reference, field="asset")
+        home = associated_address(self._owner, mint, await self._program(asset))
+        shown, account = await self.accounts([mint, home])
+        self._token(asset, shown)
         return Money(asset, _tokens(account))
 
     async def plan(self, payee: str, amount: Money) -> Plan:
@@ -97,18 +101,26 @@ class TransferPlanner:
                 network=self._network.caip2,
             )
 
-    async def token(self, asset: Asset) -> tuple[Token, bytes]:
-        """The mint as it is now, and its bytes. Raises `InvalidInput` for one that we do not pay with."""
+    async def _program(self, asset: Asset) -> Pubkey:
+        """Which program runs a token; that never changes."""
         mint = public_key(asset.reference, field="asset")
-        (account,) = await self.accounts([mint])
+        if mint not in self._programs:
+            (account,) = await self.accounts([mint])
+            if account is None or account.owner not in TOKEN_PROGRAMS:
+                raise InvalidInput(f"{mint} is not a token on {self._network.caip2}", field="asset")
+            self._programs[mint] = account.owner
+        return self._programs[mint]
+
+    def _token(self, asset: Asset, account: Account | None) -> Token:
+        """The token of a mint as it is now. Raises `InvalidInput` for one that we do not pay with."""
         found = read_mint(account.owner, account.data) if account else None
         if account is None or found is None:
-            raise InvalidInput(f"{mint} is not a token on {self._network.caip2}", field="asset")
+            raise InvalidInput(f"{asset.reference} is not a token on {self._network.caip2}", field="asset")
         if found.decimals != asset.decimals:
-            raise InvalidInput(f"{mint} has {found.decimals} decimals, not {asset.decimals}", field="asset")
+            raise InvalidInput(f"{asset.reference} has {found.decimals} decimals, not {asset.decimals}", field="asset")
         if unfit := unsafe_extension(account.data):
-            raise InvalidInput(f"{mint} is no token to pay with: {unfit}", field="asset")
-        return Token(mint, found.decimals, found.program), account.data
+            raise InvalidInput(f"{asset.reference} is no token to pay with: {unfit}", field="asset")
+        return Token(public_key(asset.reference), found.decimals, found.program)
 
     async def accounts(self, addresses: Sequence[Pubkey]) -> list[Account | None]:
         """Several accounts in one round trip."""
@@ -134,13 +146,15 @@ class TransferPlanner:
         return Plan((instruction,), destination, None, 0)
 
     async def _plan_tokens(self, payee: Pubkey, amount: Money) -> Plan:
-        token, mint_data = await self.token(amount.asset)
-        fee = await self._fee(mint_data)
+        mint = public_key(amount.asset.reference, field="asset")
+        program = await self._program(amount.asset)
+        home, destination = (associated_address(wallet, mint, program) for wallet in (self._owner, payee))
+        shown, source, target, wallet = await self.accounts([mint, home, destination, payee])
+        token = self._token(amount.asset, shown)
+        fee = await self._fee(shown)
         gross = fee.gross_for(amount.atomic)
         if gross > U64_MAX:
             raise InvalidInput(f"not an amount that can be sent: {amount}", field="amount")
-        destination = token.account_of(payee)
-        source, target, wallet = await self.accounts([token.account_of(self._owner), destination, payee])
         if _tokens(source) < gross:
             raise self._too_little(amount)
         _require_wallet(payee, wallet)
@@ -158,8 +172,8 @@ class TransferPlanner:
             instructions.append(transfer_tokens(self._owner, destination, gross, token))
         return Plan(tuple(instructions), destination, token.mint, rent)
 
-    async def _fee(self, mint_data: bytes) -> TransferFee:
-        schedule = read_fee_schedule(mint_data)
+    async def _fee(self, mint: Account | None) -> TransferFee:
+        schedule = read_fee_schedule(mint.data) if mint else None
         if schedule is None:
             return TransferFee()
         if schedule.older == schedule.newer:
