@@ -190,3 +190,9 @@ def test_notes_on_the_plan_and_warnings_of_agents_are_shown_as_plain_text() -> N
     assert "note: b.csv is not used: [bold]nothing asks for it" in screen.text
     assert "warning of PDF [red]reader: page 2 is" in screen.text
     assert "\x1b[2J" not in screen.text
+
+
+def test_a_step_that_is_not_needed_is_told_with_its_reason() -> None:
+    screen = Screen()
+    screen.view.event(step("s2", "skipped", reason="its condition does not hold"))
+    assert "step s2 is not needed: its condition does not hold" in screen.text

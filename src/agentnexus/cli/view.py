@@ -77,6 +77,8 @@ class TaskView:
             note = {"step.completed": "[green]done", "step.failed": "[red]failed"}.get(name, "[yellow]trying again")
             reason = "" if name == "step.completed" else _reason(data)
             self._progress.update(self._rows[step], completed=1.0, note=f"{note} {escape(reason[:80])}")
+        elif name == "step.skipped":
+            self.console.print(f"  step {escape(step)} is not needed: {escape(str(data.get('reason') or '')[:80])}")
         elif name == "payment.refunded":
             self.console.print(f"  [yellow]money back[/] of step {escape(step)}")
 
