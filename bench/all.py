@@ -144,6 +144,25 @@ ROWS = (
         ),
     ),
     Row(
+        "x402_solana",
+        "paid request on Solana, confirmed by the next slot of 400 ms, p50; peer: official Python stack, same run",
+        "≤ 1/3 of the peer",
+        lambda r: beside(at(r, "paid_with_slots_p50_ms", "ours"), at(r, "paid_with_slots_p50_ms", "official"), "ms"),
+    ),
+    Row(
+        "x402_solana",
+        "the same on a chain that confirms at once: what the stacks take by themselves, p50",
+        "",
+        lambda r: beside(at(r, "paid_p50_ms", "ours"), at(r, "paid_p50_ms", "official"), "ms"),
+    ),
+    Row(
+        "x402_solana",
+        "paid requests on Solana a second at concurrency 8; peer: official stack, its facilitator in threads",
+        "",
+        lambda r: beside(at(r, "paid_rps_c8", "ours"), at(r, "paid_rps_c8", "official"), "/s", faster=True),
+    ),
+    Row("x402_solana", "verify on Solana, CPU", "≤ 1 ms", lambda r: plain(at(r, "verify_cpu_ms"), "ms", 2)),
+    Row(
         "hiring",
         "search and rank 10,000 cached offers, by capability, p95",
         "< 5 ms",
