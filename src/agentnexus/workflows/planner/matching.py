@@ -165,10 +165,13 @@ def mentioned(clause: Clause, materials: Sequence[Material], before: Sequence[Ma
     if named:
         others = _kinds_said(paired, there) - {m.kind for m in named}
         return [m for m in materials if m in named or m.kind in others]
-    if partly := _partly_named(text, materials):
+    kinds = _kinds_said(said, there)
+    # ``from the reports: … the power station`` is no word for power-stations.csv: the kind that is named goes first.
+    of_kind = [m for m in materials if m.kind in kinds] if kinds else materials
+    if partly := _partly_named(text, of_kind):
         return partly
-    if kinds := _kinds_said(said, there):
-        return [m for m in materials if m.kind in kinds]
+    if kinds:
+        return of_kind
     if tables_or_documents := _by_figures(clause, said, materials):
         return tables_or_documents
     return before if said & BACK else materials
