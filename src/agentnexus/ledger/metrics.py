@@ -129,10 +129,9 @@ class Metrics:
         where, arguments = scope.where()
         labels = ", ".join(f"{LABELS[each]} as {each}" for each in by)
         names = ", ".join(by)
-        # S608: nothing of a caller's is in the text, only in the arguments
         sql = f"""select {names}, grouping({names}) as missing, sum(captured) as spent, count(*) as count
                   from (select r.captured, {labels} {CAPTURED} where {where}) captured
-                  group by grouping sets ({", ".join(f"({each})" for each in by)}) order by spent desc, {names}"""  # noqa: S608
+                  group by grouping sets ({", ".join(f"({each})" for each in by)}) order by spent desc, {names}"""  # noqa: S608 - constants only
         async with self._db.connection() as connection:
             rows = await connection.fetch(sql, *arguments)
         found: dict[By, list[Spending]] = {each: [] for each in by}
