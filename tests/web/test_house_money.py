@@ -130,6 +130,7 @@ async def test_from_a_wallet_to_an_approval_to_its_uses_to_its_end(house: House,
     stored = _found(r'<option value="((?:evm|ed25519):[^"]+)"', await house.get("/money/approvals"))
     typed = {"wallet": stored, "total": "2", "per_payment": "0.5", "per_day": "", "hours": "24"}
     drafted = await house.post("/money/approvals/draft", **typed, capabilities="pdf.extract")
+    assert "<dt>One payment</dt><dd>0.50 USDC</dd>" in drafted.text
     assert (await house.sign(drafted, "0x" + "11" * 65)).status_code == 403
     made = await house.sign(drafted)
     assert made.status_code == 303

@@ -27,6 +27,7 @@ from agentnexus.web.adapters.money_views import (
     day_values,
     figures,
     grant_view,
+    permission_lines,
     savings_text,
     share_tables,
     tree_views,
@@ -127,7 +128,7 @@ class HouseMoney:
         permission = Permission(Limits(**amounts), None, names)
         parent = (await self._budgets.current(user_id)).id
         mandate = self._grants.draft(wallet_id(wallet), parent, permission, hours * 3600, self._ids.new("session"))
-        return self._shown("approval", mandate)
+        return self._shown("approval", mandate, permission_lines(permission))
 
     async def approve(self, user_id: str, document: str, signature: str) -> str:
         mandate = _read(Mandate, document)
@@ -146,10 +147,10 @@ class HouseMoney:
             raise InvalidInput("this proof is for somebody else", field="document", next_step="ask for one of yours")
         await self._grants.approvers.link(proof, signature_text(proof.iss, signature))
 
-    def _shown(self, kind: str, document: Document) -> ToSign:
+    def _shown(self, kind: str, document: Document, limits: Sequence[tuple[str, str]] = ()) -> ToSign:
         shown = to_sign(document, self._grants.asset.network)
         payload = shown.get("message") or _pretty(shown["typed_data"])
-        return ToSign(kind, document.iss, str(shown["scheme"]), str(payload), document.model_dump_json())
+        return ToSign(kind, document.iss, str(shown["scheme"]), str(payload), document.model_dump_json(), limits)
 
 
 def _read(kind: type[Kind], document: str) -> Kind:

@@ -11,13 +11,14 @@ from agentnexus.ledger.approvals import state_of
 from agentnexus.ledger.budgets import BudgetStatus
 from agentnexus.ledger.economics import Report
 from agentnexus.ledger.grants import Grant
+from agentnexus.ledger.mandates import Permission
 from agentnexus.ledger.metrics import By, Point, Spending
 from agentnexus.ledger.model import Reservation, ReservationState
 from agentnexus.ledger.outlook import Frees
 from agentnexus.web.charts import Columns, Stairs, Value, columns, percent_of, stairs
 from agentnexus.web.views.money import BudgetView, GrantView, Meter, Share, UseView
 from agentnexus.web.views.runs import State
-from agentnexus.web.views.text import money
+from agentnexus.web.views.text import money, plural
 
 LABELS: Final = {
     "per_payment": "One payment",
@@ -159,8 +160,8 @@ def savings_text(report: Report) -> str:
         return ""
     saved, calls = report.savings.saved, report.savings.calls
     if saved.atomic < 0:
-        return f"{money(-saved)} more than at hosted services, over {calls:,} calls"
-    return f"{money(saved)} saved against hosted services, over {calls:,} calls"
+        return f"{money(-saved)} more than at hosted services, over {plural(calls, 'call')}"
+    return f"{money(saved)} saved against hosted services, over {plural(calls, 'call')}"
 
 
 def share_tables(report: Report) -> list[tuple[str, Sequence[Share]]]:
@@ -189,11 +190,16 @@ def grant_view(grant: Grant, status: BudgetStatus) -> GrantView:
 
 def limit_lines(status: BudgetStatus) -> list[tuple[str, str]]:
     """(what, how much) of every limit and list."""
-    lines = [(LABELS[name], money(limit)) for name in LABELS if (limit := getattr(status.limits, name)) is not None]
-    if status.capabilities is not None:
-        lines.append(("Only for", ", ".join(sorted(status.capabilities)) or "nothing"))
-    if status.sellers is not None:
-        lines.append(("Only from", ", ".join(sorted(status.sellers)) or "nobody"))
+    return permission_lines(Permission(status.limits, status.sellers, status.capabilities))
+
+
+def permission_lines(allowed: Permission) -> list[tuple[str, str]]:
+    """The same of what a wallet is asked to sign."""
+    lines = [(LABELS[name], money(limit)) for name in LABELS if (limit := getattr(allowed.limits, name)) is not None]
+    if allowed.capabilities is not None:
+        lines.append(("Only for", ", ".join(sorted(allowed.capabilities)) or "nothing"))
+    if allowed.sellers is not None:
+        lines.append(("Only from", ", ".join(sorted(allowed.sellers)) or "nobody"))
     return lines
 
 

@@ -108,8 +108,11 @@ def _signed(data: FormData) -> tuple[str, str]:
 
 def _again(data: FormData, kind: str) -> ToSign:
     """The page to sign on as it was, from its own hidden fields."""
-    texts = {name: text_of(data, name, limit=DOCUMENT_CHARS) for name in ("wallet", "scheme", "payload", "document")}
-    return ToSign(kind=kind, **texts)
+
+    def field(name: str) -> str:
+        return text_of(data, name, limit=DOCUMENT_CHARS)
+
+    return ToSign(kind, field("wallet"), field("scheme"), field("payload"), field("document"))
 
 
 def _hours(text: str) -> int:

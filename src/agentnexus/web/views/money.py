@@ -120,6 +120,7 @@ class ToSign:
     scheme: str
     payload: str
     document: str
+    limits: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
