@@ -7,7 +7,7 @@ nothing then: that is the whole refund rule.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -55,12 +55,23 @@ def seller_app(executions: Executions) -> Starlette:
     return app
 
 
-def seller_routes(listings: Sequence[Listing]) -> list[PricedRoute]:
-    """One priced route per listing, with the description and schemas that a 402 and the Bazaar show."""
+Beside = Callable[[Listing], Sequence[PaymentRequirements]]
+
+
+def nothing_beside(_listing: Listing) -> Sequence[PaymentRequirements]:
+    """A listing is sold for what it says and for nothing else."""
+    return ()
+
+
+def seller_routes(listings: Sequence[Listing], beside: Beside = nothing_beside) -> list[PricedRoute]:
+    """One priced route per listing, with the description and schemas that a 402 and the Bazaar show.
+
+    `beside`: what pays for a listing as well, on other networks than it is listed on.
+    """
     return [
         PricedRoute(
             pattern=f"POST {listing.path}",
-            price=[PaymentRequirements.model_validate(accept) for accept in listing.accepts],
+            price=[*(PaymentRequirements.model_validate(accept) for accept in listing.accepts), *beside(listing)],
             description=f"{listing.manifest.title}: {listing.manifest.summary}",
             output_schema=listing.output_schema,
             extensions={"bazaar": _bazaar(listing)},

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
 
     # Pays the network's fees of x402 payments that our facilitator settles on Solana; not set: it settles none there.
     solana_sponsor_keypair: Path | None = None
+    solana_pay_to: str | None = None  # wallet that listed agents are paid to on Solana; not set: EVM only
     solana_sponsored_payees: str | None = None  # "any", or addresses, comma-separated; local: any
 
     facilitator_url: str | None = None

@@ -14,6 +14,7 @@ from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
+from agentnexus.bootstrap.solana_prices import SolanaPrices
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers
 from agentnexus.bootstrap.upkeep import repeat
@@ -44,14 +45,24 @@ async def run_api(host: str, port: int) -> None:
 
         economics = Economics(ground.database, chain.usdc)
 
+        prices = SolanaPrices(ground.settings, selling.facilitator)
+
+        def offer() -> None:
+            composed.till.offer(seller_routes(selling.listed, prices.beside))
+
         async def sell() -> None:
             """Announce what is on sale, once everything is."""
-            await selling.stock.complete(lambda: composed.till.offer(seller_routes(selling.listed)))
+            await selling.stock.complete(offer)
             await selling.publisher.run()
+
+        async def sell_on_solana() -> None:
+            if await prices.learn():
+                offer()
 
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(sell(), name="publisher"),
+                group.create_task(sell_on_solana(), name="solana"),
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
                 group.create_task(close_abandoned(selling.executions), name="abandoned"),
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
