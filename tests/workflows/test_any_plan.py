@@ -13,12 +13,13 @@ from agentnexus.core.errors import AgentRefused
 from agentnexus.core.offers import Capability, Need
 from agentnexus.workflows.engine.memory import MemoryJournal
 from agentnexus.workflows.engine.port import NewRun
-from agentnexus.workflows.model import Plan, PlanStep, StepStatus, Undo, WorkflowRequest, WorkflowStatus
+from agentnexus.workflows.model import Plan, PlanStep, StepStatus, Undo, Workflow, WorkflowRequest, WorkflowStatus
 from agentnexus.workflows.run import BODY
+from agentnexus.workflows.worker import open_room
 
 from .catalogue import USDC, offer_of
 from .conftest import Bench
-from .scripted import ScriptedHirer
+from .scripted import ScriptedFunds, ScriptedHirer
 from .test_service import DOLLAR, House
 
 PRICE = USDC.parse("0.01")
@@ -66,8 +67,13 @@ def request(steps: tuple[PlanStep, ...]) -> WorkflowRequest:
     return WorkflowRequest(user_id="ann", text="x", max_cost=DOLLAR, auto_approve=True, plan=plan)
 
 
-async def _run(where: House, steps: tuple[PlanStep, ...]) -> tuple[object, list[tuple[str, str]]]:
-    room = where.room()
+async def _run(
+    where: House, steps: tuple[PlanStep, ...], funds: ScriptedFunds | None = None
+) -> tuple[Workflow, list[tuple[str, str]]]:
+    room = open_room(
+        where.bench.engine(), hirer=where.hirer, budgets=where.budgets, blobs=where.blobs, clock=where.bench.clock,
+        funds=funds,
+    )  # fmt: skip
     async with where.working(room) as workflows, asyncio.timeout(20):
         await room.engine.start(NewRun("wf_any", BODY, request(steps).model_dump(mode="json"), tenant="ann"))
         done = await workflows.result("wf_any", "ann")
@@ -123,12 +129,16 @@ async def test_wherever_it_fails_money_and_undo_agree(steps: tuple[PlanStep, ...
         return {"text": step}
 
     where.hirer.acts["a.b"] = act
-    done, told = await _run(where, steps)
+    funds = ScriptedFunds()
+    funds.balances["ann"] = DOLLAR
+    done, told = await _run(where, steps, funds)
     assert done.status is (WorkflowStatus.FAILED if bad else WorkflowStatus.COMPLETED)
     completed = {step for name, step in told if name == "step.completed"}
     bought = {step.id for step in steps if not step.local and step.id in completed}
     undone = {key.split(":")[1].removeprefix("undo-") for key in where.hirer.calls if ":undo-" in key}
     assert undone == (bought if bad else set())
     assert {step.id for step in done.steps if step.status is StepStatus.COMPENSATED} == undone
-    assert done.cost == PRICE * len(bought)
-    assert "rolling_back" not in done.status.value
+    assert done.cost == PRICE * (len(bought) + len(undone)), "an undo is paid, too"
+    assert sum(amount.atomic for amount in funds.captured.values()) == done.cost.atomic
+    assert funds.balances["ann"] == DOLLAR - done.cost
+    assert funds.reserved == {}

@@ -322,16 +322,18 @@ class Conductor:
 
     async def _capture(self, step: PlanStep, found: Mapping[str, object]) -> None:
         """What the step was paid comes out of the prepaid balance; once, however often it is said."""
-        funds = self.means.funds
-        if funds is None or step.local or SKIPPED_KEY in found:
-            return
+        if self.means.funds is not None and not step.local and SKIPPED_KEY not in found:
+            await self.run.step(f"capture-{step.id}", self._capturing(step_key(step), found), retry=CLEANING)
+
+    def _capturing(self, key: str, found: Mapping[str, object]) -> StepFunction:
         paid = Money(self.request.max_cost.asset, int(str(found["paid"])))
 
         async def function(_context: StepContext) -> Json:
-            await funds.capture(self.run.id, step_key(step), paid)
+            if self.means.funds is not None:
+                await self.means.funds.capture(self.run.id, key, paid)
             return None
 
-        await self.run.step(f"capture-{step.id}", function, retry=CLEANING)
+        return function
 
     async def _hire(self, step: PlanStep, context: StepContext) -> Json:
         given = await self._filled(step.input)
@@ -433,6 +435,7 @@ class Conductor:
         for step in unfinished:
             await self._give_back(step, str(error))
         for step in done:
+            await self._keep_paid(step.id, step_key(step), self.results[step.id])
             if step.undo is not None:
                 await self._undo(step, step.undo)
         made = self.run.recorded("budget")
@@ -464,6 +467,9 @@ class Conductor:
         teller = Teller(step, ended=status, attempts=attempts)
         left: dict[str, object] = {"step": step.id, "not_given_back": True}
         await self._clean(f"refund-{step.id}", function, left, teller.give_back)
+        known = self.run.recorded(f"refund-{step.id}")
+        if known is not None and known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
+            await self._keep_paid(step.id, step_key(step), known.output)
 
     async def _undo(self, step: PlanStep, undo: Undo) -> None:
         async def function(context: StepContext) -> Json:
@@ -478,10 +484,21 @@ class Conductor:
             )
             return money_of(hired.receipts or (hired.receipt,), self.request.max_cost)
 
+        key = f"undo-{step.id}"
         try:
-            await self.run.step(
-                f"undo-{step.id}", function, retry=step.retry.policy(), narrate=Teller(step).undone, shielded=True
+            found = await self.run.step(
+                key, function, retry=step.retry.policy(), narrate=Teller(step).undone, shielded=True
             )
         except NexusError as error:
             data: dict[str, object] = {"step": step.id, "not_undone": True, "error": error.to_json()}
             await self.run.mark(f"not-undone-{step.id}", Draft(EventName.STEP_PROGRESS, data))
+        else:
+            assert isinstance(found, Mapping)
+            await self._keep_paid(key, key, found)
+
+    async def _keep_paid(self, name: str, key: str, found: Mapping[str, object]) -> None:
+        """While rolling back: what was paid is captured all the same, or the release would hand it out again."""
+        if self.means.funds is not None and found["paid"] != "0":
+            left: dict[str, object] = {"step": name, "not_captured": found["paid"]}
+            # Under a name of its own: the capture itself may have been cut off, and no step is taken twice.
+            await self._clean(f"kept-{name}", self._capturing(key, found), left)

@@ -212,8 +212,10 @@ class Teller:
         if transition.phase is not Phase.COMPLETED:
             return []
         data: dict[str, object] = {"step": self.step.id, "how": "undone"}
-        drafts = payment_drafts(self.step, transition.output)
-        return [*drafts, Draft(EventName.STEP_COMPENSATED, data, self._is(StepStatus.COMPENSATED))]
+        found = transition.output
+        drafts = payment_drafts(self.step, found)
+        paid = {f"paid:undo-{self.step.id}:1": found["paid"]} if isinstance(found, dict) else {}
+        return [*drafts, Draft(EventName.STEP_COMPENSATED, data, {**self._is(StepStatus.COMPENSATED), **paid})]
 
     def _is(self, status: StepStatus, **values: object) -> dict[str, object]:
         return {f"step:{self.step.id}": step_attribute(status, **values)}
