@@ -349,7 +349,7 @@ class Execution:
 
     async def _call(self, context: LiveStep, plan: StepPlan) -> Json:
         """The function in a task of its own, so that a cancelled run stops it and nothing else."""
-        task: asyncio.Task[Json] = asyncio.create_task(_as_coroutine(plan.function(context)), name=f"step-{plan.key}")
+        task: asyncio.Task[Json] = asyncio.create_task(_called(plan.function, context), name=f"step-{plan.key}")
         if not plan.shielded:
             self._live.add(task)
         self._working += 1
@@ -399,9 +399,13 @@ class Execution:
         )
 
     async def _record(self, row: StepRow, drafts: tuple[Draft, ...]) -> None:
-        """Commit even while being cancelled: what happened is recorded before the body learns of it."""
-        await self._settled(self.put(steps=(row,), drafts=drafts))
-        self._steps[row.key] = row
+        """Commit even while being cancelled: what happened is recorded, here too, before the body learns of it."""
+        commit = self.put(steps=(row,), drafts=drafts)
+        try:
+            await self._settled(commit)
+        finally:
+            if commit.done() and commit.exception() is None and commit.result():
+                self._steps[row.key] = row
         self.idle_since = asyncio.get_running_loop().time()
 
     async def _settled(self, commit: asyncio.Future[bool]) -> None:
@@ -494,8 +498,9 @@ def _leaf(error: BaseException) -> BaseException:
     return error
 
 
-async def _as_coroutine(call: Awaitable[Json]) -> Json:
-    return await call
+async def _called(function: StepFunction, context: LiveStep) -> Json:
+    """Called only once the task runs: one that is cancelled before leaves nothing that nobody awaits."""
+    return await function(context)
 
 
 def _signal_of(found: Json) -> Signal | None:
