@@ -19,6 +19,7 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from agentnexus.core.clock import ManualClock
+from agentnexus.core.errors import Unavailable
 from agentnexus.devnet.solana.accounts import USDC_MINT, fee_mint_keypair, solana_accounts
 from agentnexus.devnet.solana.engine import Chain, Pace
 from agentnexus.devnet.solana.genesis import LAMPORTS_PER_SOL, prepare
@@ -201,6 +202,17 @@ def test_a_restart_keeps_balances_history_replays_and_blockhashes(tmp_path: Path
     after.send(waiting)
     assert after.value("getBalance", SELLER.address) == 1_000 * LAMPORTS_PER_SOL + 3
     after.chain.close()
+
+
+def test_a_state_file_belongs_to_one_chain_and_must_be_one(tmp_path: Path) -> None:
+    node = Node(tmp_path / "chain.db")
+    with pytest.raises(Unavailable, match="locked"):
+        Chain(tmp_path / "chain.db")
+    node.chain.close()
+    Node(tmp_path / "chain.db").chain.close()
+    (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
+    with pytest.raises(Unavailable, match="state file"):
+        Chain(tmp_path / "letter.txt")
 
 
 def test_time_never_goes_back_with_the_machines_clock(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ async def test_the_quoted_fee_covers_what_the_payment_costs(desk: Desk) -> None:
     assert second.atomic < 10_000
 
 
+async def test_a_poor_wallet_is_told_the_fee_all_the_same(desk: Desk) -> None:
+    rail = SolanaRail(desk.sender, new_wallet().signer)
+    for asset in (desk.chain.usdc, desk.chain.network.native):
+        assert (await rail.fee(desk.request(SOL, asset))).atomic > 5_000
+    assert (await rail.fee(desk.request(mode=PayMode.AUTHORIZE))).atomic == 0
+
+
 async def test_sol_is_paid_and_its_balance_read(desk: Desk) -> None:
     sol = desk.chain.network.native
     payment = await desk.rail.send(desk.request(SOL // 10, sol), "k1")

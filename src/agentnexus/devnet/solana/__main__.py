@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from agentnexus.devnet.solana.engine import Chain, Pace
 from agentnexus.devnet.solana.genesis import prepare
@@ -67,7 +68,7 @@ def main() -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     chain = Chain(given.state, pace=Pace(given.slot_milliseconds, given.finality_slots))
     prepare(chain)
-    asyncio.run(serve(chain, given.host, given.port, given.websocket_port))
+    uvloop.run(serve(chain, given.host, given.port, given.websocket_port))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
+from agentnexus.core.errors import Unavailable
 from agentnexus.devnet.solana.parsed import Json
 from agentnexus.rails.solana.tokens import read_token_account
 
+_LOCK_WAIT_SECONDS = 2.0  # one that is just ending lets go
 _SCHEMA = """
 create table if not exists fact (name text primary key, value text not null) without rowid;
 create table if not exists account (
@@ -60,11 +62,19 @@ class ChainLedger:
     def __init__(self, path: Path | None) -> None:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(path or ":memory:", isolation_level=None)
-        # Without waiting for the disk: a kill loses nothing, a power cut may lose the last moments of play money.
-        self._file.execute("pragma journal_mode = wal")
-        self._file.execute("pragma synchronous = off")
-        self._file.executescript(_SCHEMA)
+        self._file = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=_LOCK_WAIT_SECONDS)
+        try:
+            self._file.execute("pragma locking_mode = exclusive")
+            self._file.execute("pragma journal_mode = wal")
+            # Without waiting for the disk: a kill loses nothing, a power cut the last moments of play money.
+            self._file.execute("pragma synchronous = off")
+            self._file.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise Unavailable(
+                f"the chain's state file cannot be used: {error}",
+                next_step="stop the other development chain on this file, or remove a file that is none",
+            ) from error
 
     def close(self) -> None:
         self._file.close()

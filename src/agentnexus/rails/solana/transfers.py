@@ -83,15 +83,15 @@ class TransferPlanner:
         self._token(asset, shown)
         return Money(asset, _tokens(account))
 
-    async def plan(self, payee: str, amount: Money) -> Plan:
-        """Raises `InvalidInput`, `WrongNetwork` or `InsufficientFunds`; nothing is signed or sent."""
+    async def plan(self, payee: str, amount: Money, *, need_funds: bool = True) -> Plan:
+        """Raises `InvalidInput`, `WrongNetwork` or, unless told otherwise, `InsufficientFunds`; nothing is sent."""
         self.require_here(amount.asset)
         if not 0 < amount.atomic <= U64_MAX:
             raise InvalidInput(f"not an amount that can be sent: {amount}", field="amount")
         destination = public_key(payee, field="payee")
         if amount.asset == self._network.native:
-            return await self._plan_sol(destination, amount)
-        return await self._plan_tokens(destination, amount)
+            return await self._plan_sol(destination, amount, need_funds)
+        return await self._plan_tokens(destination, amount, need_funds)
 
     def require_here(self, asset: Asset) -> None:
         if asset.network != self._network.caip2:
@@ -131,9 +131,9 @@ class TransferPlanner:
             raise ClusterUnavailable("the Solana node answered getMultipleAccounts with something unexpected")
         return [_account(each) for each in found]
 
-    async def _plan_sol(self, destination: Pubkey, amount: Money) -> Plan:
+    async def _plan_sol(self, destination: Pubkey, amount: Money, need_funds: bool) -> Plan:
         source, target = await self.accounts([self._owner, destination])
-        if source is None or source.lamports < amount.atomic:
+        if need_funds and (source is None or source.lamports < amount.atomic):
             raise self._too_little(amount)
         _require_wallet(destination, target)
         least = await self._rent(0)
@@ -145,7 +145,7 @@ class TransferPlanner:
         instruction = transfer_sol(self._owner, destination, amount.atomic)
         return Plan((instruction,), destination, None, 0)
 
-    async def _plan_tokens(self, payee: Pubkey, amount: Money) -> Plan:
+    async def _plan_tokens(self, payee: Pubkey, amount: Money, need_funds: bool) -> Plan:
         mint = public_key(amount.asset.reference, field="asset")
         program = await self._program(amount.asset)
         home, destination = (associated_address(wallet, mint, program) for wallet in (self._owner, payee))
@@ -155,7 +155,7 @@ class TransferPlanner:
         gross = fee.gross_for(amount.atomic)
         if gross > U64_MAX:
             raise InvalidInput(f"not an amount that can be sent: {amount}", field="amount")
-        if _tokens(source) < gross:
+        if need_funds and _tokens(source) < gross:
             raise self._too_little(amount)
         _require_wallet(payee, wallet)
         instructions = []

@@ -75,7 +75,7 @@ class SolanaRail:
         """In SOL: signatures, priority and the rent of accounts that must be made; nothing for an authorisation."""
         if request.mode is PayMode.AUTHORIZE:
             return self.network.native.zero()
-        plan = await self._planner.plan(request.payee, request.amount)
+        plan = await self._planner.plan(request.payee, request.amount, need_funds=False)
         price = await self._sender.fees.price(plan.instructions) + PRICE_VARIANTS
         return Money(self.network.native, plan.rent_lamports + lamports(len(self._signers), _USUAL_UNITS, price))
 
