@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Protocol
@@ -24,6 +25,7 @@ PAGES_MAX = 100
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 OFFER_LIFE = timedelta(hours=1)
 URL_CHARACTERS_MAX = 2048
+BASE58_ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 Entry = Mapping[str, object]
 UNREADABLE = (ValidationError, InvalidInput, ValueError, TypeError, RecursionError)
 
@@ -167,7 +169,7 @@ def _offer(entry: Entry, *, source: str, endpoint: str, owner: str, clock: Clock
     return Offer(
         id=f"x402:{digest}",
         market="x402",
-        seller=Party(ids={"evm": owner.lower(), "url": endpoint}, name=str(entry.get("name", ""))[:100]),
+        seller=Party(ids={**_owner(owner), "url": endpoint}, name=str(entry.get("name", ""))[:100]),
         capability=capability,
         title=str(entry.get("name") or capability.name)[:200],
         description=str(entry.get("description", ""))[:2000],
@@ -182,6 +184,11 @@ def _offer(entry: Entry, *, source: str, endpoint: str, owner: str, clock: Clock
         sources=(source,),
         evidence={"verified": entry.get("verified") is True, **_executions(entry)},
     )
+
+
+def _owner(address: str) -> dict[str, str]:
+    """Whoever is paid, by the kind of the address: hex has two cases, base58 has one."""
+    return {"solana": address} if BASE58_ADDRESS.fullmatch(address) else {"evm": address.lower()}
 
 
 def _executions(entry: Entry) -> dict[str, object]:

@@ -127,7 +127,7 @@ class Cluster:
         """Owning program and data."""
         options: RpcValue = {"encoding": "base64", "commitment": Commitment.CONFIRMED}
         answer = _object(await self._node.call("getAccountInfo", str(address), options), "getAccountInfo")
-        value = answer.get("value")
+        value = answer.get("value", False)
         if value is None:
             return None
         account = _object(value, "getAccountInfo")
