@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agentnexus.core.errors import NoOffer
-from agentnexus.workflows.planner.offline import HEAD_MAX, OfflinePlanner
+from agentnexus.workflows.planner.offline import OfflinePlanner
+from agentnexus.workflows.planner.wording import HEAD_MAX
 from agentnexus.workflows.planner.port import Task
 from agentnexus.workflows.service import TASK_MAX
 
