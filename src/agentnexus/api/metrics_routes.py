@@ -84,6 +84,11 @@ def metrics_routes(books: Books, economics: Economics, approvers: Approvers, bud
             ]
         )
 
+    _add_prices(router, economics)
+    return router
+
+
+def _add_prices(router: APIRouter, economics: Economics) -> None:
     @router.get("/metrics/prices")
     async def prices(who: Who) -> dict[str, object]:
         """What a call of each capability costs at the hosted service that you compare with."""
@@ -93,8 +98,6 @@ def metrics_routes(books: Books, economics: Economics, approvers: Approvers, bud
     async def set_prices(who: Who, changes: Prices) -> dict[str, object]:
         """Set or (with null) forget prices; decimal text."""
         return _data(_prices(await economics.set_prices(who.user_id, changes)))
-
-    return router
 
 
 async def earning_accounts(approvers: Approvers, owner: str) -> list[str]:

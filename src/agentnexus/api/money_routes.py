@@ -57,6 +57,25 @@ def money_routes(books: Books, budgets: PersonalBudgets, wallet: WalletView) -> 
         """Set or (with null) lift limits; amounts are decimal text in USDC."""
         return _data(_budget(await budgets.change(who.user_id, changes)))
 
+    @router.get("/wallet")
+    async def show_wallet(who: Who) -> dict[str, object]:
+        """Address and balances, on chain and in the books."""
+        balance = await books.balance(wallet.account, wallet.asset)
+        return _data(
+            {
+                "network": wallet.network,
+                "address": wallet.address,
+                "on_chain": (await wallet.on_chain()).to_json(),
+                "posted": balance.posted.to_json(),
+                "reserved": balance.reserved.to_json(),
+            }
+        )
+
+    _add_parts(router, budgets)
+    return router
+
+
+def _add_parts(router: APIRouter, budgets: PersonalBudgets) -> None:
     @router.get("/budgets")
     async def list_budgets(who: Who) -> dict[str, object]:
         """Yours and everything cut from it except tasks, parents before children."""
@@ -80,22 +99,6 @@ def money_routes(books: Books, budgets: PersonalBudgets, wallet: WalletView) -> 
     async def close_part(who: Who, budget_id: str) -> dict[str, object]:
         """Nothing more is spent from it."""
         return _data((await budgets.close(who.user_id, budget_id)).to_json())
-
-    @router.get("/wallet")
-    async def show_wallet(who: Who) -> dict[str, object]:
-        """Address and balances, on chain and in the books."""
-        balance = await books.balance(wallet.account, wallet.asset)
-        return _data(
-            {
-                "network": wallet.network,
-                "address": wallet.address,
-                "on_chain": (await wallet.on_chain()).to_json(),
-                "posted": balance.posted.to_json(),
-                "reserved": balance.reserved.to_json(),
-            }
-        )
-
-    return router
 
 
 def _data(value: object) -> dict[str, object]:
