@@ -187,6 +187,8 @@ async def test_two_wallets_that_pay_together_are_foreign_to_both(claims: Claims,
     for wallet in (user, other):
         assert await claims.refused(signature, sender=wallet.address) is DepositFault.FOREIGN
     assert (await claims.verifier.verify_deposit(signature)).sender == ""
+    with pytest.raises(InvalidInput, match="not a Solana address"):
+        await claims.verifier.verify_deposit(signature, sender="")
 
 
 async def test_new_tokens_of_the_mint_are_nobodys_deposit(claims: Claims, user: Wallet) -> None:

@@ -77,9 +77,11 @@ class DepositVerifier:
             amount: what it must be exactly; whatever arrived when None.
             not_before: older transactions are refused.
 
-        Raises `DepositRefused` or `DepositUnconfirmed`, with ``details.reason`` one of `DepositFault`;
+        Raises `InvalidInput` for a sender that is no address, `DepositRefused` or `DepositUnconfirmed`, with ``details.reason`` one of `DepositFault`;
         `ClusterUnavailable` and `NodeError` when the cluster does not say.
         """
+        if sender is not None:
+            public_key(sender, field="sender")  # "" is what a deposit of several wallets has
         landed = await self._final(_checked(signature))
         if landed.error is not None:
             raise DepositRefused(
