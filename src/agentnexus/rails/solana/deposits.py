@@ -77,8 +77,9 @@ class DepositVerifier:
             amount: what it must be exactly; whatever arrived when None.
             not_before: older transactions are refused.
 
-        Raises `InvalidInput` for a sender that is no address, `DepositRefused` or `DepositUnconfirmed`, with ``details.reason`` one of `DepositFault`;
-        `ClusterUnavailable` and `NodeError` when the cluster does not say.
+        Raises `DepositRefused` or `DepositUnconfirmed`, with ``details.reason`` one of `DepositFault`;
+        `InvalidInput` for a sender that is no address; `ClusterUnavailable` and `NodeError` when the cluster does not
+        say.
         """
         if sender is not None:
             public_key(sender, field="sender")  # "" is what a deposit of several wallets has
