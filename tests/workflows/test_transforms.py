@@ -178,6 +178,19 @@ def test_a_bomb_of_holes_or_parts_is_refused_before_it_is_built(monkeypatch: pyt
         made(op="map", items=list(range(11)), each=1)
 
 
+def test_a_small_plan_cannot_make_endless_work_or_an_endless_output() -> None:
+    big = {"a": {"text": "x" * 1_000_000, "rows": [0] * 100_000}}
+    repeated = TRANSFORM.validate_python({"op": "map", "items": a("rows"), "each": [a("text"), {"$item": ""}]})
+    with pytest.raises(InvalidPlan, match="too much comes out"):
+        transformed(repeated, big)
+    condition: dict[str, object] = {"value": {"$item": ""}, "test": "equals", "other": 1}
+    long = TRANSFORM.validate_python({"op": "filter", "items": a("rows"), "where": {"any": [condition] * 100}})
+    with pytest.raises(InvalidPlan, match="takes too long"):
+        transformed(long, big)
+    wide = TRANSFORM.validate_python({"op": "join", "into": "object", "parts": [{"k" * 100: a("text")}] * 100})
+    assert transformed(wide, big) == {"k" * 100: "x" * 1_000_000}
+
+
 def test_items_mean_nothing_outside_of_lists() -> None:
     with pytest.raises(InvalidPlan):
         value_of({"$item": ""}, {})

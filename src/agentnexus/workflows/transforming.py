@@ -39,6 +39,8 @@ from agentnexus.workflows.transforms import (
 
 ITEMS_MAX = 100_000
 TEXT_MAX = 20 * 1024 * 1024
+OUTPUT_MAX = 64 * 1024 * 1024
+WORK_MAX = 20_000_000  # items times the length of what is done with each: some seconds
 HOLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Outputs = Mapping[str, object]
 
@@ -51,7 +53,17 @@ ABSENT = _Absent()
 
 
 def transformed(transform: Transform, outputs: Outputs) -> object:
-    """The output of a transform step. Raises `InvalidPlan` where the values do not have the shape it needs."""
+    """The output of a transform step.
+
+    Raises `InvalidPlan` where the values do not have the shape it needs, or where too much would come out.
+    """
+    made = _made(transform, outputs)
+    if _size(made) > OUTPUT_MAX:
+        raise InvalidPlan("too much comes out of this step", next_step="reshape a part of it")
+    return made
+
+
+def _made(transform: Transform, outputs: Outputs) -> object:
     match transform:
         case Filter() | Map():
             return _listed(transform, _items(value_of(transform.items, outputs)), outputs)
@@ -67,7 +79,24 @@ def transformed(transform: Transform, outputs: Outputs) -> object:
             assert_never(transform)
 
 
+def _size(value: object) -> int:
+    """About how long a value is as JSON; counting ends soon after `OUTPUT_MAX`, however often a part is repeated."""
+    size, waiting = 0, [value]
+    while waiting and size <= OUTPUT_MAX:
+        each = waiting.pop()
+        size += len(each) if isinstance(each, str) else 1
+        if isinstance(each, Mapping):
+            size += sum(map(len, each))
+            waiting.extend(each.values())
+        elif isinstance(each, Sequence) and not isinstance(each, str):
+            waiting.extend(each)
+    return size
+
+
 def _listed(transform: Filter | Map, items: Sequence[object], outputs: Outputs) -> list[object]:
+    template = transform.where.model_dump() if isinstance(transform, Filter) else transform.each
+    if len(items) * _size(template) > WORK_MAX:
+        raise InvalidPlan("this takes too long over so many items", next_step="filter or map a shorter list")
     if isinstance(transform, Filter):
         return [item for item in items if holds(transform.where, outputs, item)]
     return [value_of(transform.each, outputs, item) for item in items]
@@ -188,7 +217,7 @@ def _items(value: object) -> Sequence[object]:
 
 def _joined(join: Join, parts: Sequence[object]) -> object:
     if join.into == "text":
-        return _short(join.separator.join(_text(part) for part in parts if part is not None))
+        return _text_of(join.separator, [part for part in parts if part is not None])
     if join.into == "list":
         return list(_items([item for part in parts for item in _items([] if part is None else part)]))
     merged: dict[str, object] = {}
@@ -199,12 +228,24 @@ def _joined(join: Join, parts: Sequence[object]) -> object:
     return merged
 
 
-def _filled(template: Template, values: Mapping[str, object]) -> str:
-    def replace(match: re.Match[str]) -> str:
-        return match.group()[0] if match.group(1) is None else _text(values[match.group(1)])
+def _text_of(separator: str, parts: Sequence[object]) -> str:
+    texts: list[str] = []
+    size = 0
+    for part in parts:
+        texts.append(_text(part))
+        size += len(texts[-1]) + len(separator)
+        if size > TEXT_MAX:
+            raise _too_long()
+    return separator.join(texts)
 
-    size = sum(len(_text(values[name])) for name in holes(template.text))
-    if size + len(template.text) > TEXT_MAX:
+
+def _filled(template: Template, values: Mapping[str, object]) -> str:
+    texts = {name: _text(value) for name, value in values.items()}
+
+    def replace(match: re.Match[str]) -> str:
+        return match.group()[0] if match.group(1) is None else texts[match.group(1)]
+
+    if sum(len(texts[name]) for name in holes(template.text)) + len(template.text) > TEXT_MAX:
         raise _too_long()
     return HOLE.sub(replace, template.text)
 
@@ -219,12 +260,6 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else canonical_json(value).decode()  # type: ignore[arg-type]  # JSON values
-
-
-def _short(text: str) -> str:
-    if len(text) > TEXT_MAX:
-        raise _too_long()
-    return text
 
 
 def _too_long() -> InvalidPlan:
