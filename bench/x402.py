@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -147,35 +147,40 @@ class Run:
 
         return call
 
-    async def latency(self, call: Callable[[], Awaitable[int]], count: int) -> list[float]:
-        """Seconds of `count` paid calls, one after the other."""
-        times: list[float] = []
-        for _ in range(count):
-            started = time.perf_counter()
-            status = await call()
-            times.append(time.perf_counter() - started)
-            assert status == 200, status
-        return times
-
     async def rate(self, url: str, count: int) -> float:
-        """Paid requests per second at concurrency 8, payments signed beforehand."""
-        payments = [await self.headers() for _ in range(count)]
-        target = httpx.URL(f"{url}/paid")
-        transport = NeighbourTransport()  # httpx's client would take a quarter of what a paid request costs
+        """Paid requests per second, payments signed beforehand."""
+        return await send_all(url, [await self.headers() for _ in range(count)])
 
-        async def worker() -> None:
-            while payments:
-                request = httpx.Request("GET", target, headers=payments.pop())
-                response = await transport.handle_async_request(request)
-                assert response.status_code == 200, response.text
 
+async def latency(call: Callable[[], Awaitable[int]], count: int) -> list[float]:
+    """Seconds of `count` paid calls, one after the other."""
+    times: list[float] = []
+    for _ in range(count):
         started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
-                group.create_task(worker())
-        elapsed = time.perf_counter() - started
-        await transport.aclose()
-        return count / elapsed
+        status = await call()
+        times.append(time.perf_counter() - started)
+        assert status == 200, status
+    return times
+
+
+async def send_all(url: str, headers: list[dict[str, str]]) -> float:
+    """Requests per second at concurrency 8, one for each payment; takes them off the list."""
+    count = len(headers)
+    target = httpx.URL(f"{url}/paid")
+    transport = NeighbourTransport()  # httpx's client would take a quarter of what a paid request costs
+
+    async def worker() -> None:
+        while headers:
+            response = await transport.handle_async_request(httpx.Request("GET", target, headers=headers.pop()))
+            assert response.status_code == 200, response.text
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CONCURRENCY):
+            group.create_task(worker())
+    elapsed = time.perf_counter() - started
+    await transport.aclose()
+    return count / elapsed
 
 
 async def paid_figures(run: Run) -> dict[str, object]:
@@ -188,11 +193,11 @@ async def paid_figures(run: Run) -> dict[str, object]:
         urls = {role: await stack.enter_async_context(serving(role, settings)) for role in times}
         calls = {"ours": await run.ours_paid(urls["ours"]), "official": await run.official_paid(urls["official"])}
         for role, call in calls.items():
-            await run.latency(call, 3)
+            await latency(call, 3)
             await run.rate(urls[role], 2 * CONCURRENCY)  # opens its connections, plans its statements
         for _ in range(ROUNDS):
             for role, call in calls.items():
-                times[role] += await run.latency(call, max(run.requests // ROUNDS, 1))
+                times[role] += await latency(call, max(run.requests // ROUNDS, 1))
                 rates[role].append(await run.rate(urls[role], run.requests))
     p50 = {role: round(statistics.median(each) * 1000, 2) for role, each in times.items()}
     rps = {role: round(statistics.median(each), 1) for role, each in rates.items()}
@@ -290,8 +295,9 @@ async def cpu_of(app: ASGIApp, path: str, count: int = 1000) -> float:
     return (time.process_time() - started) / count * 1e6
 
 
-async def main(requests: int) -> dict[str, object]:
-    """All figures of one run."""
+@asynccontextmanager
+async def fresh_database() -> AsyncIterator[tuple[Database, str]]:
+    """A migrated PostgreSQL of the benchmark's own, and its URL."""
     with tempfile.TemporaryDirectory(prefix="nexus-bench-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         server = EmbeddedPostgres(Path(folder) / "pg")
@@ -299,27 +305,37 @@ async def main(requests: int) -> dict[str, object]:
         await migrate(url)
         database = await Database.open(url)
         try:
-            async with DevelopmentChain() as chain:
-                settings = {
-                    "database_url": url,
-                    "rpc_url": chain.rpc_url,
-                    "asset": chain.usdc.reference,
-                    "pay_to": chain.accounts["seller-1"].address,
-                }
-                run = Run(chain, database, settings, requests)
-                unpaid = await unpaid_figures(run)
-                return {**unpaid, **await verify_figures(run), **await paid_figures(run)}
+            yield database, url
         finally:
             await database.close()
             await server.stop()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+async def main(requests: int) -> dict[str, object]:
+    """All figures of one run."""
+    async with fresh_database() as (database, url), DevelopmentChain() as chain:
+        settings = {
+            "database_url": url,
+            "rpc_url": chain.rpc_url,
+            "asset": chain.usdc.reference,
+            "pay_to": chain.accounts["seller-1"].address,
+        }
+        run = Run(chain, database, settings, requests)
+        unpaid = await unpaid_figures(run)
+        return {**unpaid, **await verify_figures(run), **await paid_figures(run)}
+
+
+def command(measure: Callable[[int], Coroutine[None, None, dict[str, object]]], description: str | None) -> None:
+    """The command line of a benchmark of paid requests."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    text = json.dumps(uvloop.run(main(options.requests)), indent=2)
+    text = json.dumps(uvloop.run(measure(options.requests)), indent=2)
     if options.json:
         options.json.write_text(text + "\n")
     sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    command(main, __doc__)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp
-from x402.schemas import PaymentRequirements
+from x402.schemas import PaymentPayload, PaymentRequirements, SettleResponse, SupportedResponse, VerifyResponse
 
 from agentnexus.core.money import Asset, Money
 from agentnexus.devnet.accounts import development_accounts
@@ -30,6 +30,9 @@ from agentnexus.rails.evm.transactions import TransactionSender
 
 NETWORK = "eip155:31337"
 Settings = Mapping[str, str]
+Roles = Mapping[str, Callable[[Settings], Coroutine[None, None, ASGIApp]]]
+Verifies = Callable[[PaymentPayload, PaymentRequirements], Awaitable[VerifyResponse]]
+Settles = Callable[[PaymentPayload, PaymentRequirements], Awaitable[SettleResponse]]
 
 
 def priced(settings: Settings) -> PaymentRequirements:
@@ -92,13 +95,17 @@ async def official_facilitator(settings: Settings) -> ASGIApp:
     """The official async facilitator with the routes its documentation shows."""
     from x402.mechanisms.evm.exact import register_exact_evm_facilitator
     from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
-    from x402.schemas import PaymentPayload
 
     from x402 import x402Facilitator
 
     inner = x402Facilitator()
     signer = FacilitatorWeb3Signer(development_accounts()["alice"].private_key, settings["rpc_url"])
     register_exact_evm_facilitator(inner, signer, NETWORK)
+    return three_routes(inner.verify, inner.settle, inner.get_supported)
+
+
+def three_routes(verifies: Verifies, settles: Settles, supports: Callable[[], SupportedResponse]) -> FastAPI:
+    """The HTTP face that the documentation of the official facilitator shows."""
     app = FastAPI()
 
     def read(body: dict[str, object]) -> tuple[PaymentPayload, PaymentRequirements]:
@@ -107,35 +114,41 @@ async def official_facilitator(settings: Settings) -> ASGIApp:
 
     @app.post("/verify")
     async def verify(request: Request) -> dict[str, object]:
-        return (await inner.verify(*read(await request.json()))).model_dump(by_alias=True, exclude_none=True)
+        return (await verifies(*read(await request.json()))).model_dump(by_alias=True, exclude_none=True)
 
     @app.post("/settle")
     async def settle(request: Request) -> dict[str, object]:
-        return (await inner.settle(*read(await request.json()))).model_dump(by_alias=True, exclude_none=True)
+        return (await settles(*read(await request.json()))).model_dump(by_alias=True, exclude_none=True)
 
     @app.get("/supported")
     async def supported() -> dict[str, object]:
-        return inner.get_supported().model_dump(by_alias=True, exclude_none=True)
+        return supports().model_dump(by_alias=True, exclude_none=True)
 
     return app
 
 
-ROLES: dict[str, Callable[[Settings], Coroutine[None, None, ASGIApp]]] = {
+ROLES: Roles = {
     "ours": ours,
     "official": official,
     "official-facilitator": official_facilitator,
 }
 
 
-async def main(role: str, settings: Settings) -> None:
-    """Serve one role until killed."""
-    app = await ROLES[role](settings)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=int(settings["port"]), log_level="error", lifespan="off", access_log=False
-    )
+async def serve(app: ASGIApp, port: int) -> None:
+    """Until killed."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off", access_log=False)
     await uvicorn.Server(config).serve()
 
 
-if __name__ == "__main__":
+def command(roles: Roles) -> None:
+    """The command line of a module of roles."""
+
+    async def main(role: str, settings: Settings) -> None:
+        await serve(await roles[role](settings), int(settings["port"]))
+
     die_with_parent(parent=os.getppid())
     uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))
+
+
+if __name__ == "__main__":
+    command(ROLES)

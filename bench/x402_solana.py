@@ -7,19 +7,12 @@ once: these are the stacks' own times. And once with confirmation by the next sl
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import httpx
-import uvloop
 from x402.http.clients.httpx import x402HttpxClient
 from x402.mechanisms.svm.exact import register_exact_svm_client
 from x402.mechanisms.svm.signers import KeypairSigner
@@ -36,8 +29,6 @@ from agentnexus.markets.x402.svm.settle import TransferSettler
 from agentnexus.markets.x402.svm.settlements import Settlements
 from agentnexus.markets.x402.wire import decode_header, encode_header
 from agentnexus.platform.database import Database
-from agentnexus.platform.embedded import EmbeddedPostgres
-from agentnexus.platform.migrations.run import migrate
 from agentnexus.platform.neighbour import NeighbourTransport
 from agentnexus.rails.solana import exact
 from agentnexus.rails.solana.cluster import Cluster
@@ -45,7 +36,7 @@ from agentnexus.rails.solana.networks import DEVNET
 from agentnexus.rails.solana.programs import Token, public_key
 from agentnexus.rails.solana.sending import TransactionSender
 from agentnexus.rails.solana.wallet import SolanaRail
-from bench.x402 import BarePurse, serving
+from bench.x402 import BarePurse, command, fresh_database, latency, send_all, serving
 from bench.x402_solana_servers import SPONSORS, priced, signer_of
 from x402 import x402Client
 
@@ -112,35 +103,11 @@ class Run:
 
     async def rate(self, stack: str, url: str) -> float:
         """Paid requests per second at concurrency 8, payments signed beforehand."""
-        target, transport = httpx.URL(f"{url}/paid"), NeighbourTransport()
-        unpaid = await transport.handle_async_request(httpx.Request("GET", target))
+        async with httpx.AsyncClient() as http:
+            unpaid = await http.get(f"{url}/paid")
         terms = PaymentRequired.model_validate(decode_header(unpaid.headers["payment-required"], part="402"))
         payments = [await self.payment(stack, terms.accepts[0]) for _ in range(self.requests)]
-        headers = [{"PAYMENT-SIGNATURE": encode_header(payment)} for payment in payments]
-
-        async def worker() -> None:
-            while headers:
-                response = await transport.handle_async_request(httpx.Request("GET", target, headers=headers.pop()))
-                assert response.status_code == 200, response.text
-
-        started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
-                group.create_task(worker())
-        elapsed = time.perf_counter() - started
-        await transport.aclose()
-        return self.requests / elapsed
-
-
-async def latency(call: PaidCall, count: int) -> list[float]:
-    """Seconds of `count` paid calls, one after the other."""
-    times: list[float] = []
-    for _ in range(count):
-        started = time.perf_counter()
-        status = await call()
-        times.append(time.perf_counter() - started)
-        assert status == 200, status
-    return times
+        return await send_all(url, [{"PAYMENT-SIGNATURE": encode_header(payment)} for payment in payments])
 
 
 async def paid_figures(run: Run, settings: dict[str, str]) -> dict[str, object]:
@@ -199,28 +166,11 @@ async def verify_figures(run: Run) -> dict[str, object]:
 
 async def main(requests: int) -> dict[str, object]:
     """All figures of one run."""
-    with tempfile.TemporaryDirectory(prefix="nexus-bench-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "pg")
-        url = await server.start()
-        await migrate(url)
-        database = await Database.open(url)
-        try:
-            async with SolanaDevelopmentChain() as chain:
-                run = Run(chain, database, requests)
-                verified = await verify_figures(run)
-                return {**verified, **await paid_figures(run, {"database_url": url, "rpc_url": chain.rpc_url})}
-        finally:
-            await database.close()
-            await server.stop()
+    async with fresh_database() as (database, url), SolanaDevelopmentChain() as chain:
+        run = Run(chain, database, requests)
+        verified = await verify_figures(run)
+        return {**verified, **await paid_figures(run, {"database_url": url, "rpc_url": chain.rpc_url})}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=40)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    text = json.dumps(uvloop.run(main(options.requests)), indent=2)
-    if options.json:
-        options.json.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    command(main, __doc__)

@@ -8,16 +8,9 @@ calls block).
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
-from collections.abc import Callable, Coroutine, Mapping
 
-import uvicorn
-import uvloop
-from fastapi import FastAPI, Request
 from starlette.types import ASGIApp
-from x402.schemas import PaymentPayload, PaymentRequirements
+from x402.schemas import PaymentPayload, PaymentRequirements, SettleResponse, VerifyResponse
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.money import Money
@@ -30,15 +23,13 @@ from agentnexus.markets.x402.svm.pricing import WithBlockhash, exact_on_solana
 from agentnexus.markets.x402.svm.settle import TransferSettler
 from agentnexus.markets.x402.svm.settlements import Settlements
 from agentnexus.platform.database import Database
-from agentnexus.platform.process import die_with_parent
 from agentnexus.rails.solana.cluster import Cluster
 from agentnexus.rails.solana.networks import DEVNET, NetworkKind
 from agentnexus.rails.solana.rpc import SolanaRpc
 from agentnexus.rails.solana.signer import LocalSigner
-from bench.x402_servers import bare_app
+from bench.x402_servers import Roles, Settings, bare_app, command, three_routes
 
 SPONSORS = {"ours": "relayer", "official": "alice"}
-Settings = Mapping[str, str]
 
 
 def priced(stack: str) -> PaymentRequirements:
@@ -103,45 +94,21 @@ async def official_facilitator(settings: Settings) -> ASGIApp:
     inner = x402FacilitatorSync()
     keypair = solana_accounts()[SPONSORS["official"]].keypair
     register_exact_svm_facilitator(inner, FacilitatorKeypairSigner(keypair, settings["rpc_url"]), DEVNET.caip2)
-    app = FastAPI()
 
-    def read(body: dict[str, object]) -> tuple[PaymentPayload, PaymentRequirements]:
-        payload = PaymentPayload.model_validate(body["paymentPayload"])
-        return payload, PaymentRequirements.model_validate(body["paymentRequirements"])
+    async def verify(payload: PaymentPayload, requirements: PaymentRequirements) -> VerifyResponse:
+        return await asyncio.to_thread(inner.verify, payload, requirements)
 
-    @app.post("/verify")
-    async def verify(request: Request) -> dict[str, object]:
-        verified = await asyncio.to_thread(inner.verify, *read(await request.json()))
-        return verified.model_dump(by_alias=True, exclude_none=True)
+    async def settle(payload: PaymentPayload, requirements: PaymentRequirements) -> SettleResponse:
+        return await asyncio.to_thread(inner.settle, payload, requirements)
 
-    @app.post("/settle")
-    async def settle(request: Request) -> dict[str, object]:
-        settled = await asyncio.to_thread(inner.settle, *read(await request.json()))
-        return settled.model_dump(by_alias=True, exclude_none=True)
-
-    @app.get("/supported")
-    async def supported() -> dict[str, object]:
-        return inner.get_supported().model_dump(by_alias=True, exclude_none=True)
-
-    return app
+    return three_routes(verify, settle, inner.get_supported)
 
 
-ROLES: dict[str, Callable[[Settings], Coroutine[None, None, ASGIApp]]] = {
+ROLES: Roles = {
     "ours": ours,
     "official": official,
     "official-facilitator": official_facilitator,
 }
 
-
-async def main(role: str, settings: Settings) -> None:
-    """Serve one role until killed."""
-    app = await ROLES[role](settings)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=int(settings["port"]), log_level="error", lifespan="off", access_log=False
-    )
-    await uvicorn.Server(config).serve()
-
-
 if __name__ == "__main__":
-    die_with_parent(parent=os.getppid())
-    uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))
+    command(ROLES)
