@@ -49,6 +49,9 @@ class ScriptedTreasury:
             raise InvalidInput(f"{signature} is {reason}", reason=reason)
         return found
 
+    def is_wallet(self, address: str) -> bool:
+        return len(address) == 43
+
     def proves(self, wallet: str, message: str, signature: str) -> bool:
         return signature == f"signed by {wallet}: {message}"
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
-from agentnexus.escrow.model import ownership_message
+from agentnexus.escrow.model import outside_account, ownership_message
 from agentnexus.escrow.service import Escrow
-from tests.escrow.conftest import ANN, BOB, SOL, USDC, Room, room_on, usdc
+from tests.escrow.conftest import ANN, BOB, NETWORK, SOL, USDC, Room, room_on, usdc
 
 
 async def test_an_account_belongs_to_the_wallet_that_was_named_first(room: Room) -> None:
@@ -97,7 +97,7 @@ async def test_a_claim_that_a_crash_cut_off_is_finished_by_claiming_again(room: 
         await room.escrow._store.claim(room.treasury.network, "ann", seen, seen.sent_at)
         if posted:
             key = f"escrow-deposit:{room.treasury.network}:{signature}"
-            await room.books.deposit(key, "escrow:ann", seen.amount, memo=signature)
+            await room.books.deposit(key, "escrow:ann", seen.amount, source=outside_account(NETWORK), memo=signature)
         await room.escrow.deposit("ann", signature)
         with pytest.raises(Conflict):
             await room.escrow.deposit("ann", signature)

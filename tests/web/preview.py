@@ -23,6 +23,7 @@ from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.workflows.model import Workflow, WorkflowStatus
 from tests.web import samples
 from tests.web.money_preview import PreviewMoney
+from tests.web.prepaid_preview import PreviewPrepaid
 
 
 class PreviewRuns:
@@ -149,15 +150,15 @@ async def _broken(_request: Request) -> None:
 
 def preview_app() -> Starlette:
     """The pages over sample data; its parts are in ``app.state``."""
-    runs, catalogue, money = PreviewRuns(), PreviewCatalogue(), PreviewMoney()
+    runs, catalogue, money, prepaid = PreviewRuns(), PreviewCatalogue(), PreviewMoney(), PreviewPrepaid()
     doors = Doors(
-        runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, user=_local,
+        runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, prepaid=prepaid, user=_local,
         asset=samples.USDC,
     )  # fmt: skip
     routes = create_pages(doors)
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
-    app.state.runs, app.state.catalogue, app.state.money = runs, catalogue, money
+    app.state.runs, app.state.catalogue, app.state.money, app.state.prepaid = runs, catalogue, money, prepaid
     return app
 
 

@@ -35,6 +35,7 @@ PAGES = (
     "/money/budget?id=user%3Alocal%2Fresearch-agent",
     "/money/approvals",
     f"/money/approval?id={MANDATE.grant_id}",
+    "/prepaid",
     "/nowhere",
     "/broken",
 )

@@ -37,6 +37,7 @@ from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
+from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
 from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.desk import ROUTERS, Desk
 from agentnexus.workflows.dialect import health_json
@@ -84,6 +85,7 @@ def compose(
             clock=ground.clock,
             ids=ground.ids,
         ),
+        prepaid=NoPrepaid() if escrow is None else HousePrepaid(escrow),
         callers=callers,
         asset=chain.usdc,
         api_url=api_url,

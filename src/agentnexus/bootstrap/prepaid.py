@@ -56,6 +56,7 @@ async def keep_prepaid(escrow: Escrow, engine: Engine) -> None:
             return False
 
     async def repair() -> None:
+        await escrow.finish_claims()
         await escrow.repair(ended)
 
     await repeat("prepaid", repair, REPAIR_SECONDS)

@@ -41,6 +41,12 @@ class SolanaTreasury:
         seen = await self.verifier.verify_deposit(signature, sender=sender, not_before=oldest)
         return SeenDeposit(seen.signature, seen.sender, seen.amount, seen.sent_at)
 
+    def is_wallet(self, address: str) -> bool:
+        try:
+            return Pubkey.from_string(address).is_on_curve()
+        except ValueError:
+            return False
+
     def proves(self, wallet: str, message: str, signature: str) -> bool:
         """Ed25519 over the text, as wallets sign messages."""
         try:

@@ -100,6 +100,11 @@ def charged_account(asset: Asset) -> str:
     return f"income:escrow:{asset.network}"
 
 
+def outside_account(network: str) -> str:
+    """The world beyond the treasury: the opposite of everything that the treasury wallet must hold."""
+    return f"external:escrow:{network}"
+
+
 def ownership_message(user_id: str, wallet: str) -> str:
     """What the wallet signs to prove that it belongs to the user."""
     return f"AgentNexus prepaid account\nuser: {user_id}\nwallet: {wallet}"

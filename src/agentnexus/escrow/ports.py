@@ -47,5 +47,8 @@ class Treasury(Protocol):
         wrong_asset, too_old) and `Conflict` with reason ``unconfirmed`` while it is not final.
         """
 
+    def is_wallet(self, address: str) -> bool:
+        """Whether `address` can be a user's wallet on this network."""
+
     def proves(self, wallet: str, message: str, signature: str) -> bool:
         """Whether the owner of `wallet` signed `message`."""

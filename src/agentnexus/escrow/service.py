@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agentnexus.core.canonical import idempotency_key
 from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.escrow.holds import Ended, Holds
-from agentnexus.escrow.model import Account, Entry, EntryKind, EscrowBalance, ownership_message
+from agentnexus.escrow.model import Account, Entry, EntryKind, EscrowBalance, outside_account, ownership_message
 from agentnexus.escrow.ports import SeenDeposit, Treasury
 from agentnexus.escrow.store import EscrowStore
 from agentnexus.escrow.withdrawals import Withdrawals
@@ -20,6 +20,8 @@ from agentnexus.platform.database import Database
 
 HISTORY_MAX = 200
 KEY_MAX = 200
+CLAIM_GRACE = timedelta(seconds=30)
+CLAIMS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,12 @@ class Reconciliation:
     asset: Asset
     expected: Money
     observed: Money
+    leaving: Money
 
     @property
     def agrees(self) -> bool:
-        return self.expected == self.observed
+        """What is on its way out may have left the chain and not yet the books."""
+        return self.expected - self.leaving <= self.observed <= self.expected
 
 
 class Escrow:
@@ -49,7 +53,7 @@ class Escrow:
         self._store = EscrowStore(database)
         self._books = books
         self._clock = clock
-        self._require_proof = require_proof
+        self.require_proof = require_proof
         self.holds = Holds(self._store, books, clock)
         self._withdrawals = Withdrawals(self._store, books, treasury, clock)
 
@@ -61,10 +65,15 @@ class Escrow:
         Args:
             proof: signature of `ownership_message` by the wallet.
 
-        Raises `NotAllowed` without a valid proof, `Conflict` when the user or the wallet has another account.
+        Raises `InvalidInput` for what is no address, `NotAllowed` without a valid proof, `Conflict` when the user or
+        the wallet has another account.
         """
+        if not self.treasury.is_wallet(wallet):
+            raise InvalidInput(
+                "this is no wallet's address on this network", field="userWallet", next_step="copy it from the wallet"
+            )
         message = ownership_message(user_id, wallet)
-        if (proof or self._require_proof) and not self.treasury.proves(wallet, message, proof):
+        if (proof or self.require_proof) and not self.treasury.proves(wallet, message, proof):
             raise NotAllowed(
                 "the wallet has not shown that it is yours",
                 next_step="sign details.to_sign with the wallet and send the signature",
@@ -122,6 +131,10 @@ class Escrow:
         """
         account = await self.account(user_id)
         network = self.treasury.network
+        if not signature.isascii() or not signature.isprintable():
+            raise InvalidInput(
+                f"not a signature: {signature[:100]!r}", next_step="copy it from your wallet", reason="malformed"
+            )
         if await self._store.claimed(network, signature):
             raise _used(signature)
         seen = await self.treasury.deposit(signature, account.wallet)
@@ -135,14 +148,27 @@ class Escrow:
         owner, credited = await self._store.claim(network, user_id, seen, self._clock.now())
         if owner != user_id or credited:
             raise _used(signature)
-        # From here on only this user can be credited; a crash is mended by claiming again.
-        key = f"escrow-deposit:{network}:{signature}"
-        await self._books.deposit(key, account.ledger, seen.amount, memo=signature)
-        entry = Entry(EntryKind.DEPOSIT, seen.amount, signature, "", self._clock.now())
-        await self._store.note(f"deposit:{network}:{signature}", user_id, entry)
-        if not await self._store.credit(network, signature, self._clock.now()):
+        # From here on only this user can be credited; a crash is mended by claiming again, or by `finish_claims`.
+        if not await self._credit(account, signature, seen.amount):
             raise _used(signature)
         return seen
+
+    async def _credit(self, account: Account, signature: str, amount: Money) -> bool:
+        """Whether this call credited it; every step may be repeated."""
+        network = self.treasury.network
+        key = f"escrow-deposit:{network}:{signature}"
+        await self._books.deposit(key, account.ledger, amount, source=outside_account(network), memo=signature)
+        entry = Entry(EntryKind.DEPOSIT, amount, signature, "", self._clock.now())
+        await self._store.note(f"deposit:{network}:{signature}", account.user_id, entry)
+        return await self._store.credit(network, signature, self._clock.now())
+
+    async def finish_claims(self) -> int:
+        """Credit what was verified and claimed for a user when a crash came. How many."""
+        finished = 0
+        before = self._clock.now() - CLAIM_GRACE
+        for user_id, signature, amount in await self._store.open_claims(self.treasury.network, before, CLAIMS_AT_ONCE):
+            finished += await self._credit(await self.account(user_id), signature, amount)
+        return finished
 
     # -- withdrawals ------------------------------------------------------------------------------------------------
 
@@ -174,10 +200,15 @@ class Escrow:
         """Books against chain, per asset. What was sent to the treasury and not claimed shows as a difference."""
         lines = []
         for asset in self.treasury.assets:
-            outside = await self._books.balance(f"external:{asset.network}", asset)
             observed = await self.treasury.rail.balance(asset)
-            lines.append(Reconciliation(asset, -outside.posted, observed))
+            leaving = await self._store.leaving(asset)
+            outside = await self._books.balance(outside_account(asset.network), asset)
+            lines.append(Reconciliation(asset, -outside.posted, observed, leaving))
         return lines
+
+    async def unclaimed(self, signatures: Sequence[str]) -> set[str]:
+        """Which of these transfers to the treasury were not credited to anybody."""
+        return set(signatures) - await self._store.credited(self.treasury.network, signatures)
 
 
 def _used(signature: str) -> Conflict:

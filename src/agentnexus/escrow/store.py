@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import asyncpg
 
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, total
 from agentnexus.core.payments import Payment, PaymentRequest
 from agentnexus.escrow.model import Account, Entry, EntryKind, Hold, HoldState, Withdrawal
 from agentnexus.escrow.ports import SeenDeposit
@@ -85,6 +85,28 @@ class EscrowStore:
                 now,
             )
         return done == "UPDATE 1"
+
+    async def credited(self, network: str, signatures: Sequence[str]) -> set[str]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select signature from escrow.deposit
+                    where network = $1 and signature = any($2::text[]) and credited_at is not null""",
+                network,
+                list(signatures),
+            )
+        return {row["signature"] for row in rows}
+
+    async def open_claims(self, network: str, before: datetime, limit: int) -> list[tuple[str, str, Money]]:
+        """(user, signature, amount) of deposits that were claimed and not credited."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select * from escrow.deposit where network = $1 and credited_at is null and claimed_at < $2
+                    order by claimed_at limit $3""",
+                network,
+                before,
+                limit,
+            )
+        return [(row["user_id"], row["signature"], _money(row)) for row in rows]
 
     async def last_top_up(self, user_id: str) -> datetime | None:
         async with self._database.connection() as connection:
@@ -197,6 +219,14 @@ class EscrowStore:
                 limit,
             )
         return [_withdrawal(row) for row in rows]
+
+    async def leaving(self, asset: Asset) -> Money:
+        """What withdrawals without an end may have taken from the treasury already."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("select * from escrow.withdrawal where finished_at is null")
+        return total(
+            (m for m in (_withdrawal(row).request.amount for row in rows) if m.asset.caip19 == asset.caip19), asset
+        )
 
     # -- history ----------------------------------------------------------------------------------------------------
 

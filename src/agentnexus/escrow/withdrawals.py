@@ -8,7 +8,7 @@ from agentnexus.core.errors import Conflict, InsufficientFunds, NexusError, Paym
 from agentnexus.core.money import Money
 from agentnexus.core.payments import Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.core.ports import Clock
-from agentnexus.escrow.model import Account, Entry, EntryKind, Withdrawal, shortfall
+from agentnexus.escrow.model import Account, Entry, EntryKind, Withdrawal, outside_account, shortfall
 from agentnexus.escrow.ports import Treasury
 from agentnexus.escrow.store import EscrowStore
 from agentnexus.ledger.door import Door
@@ -69,7 +69,7 @@ class Withdrawals:
                     f"escrow-withdrawal:{row.id}",
                     budget_id=None,
                     payer_account=account,
-                    payee_account=f"external:{amount.asset.network}",
+                    payee_account=outside_account(amount.asset.network),
                     amount=amount,
                     rail=row.request.rail,
                     correlation=row.id,

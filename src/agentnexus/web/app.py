@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from agentnexus.web.doors import Doors
-from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, workflows
+from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, prepaid, workflows
 from agentnexus.web.security import PageSecurity
 from agentnexus.web.static_files import Static
 
@@ -22,6 +22,7 @@ def pages_app(doors: Doors) -> Starlette:
             *economy.routes,
             *money.routes,
             *approvals.routes,
+            *prepaid.routes,
         ],
         exception_handlers=errors.handlers,
     )

@@ -13,6 +13,7 @@ from agentnexus.web.forms import Upload
 from agentnexus.web.views.agents import AgentPage, AgentView
 from agentnexus.web.views.market import Figures, MarketView, OfferView
 from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
+from agentnexus.web.views.prepaid import PrepaidPage
 from agentnexus.web.views.runs import RunSummary, RunView
 
 
@@ -122,6 +123,23 @@ class MoneyDoor(Protocol):
     async def link(self, user_id: str, document: str, signature: str) -> None: ...
 
 
+class PrepaidDoor(Protocol):
+    """The visitor's own prepaid account; amounts are decimal text. Everything but `page` may be refused."""
+
+    async def page(self, user_id: str) -> PrepaidPage: ...
+
+    async def message(self, user_id: str, wallet: str) -> ToSign:
+        """What `wallet` signs to show that it is the user's; raises `InvalidInput` for what is no address."""
+
+    async def open(self, user_id: str, wallet: str, signature: str) -> None: ...
+
+    async def claim(self, user_id: str, signature: str) -> str:
+        """What was credited. Refusals carry ``details.reason``."""
+
+    async def withdraw(self, user_id: str, amount: str, symbol: str, key: str) -> str:
+        """The transaction's signature."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
@@ -130,5 +148,6 @@ class Doors:
     catalogue: Catalogue
     economy: Economy
     money: MoneyDoor
+    prepaid: PrepaidDoor
     user: Callable[[Request], Awaitable[str]]
     asset: Asset

@@ -12,7 +12,7 @@ from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
 from agentnexus.web.adapters.runs import WorkflowRuns
-from agentnexus.web.doors import Doors, MoneyDoor
+from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor
 from agentnexus.workflows.service import Workflows
 
 
@@ -22,6 +22,7 @@ def house_doors(
     listings: Listings,
     hiring: Hiring,
     money: MoneyDoor,
+    prepaid: PrepaidDoor,
     callers: Callers,
     asset: Asset,
     api_url: str,
@@ -40,6 +41,7 @@ def house_doors(
         catalogue=ListingCatalogue(listings, api_url),
         economy=HouseEconomy(hiring, listings, workflows),
         money=money,
+        prepaid=prepaid,
         user=user,
         asset=asset,
     )

@@ -7,13 +7,34 @@ async function signEvm(form, payload) {
   return window.ethereum.request({ method: "eth_signTypedData_v4", params: [account, payload] });
 }
 
+async function connectSolana() {
+  const connected = await window.solana.connect();
+  return (connected?.publicKey ?? window.solana.publicKey).toString();
+}
+
 async function signSolana(form, payload) {
-  await window.solana.connect();
+  const address = await connectSolana();
+  if (form.dataset.address && address !== form.dataset.address) throw new Error(`the wallet is at ${address}`);
   const { signature } = await window.solana.signMessage(new TextEncoder().encode(payload), "utf8");
   return [...signature].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// A button that writes the address of the browser's wallet into the field it names.
+function setUpConnect() {
+  const button = document.querySelector("[data-connect]");
+  if (!button || !window.solana) return;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      document.getElementById(button.dataset.connect).value = await connectSolana();
+    } catch (error) {
+      toast(`The wallet did not connect: ${error.message ?? error}`);
+    }
+  });
+}
+
 export function setUpWallet() {
+  setUpConnect();
   const form = document.querySelector("[data-sign]");
   if (!form) return;
   const evm = form.dataset.sign === "eip712";
