@@ -82,11 +82,12 @@ class Economics:
             owner: whose hosted prices to compare with.
             earning: accounts whose income counts as earned, in the scope's window.
         """
-        found = dict(await self.metrics.groups(scope, SHOWN_BY))
+        whole, groups = await self.metrics.summary(scope, SHOWN_BY)
+        found = dict(groups)
         found[By.DAY] = sorted(found[By.DAY], key=lambda day: day.label)
         earned = [await self.metrics.earned(account, scope) for account in earning]
         return Report(
-            spent=await self.metrics.spent(scope),
+            spent=whole,
             earned=total(earned, scope.asset),
             fees=await self.metrics.paid_fees(scope),
             savings=_savings(found[By.CAPABILITY], await self.prices(owner), scope.asset),

@@ -126,21 +126,30 @@ class Metrics:
 
     async def groups(self, scope: Scoped, by: Sequence[By]) -> Mapping[By, list[Spending]]:
         """The same by several labels in one pass over the payments."""
+        return (await self.summary(scope, by))[1]
+
+    async def summary(self, scope: Scoped, by: Sequence[By]) -> tuple[Spending, Mapping[By, list[Spending]]]:
+        """Everything as one figure, labelled ``total``, and by each label."""
         where, arguments = scope.where()
         labels = ", ".join(f"{LABELS[each]} as {each}" for each in by)
         names = ", ".join(by)
-        sql = f"""select {names}, grouping({names}) as missing, sum(captured) as spent, count(*) as count
+        sql = f"""select {names}, grouping({names}) as missing, coalesce(sum(captured), 0) as spent, count(*) as count
                   from (select r.captured, {labels} {CAPTURED} where {where}) captured
-                  group by grouping sets ({", ".join(f"({each})" for each in by)}) order by spent desc, {names}"""  # noqa: S608 - constants only
+                  group by grouping sets ((), {", ".join(f"({each})" for each in by)}) order by spent desc, {names}"""  # noqa: S608 - constants only
         async with self._db.connection() as connection:
             rows = await connection.fetch(sql, *arguments)
         found: dict[By, list[Spending]] = {each: [] for each in by}
+        whole = Spending("total", scope.asset.zero(), 0)
         everything = (1 << len(by)) - 1
         for row in rows:
+            spent = Money(scope.asset, int(row["spent"]))
+            if row["missing"] == everything:
+                whole = Spending("total", spent, row["count"])
+                continue
             each = by[len(by) - (everything ^ row["missing"]).bit_length()]
             if len(found[each]) < GROUPS_MAX:
-                found[each].append(Spending(row[each] or "", Money(scope.asset, int(row["spent"])), row["count"]))
-        return found
+                found[each].append(Spending(row[each] or "", spent, row["count"]))
+        return whole, found
 
     async def spent(self, scope: Scoped) -> Spending:
         """Everything in the scope as one figure, labelled ``total``."""

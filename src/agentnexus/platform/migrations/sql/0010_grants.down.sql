@@ -1,5 +1,6 @@
 -- down: grants
 drop index ledger.reservation_resolved;
+drop index ledger.transfer_fee;
 drop trigger entry_late on ledger.entry;
 drop function ledger.count_late_entries();
 drop table ledger.checkpoint;

@@ -52,4 +52,5 @@ from (select account, asset, at, sum(amount) over (partition by account, asset o
       from ledger.entry) counted
 where number % 2000 = 0 on conflict do nothing;
 
+create index transfer_fee on ledger.transfer (asset, at) where kind = 'fee';
 create index reservation_resolved on ledger.reservation (budget_id, resolved_at) where state = 'posted';
