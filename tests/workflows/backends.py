@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
 from agentnexus.platform.database import Database
+from agentnexus.platform.process import free_port
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.restate.door import RestatePlaces, restate_engine
+from agentnexus.workflows.engine.restate.server import RestateServer
 from agentnexus.workflows.engine.worker import WorkerSettings
 
 
@@ -20,6 +22,13 @@ class Backend:
     """PostgreSQL, unless there are places of Restate."""
 
     restate: RestatePlaces | None = None
+
+    @classmethod
+    def on(cls, server: RestateServer | None) -> Backend:
+        """With a port of its own for the workers."""
+        if server is None:
+            return cls()
+        return cls(RestatePlaces(server.ingress_url, server.admin_url, port=free_port()))
 
     def to_json(self) -> str:
         return json.dumps(None if self.restate is None else asdict(self.restate))

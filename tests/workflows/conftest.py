@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,16 @@ def restate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestateServer]
         yield server
         thread.submit(lambda: runner.run(server.stop())).result()
         thread.submit(runner.close).result()
+
+
+@pytest.fixture(params=["postgres", "restate"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RestateServer | None]:
+    """A Restate that a test may kill, or none: then PostgreSQL is the backend."""
+    if request.param == "postgres":
+        yield None
+        return
+    async with RestateServer(tmp_path / "restate", partitions=4) as started:
+        yield started
 
 
 @pytest.fixture(params=["memory", "postgres", "restate"])

@@ -8,14 +8,11 @@ import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from agentnexus.platform.database import Database
-from agentnexus.platform.process import free_port
 from agentnexus.workflows.engine.port import NewRun
-from agentnexus.workflows.engine.restate.door import RestatePlaces
 from agentnexus.workflows.engine.restate.server import RestateServer
 from agentnexus.workflows.model import Plan, Workflow, WorkflowRequest, WorkflowStatus
 from agentnexus.workflows.run import BODY
@@ -129,21 +126,10 @@ async def check(storm: Storm, economy: Economy, plans: dict[str, Plan]) -> None:
     await economy.assert_sound()
 
 
-@pytest.fixture(params=["postgres", "restate"])
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RestateServer | None]:
-    """A Restate that a test may kill, or none: then PostgreSQL is the backend."""
-    if request.param == "postgres":
-        yield None
-        return
-    async with RestateServer(tmp_path / "restate", partitions=4) as started:
-        yield started
-
-
 async def test_five_hundred_paid_workflows_survive_workers_that_are_killed(
     server: RestateServer | None, economy: Economy, database_url: str
 ) -> None:
-    places = None if server is None else RestatePlaces(server.ingress_url, server.admin_url, port=free_port())
-    backend = Backend(places)
+    backend = Backend.on(server)
 
     async def halfway() -> None:
         """Restate dies as well; PostgreSQL's own crashes are the ledger's tests."""

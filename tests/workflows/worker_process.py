@@ -38,7 +38,11 @@ def narrate_end(state: RunState, _output: Json, _error: NexusError | None) -> li
 
 
 def effectful(engine: DurableEngine, database: Database) -> None:
-    """Register the body ``diamond``: a → (b, c, d) → e, with a sleep and a retry on the way."""
+    """Register three bodies.
+
+    ``diamond``: a → (b, c, d) → e, with a sleep and a retry on the way; ``slow``: a step of two seconds; ``long``: one
+    that never ends.
+    """
 
     async def effect(context: StepContext) -> Json:
         async with database.connection() as connection:
@@ -68,7 +72,28 @@ def effectful(engine: DurableEngine, database: Database) -> None:
         last = await run.step("e", effect, narrate=narrate)
         return [first, *(task.result() for task in tasks), last]
 
+    async def long(run: Run, _given: Json) -> Json:
+        async def endless(context: StepContext) -> Json:
+            await effect(context)
+            await asyncio.Event().wait()
+            return None
+
+        return await run.step("endless", endless)
+
+    async def slow(run: Run, _given: Json) -> Json:
+        async def two_seconds(context: StepContext) -> Json:
+            async with database.connection() as connection:
+                values = (context.run_id, context.key, context.idempotency_key)
+                await connection.execute("insert into executions values ($1, $2, $3)", *values)
+                await asyncio.sleep(2)
+            return await effect(context)
+
+        await run.step("sleeps", two_seconds)
+        return "slept"
+
+    engine.register("slow", slow, narrate_end)
     engine.register("diamond", diamond, narrate_end)
+    engine.register("long", long, narrate_end)
 
 
 async def main(url: str, lease_seconds: float, renew_seconds: float, backend: Backend) -> None:

@@ -48,13 +48,14 @@ PATIENCE = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50), exponentiation_factor=2.0, max_interval=timedelta(seconds=1),
     max_attempts=1_000_000,
 )  # fmt: skip
-SHORT = timedelta(seconds=10)
+# A handler takes milliseconds. One that says nothing for so long is on a frozen worker: it is repeated on another.
+SHORT, SHORTER = timedelta(seconds=2), timedelta(seconds=1)
 NO_TIME = timedelta(0)
 
 
 def _object(name: str, *, preload: bool = True) -> VirtualObject:
     return VirtualObject(
-        name, inactivity_timeout=SHORT, abort_timeout=SHORT, journal_retention=NO_TIME, state_preload=preload,
+        name, inactivity_timeout=SHORT, abort_timeout=SHORTER, journal_retention=NO_TIME, state_preload=preload,
         invocation_retry_policy=PATIENCE,
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ workers = _object("NexusWorker")
 tenants = _object("NexusTenant", preload=False)
 tallies = _object("NexusTally")
 bells = restate.Service(
-    "NexusBell", inactivity_timeout=SHORT, abort_timeout=SHORT, journal_retention=NO_TIME,
+    "NexusBell", inactivity_timeout=SHORT, abort_timeout=SHORTER, journal_retention=NO_TIME,
     invocation_retry_policy=PATIENCE,
 )  # fmt: skip
 DRIVE = "NexusDrive"
