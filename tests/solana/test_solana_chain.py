@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from solders.hash import Hash
 from solders.instruction import Instruction
@@ -410,6 +410,7 @@ def test_a_wrong_request_gets_the_error_a_cluster_gives(
     assert error["message"]
 
 
+@settings(deadline=None)
 @given(
     request=st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),

@@ -8,7 +8,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from solders.hash import Hash
 from solders.keypair import Keypair
@@ -189,6 +189,7 @@ async def test_an_answer_that_lacks_a_part_is_the_nodes_error(name: str, value: 
         await read_landed(ScriptedNode({**GOOD, name: value}), "sig", Commitment.FINALIZED)
 
 
+@settings(deadline=None)
 @given(
     before=st.dictionaries(st.integers(2, 4), st.integers(0, 10**12), max_size=3),
     after=st.dictionaries(st.integers(2, 4), st.integers(0, 10**12), max_size=3),

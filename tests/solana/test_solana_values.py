@@ -40,11 +40,13 @@ ADDRESS = base58.encode(PUBLIC)
 PASSWORD = "correct horse"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_base58_comes_back(data: bytes) -> None:
     assert base58.decode(base58.encode(data)) == data
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_base58_is_the_one_of_solders(data: bytes) -> None:
     assert base58.encode(data) == str(Pubkey.from_bytes(data))
@@ -56,6 +58,7 @@ def test_other_letters_are_no_base58(text: str) -> None:
         base58.decode(text)
 
 
+@settings(deadline=None)
 @given(net=st.integers(0, 2**63), points=st.integers(0, 10_000), maximum=st.integers(0, 2**63))
 def test_the_grossed_up_amount_leaves_exactly_the_net_and_no_smaller_one_does(
     net: int, points: int, maximum: int
@@ -99,6 +102,7 @@ def test_a_hook_without_a_program_is_harmless() -> None:
     assert unsafe_extension(data) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_can_be_looked_at_as_a_token(data: bytes) -> None:
     for program in (TOKEN_PROGRAM, TOKEN_2022_PROGRAM):
@@ -262,7 +266,7 @@ def test_a_damaged_keystore_is_said_to_be_damaged(keystore: Path, tmp_path: Path
         signer_from_keystore(path, PASSWORD)
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=100))
 def test_any_file_at_all_is_refused_as_a_keystore(data: bytes) -> None:
     from agentnexus.rails.solana.keystore import open_keystore
