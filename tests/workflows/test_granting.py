@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,11 +12,13 @@ from eth_account.signers.local import LocalAccount
 
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.events import Event, EventName
+from agentnexus.core.offers import Need
 from agentnexus.core.payments import Limits
+from agentnexus.hiring.model import Hired
 from agentnexus.ledger.approvers import Approvers
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.budgets import BudgetStatus
-from agentnexus.ledger.grants import ANY, Grants
+from agentnexus.ledger.grants import ANY, Grants, revocation_of
 from agentnexus.ledger.mandates import Constraint
 from agentnexus.ledger.wallet_signatures import WalletSignatures
 from agentnexus.platform.blobs import MemoryBlobs
@@ -32,6 +34,7 @@ from .conftest import Bench
 from .scripted import ScriptedHirer
 
 DOLLAR = USDC.parse("1")
+PAYER, PAYEE = "wallet:ann", "seller:any"
 TASK = "Extract the text of the report"
 
 
@@ -39,11 +42,33 @@ def budget(most: str) -> Constraint:
     return {"type": "payment.budget", "max": most, "currency": USDC.caip19}
 
 
+class PayingHirer(ScriptedHirer):
+    """Reserves and captures in the real ledger for every hire; `after` is called with each capability that was paid."""
+
+    def __init__(self, books: Books) -> None:
+        super().__init__(agent_offers())
+        self._books = books
+        self.after: Callable[[str], Awaitable[None]] | None = None
+
+    async def hire(self, need: Need, *, budget_id: str, key: str, **more: object) -> Hired:
+        offer = next(each for each in self.catalogue if each.capability.name == need.capability)
+        await self._books.reserve(
+            key, budget_id=budget_id, payer_account=PAYER, payee_account=PAYEE, amount=offer.price.maximum,
+            seller=offer.seller.key, capability=offer.capability.name,
+        )  # fmt: skip
+        hired = await super().hire(need, budget_id=budget_id, key=key, **more)  # type: ignore[arg-type]  # passed on
+        await self._books.capture(key)
+        if self.after is not None:
+            await self.after(offer.capability.name)
+        return hired
+
+
 @dataclass
 class House:
     bench: Bench
     books: Books
     grants: Grants | None
+    hirer: PayingHirer
 
     async def sign(self, *constraints: Constraint, account: LocalAccount = OWNER, **fields: object) -> str:
         assert self.grants is not None
@@ -57,7 +82,7 @@ class House:
 
         engine = self.bench.engine()
         room = open_room(
-            engine, hirer=ScriptedHirer(agent_offers()), budgets=self.books.budgets, blobs=MemoryBlobs(),
+            engine, hirer=self.hirer, budgets=self.books.budgets, blobs=MemoryBlobs(),
             clock=self.bench.clock, root_budget=root, approvals=self.grants,
         )  # fmt: skip
         async with self.bench.working(engine), asyncio.timeout(30):
@@ -70,11 +95,14 @@ class House:
 @pytest.fixture
 async def house(database: Database, clock: ManualClock) -> AsyncIterator[House]:
     async with Books(database, clock) as books:
+        await books.deposit("funding", PAYER, USDC.parse("100"))
         await books.budgets.create("user:ann", owner="ann", asset=USDC, limits=Limits(per_day=USDC.parse("50")))
         approvers = Approvers(database, clock, WalletSignatures(USDC.network), NODE)
         proof = approvers.proof("ann", OWNER_ID)
         await approvers.link(proof, signed(proof, OWNER, USDC.network))
-        yield House(Bench(MemoryJournal(clock), clock), books, Grants(books, clock, USDC, approvers))
+        yield House(
+            Bench(MemoryJournal(clock), clock), books, Grants(books, clock, USDC, approvers), PayingHirer(books)
+        )
 
 
 async def start(workflows: Workflows, grant: str, **more: object) -> Workflow:
@@ -169,3 +197,29 @@ async def test_what_the_grant_approved_stays_approved_after_a_restart_but_not_af
     async with house.working() as workflows:
         assert (await workflows.get(workflow.id, "ann")).status is WorkflowStatus.COMPLETED
         assert (await start(workflows, grant)).status is WorkflowStatus.AWAITING_APPROVAL
+
+
+async def test_a_grant_taken_back_in_the_middle_stops_the_very_next_payment(house: House) -> None:
+    assert house.grants is not None
+    grants = house.grants
+    document = mandate(house.bench.clock, budget("5"), parent="user:ann")
+    await grants.approve(document, signed(document, OWNER, USDC.network))
+
+    async def revoke(_capability: str) -> None:
+        await grants.revoke_signed(document.grant_id, signed(revocation_of(document), OWNER, USDC.network))
+
+    house.hirer.after = revoke
+    async with house.working() as workflows:
+        files = [await workflows.add_file("report.pdf", b"%PDF-1.4 some", "application/pdf")]
+        made = await workflows.create("ann", "Summarise this report", files, max_cost=DOLLAR, grant=document.grant_id)
+        done = await workflows.result(made.id, "ann")
+    assert done.plan is not None
+    assert len(done.plan.steps) > 1
+    assert done.status is WorkflowStatus.FAILED
+    assert done.error is not None
+    assert done.error["code"] == "budget_exceeded"
+    uses = await grants.uses(document.grant_id)
+    assert [use.state.value for use in uses] == ["posted"]
+    assert (await grants.status(document.grant_id)).spent == uses[0].captured_money
+    assert (await house.books.balance(PAYEE, USDC)).posted == uses[0].captured_money
+    assert (await house.books.check()).clean
