@@ -27,6 +27,7 @@ from agentnexus.rails.evm.eip3009 import Authorization, SignedAuthorization, non
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.typed_data import Domain
 from agentnexus.rails.evm.wallet import EvmRail
+from agentnexus.rails.solana.authorize import Authorizations
 
 PRICE = 20_000
 START = int(time.time())  # one for all, so that signing twice gives the same bytes
@@ -37,7 +38,7 @@ PAYEE = "0x" + "22" * 20
 class RailPurse:
     """A purse without budget or books: every call goes to the rail, holds are remembered by binding."""
 
-    def __init__(self, rail: EvmRail, job: str = "job-1") -> None:
+    def __init__(self, rail: EvmRail | Authorizations, job: str = "job-1") -> None:
         self.rail = rail
         self._job = job
         self.holds: dict[str, Hold] = {}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.x402.conftest import client_of
+from tests.x402.doomed import DoomedProcess
 from tests.x402.support import PRICE, RailPurse
 from x402.schemas import PaymentRequirements
 
@@ -21,47 +18,21 @@ from agentnexus.core.payments import PaymentState
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.markets.x402.buy import BuyLimits, Call
 from agentnexus.markets.x402.policy import PaymentPolicy
-from agentnexus.platform.process import free_port, port_open, wait_until_ready
 
 pytestmark = pytest.mark.chaos
 
 
-class SellerProcess:
-    """Settings of sellers over one database and chain; `run` starts one on the shared port."""
+class SellerProcess(DoomedProcess):
+    """Sellers over one database and chain."""
 
     def __init__(self, folder: Path, database_url: str, chain: DevelopmentChain, asked: PaymentRequirements) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self._settings = {
+        settings = {
             "database_url": database_url,
             "rpc_url": chain.rpc_url,
-            "port": str(self.port),
-            "folder": str(folder),
             "asset": asked.asset,
             "pay_to": asked.pay_to,
         }
-
-    @asynccontextmanager
-    async def run(self, hang: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
-        settings = json.dumps({**self._settings, "hang": hang})
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.x402.seller_process", settings)
-        try:
-            await wait_until_ready(
-                lambda: port_open("127.0.0.1", self.port), what="the seller process", timeout_seconds=60
-            )
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-    async def kill_when_hanging(self, process: asyncio.subprocess.Process) -> None:
-        async def hanging() -> bool:
-            return (self.folder / "hanging").exists()
-
-        await wait_until_ready(hanging, what="the seller to reach its last step", timeout_seconds=30)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+        super().__init__("tests.x402.seller_process", folder, settings)
 
     @property
     def runs(self) -> int:

@@ -17,7 +17,7 @@ from x402.schemas import PaymentPayload, PaymentRequirements
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.money import Asset, Money
-from agentnexus.core.payments import Hold, Payment, PaymentRequest, PayMode
+from agentnexus.core.payments import PaymentRequest, PayMode
 from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
 from agentnexus.markets.x402.svm.facilitator import SolanaFacilitator
 from agentnexus.markets.x402.svm.pricing import exact_on_solana
@@ -55,34 +55,6 @@ class KeySigner:
 
     async def sign(self, message: bytes) -> bytes:
         return bytes(self.keypair.sign_message(message))
-
-
-class RailPurse:
-    """A purse without budget or books: every call goes to the authorisations, holds are remembered by binding."""
-
-    def __init__(self, rail: Authorizations, job: str = "job-1") -> None:
-        self.rail = rail
-        self._job = job
-        self.holds: dict[str, Hold] = {}
-        self.refunds: list[str] = []
-
-    async def hold(self, request: PaymentRequest) -> Hold:
-        if request.binding not in self.holds:
-            self.holds[request.binding] = await self.rail.open(request, f"{self._job}:{request.binding}")
-        return self.holds[request.binding]
-
-    async def pay(self, request: PaymentRequest) -> Payment:
-        raise AssertionError(f"nothing here pays at once: {request}")
-
-    async def release(self, hold: Hold, proof: dict[str, object]) -> Payment:
-        return await self.rail.settle(hold, proof)
-
-    async def refund(self, hold: Hold, reason: str) -> Payment:
-        self.refunds.append(reason)
-        return await self.rail.cancel(hold)
-
-    async def lookup(self, payment: Payment) -> Payment:
-        return await self.rail.lookup(payment)
 
 
 @dataclass

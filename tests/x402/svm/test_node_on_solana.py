@@ -15,7 +15,8 @@ import httpx
 import pytest
 from solders.keypair import Keypair
 from tests.x402.conftest import client_of
-from tests.x402.svm.support import NETWORK, RailPurse, Stage
+from tests.x402.support import RailPurse
+from tests.x402.svm.support import NETWORK, Stage
 from x402.schemas import PaymentRequired, SupportedKind, SupportedResponse
 
 from agentnexus.bootstrap.authoring import make_agent

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.x402.conftest import client_of
-from tests.x402.support import open_shop
-from tests.x402.svm.support import NETWORK, PRICE, RailPurse, Stage
+from tests.x402.doomed import DoomedProcess
+from tests.x402.support import RailPurse, open_shop
+from tests.x402.svm.support import NETWORK, PRICE, Stage
 
 from agentnexus.core.money import Money
 from agentnexus.core.payments import PaymentState
@@ -24,59 +21,24 @@ from agentnexus.markets.x402.policy import PaymentPolicy
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
 from agentnexus.markets.x402.svm.settlements import Settlements
 from agentnexus.markets.x402.turn import CheckoutLimits
-from agentnexus.platform.process import free_port, port_open, wait_until_ready
 
 pytestmark = pytest.mark.chaos
 URL = "http://localhost/report"
 
 
-class FacilitatorProcess:
-    """Facilitators over one database and chain; `run` starts one on the shared port."""
-
-    def __init__(self, folder: Path, database_url: str, stage: Stage) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._hanging = folder / "hanging"
-        self._settings = {
-            "database_url": database_url,
-            "rpc_url": stage.chain.rpc_url,
-            "port": str(self.port),
-            "sponsor": json.dumps(list(bytes(stage.sponsor))),
-            "folder": str(folder),
-        }
-
-    @asynccontextmanager
-    async def run(self, hang: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
-        settings = json.dumps({**self._settings, "hang": hang})
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.x402.svm.facilitator_process", settings
-        )
-        try:
-            await wait_until_ready(
-                lambda: port_open("127.0.0.1", self.port), what="the facilitator process", timeout_seconds=60
-            )
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-    async def kill_when_hanging(self, process: asyncio.subprocess.Process) -> None:
-        async def hanging() -> bool:
-            return self._hanging.exists()
-
-        await wait_until_ready(hanging, what="the facilitator to have sent", timeout_seconds=30)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-
-
 @pytest.fixture
-def facilitators(tmp_path: Path, database_url: str, stage: Stage) -> FacilitatorProcess:
-    return FacilitatorProcess(tmp_path, database_url, stage)
+def facilitators(tmp_path: Path, database_url: str, stage: Stage) -> DoomedProcess:
+    """Facilitators over one database and chain."""
+    settings = {
+        "database_url": database_url,
+        "rpc_url": stage.chain.rpc_url,
+        "sponsor": json.dumps(list(bytes(stage.sponsor))),
+    }
+    return DoomedProcess("tests.x402.svm.facilitator_process", tmp_path, settings)
 
 
 async def test_a_facilitator_killed_after_it_sent_is_followed_by_one_settlement_and_the_result(
-    stage: Stage, facilitators: FacilitatorProcess, solana_policy: PaymentPolicy
+    stage: Stage, facilitators: DoomedProcess, solana_policy: PaymentPolicy
 ) -> None:
     async with httpx.AsyncClient() as http:
         client = FacilitatorClient(facilitators.url, http)
@@ -102,7 +64,7 @@ async def test_a_facilitator_killed_after_it_sent_is_followed_by_one_settlement_
 
 
 async def test_a_settlement_that_nobody_asks_for_again_is_ended_by_the_next_facilitator(
-    stage: Stage, facilitators: FacilitatorProcess, solana_policy: PaymentPolicy
+    stage: Stage, facilitators: DoomedProcess, solana_policy: PaymentPolicy
 ) -> None:
     async with httpx.AsyncClient() as http:
         client = FacilitatorClient(facilitators.url, http)

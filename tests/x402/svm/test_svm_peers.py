@@ -14,9 +14,9 @@ import pytest
 from solana.rpc.core import RPCException
 from solders.transaction import VersionedTransaction
 from tests.x402.conftest import client_of
-from tests.x402.support import Work, open_shop, v2_payment
+from tests.x402.support import RailPurse, Work, open_shop, v2_payment
 from tests.x402.svm.peers.official import OfficialFacilitator, official_client, official_http, official_server
-from tests.x402.svm.support import PRICE, RailPurse, Stage, presented
+from tests.x402.svm.support import PRICE, Stage, presented
 from tests.x402.test_peers import official_terms, serving
 from x402.mechanisms.svm.exact import ExactSvmScheme
 from x402.mechanisms.svm.signers import FacilitatorKeypairSigner, KeypairSigner

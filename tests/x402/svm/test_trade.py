@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from tests.x402.conftest import client_of
-from tests.x402.support import RailPurse as EvmPurse
-from tests.x402.support import Shop, Work, identified, open_shop, sign
+from tests.x402.support import RailPurse, Shop, Work, identified, open_shop, sign
 from tests.x402.support import requirement as evm_requirement
 from tests.x402.support import v2_payment as evm_payment
-from tests.x402.svm.support import NETWORK, PRICE, RailPurse, Stage, presented
+from tests.x402.svm.support import NETWORK, PRICE, Stage, presented
 from x402.schemas import PaymentRequired, PaymentRequirements
 
 from agentnexus.core.clock import SystemClock
@@ -98,7 +97,7 @@ async def test_a_seller_takes_evm_and_solana_in_one_402(
     stage: Stage,
     chain: DevelopmentChain,
     facilitator: Facilitator,
-    purse: EvmPurse,
+    purse: RailPurse,
     usdc_price: PaymentRequirements,
     policy: PaymentPolicy,
     solana_policy: PaymentPolicy,
