@@ -43,6 +43,7 @@ READY_SECONDS = 60.0
 KEEP_SECONDS = 1.0
 PORT_TRIES = 3
 DEFAULT_PORTS = {"chain": 8545, "solana": 8899, "registry": 3001, "facilitator": 4020, "api": 5000}
+SOLANA_FINALITY_SLOTS = 4  # two seconds instead of thirteen: nobody forks a chain of one
 CHAINS = ("chain", "solana")  # they bind their ports themselves
 SELLERS = ("seller-1", "seller-2", "seller-3", "seller-4")
 
@@ -281,7 +282,9 @@ class Economy:
 
     async def _start_solana(self, port: int) -> None:
         log = self.home / "logs" / "solana.log"
-        self._solana = SolanaDevelopmentChain(port=port, state=self.home / "solana.db", log=log)
+        self._solana = SolanaDevelopmentChain(
+            port=port, state=self.home / "solana.db", log=log, finality_slots=SOLANA_FINALITY_SLOTS
+        )
         try:
             await self._solana.start()
         except Unavailable:
