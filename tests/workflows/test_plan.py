@@ -227,7 +227,9 @@ def test_over_the_limit_is_refused_with_what_is_missing() -> None:
     check_cost(found, USDC.parse("0.01"))
     with pytest.raises(BudgetExceeded) as refusal:
         check_cost(found, USDC.parse("0.009"))
-    assert refusal.value.details == {"limit": "max_cost", "left": "0.009000", "needed": "0.010000"}
+    assert refusal.value.details == {
+        "limit": "max_cost", "left": "0.009000", "needed": "0.010000", "missing": "0.001000",
+    }  # fmt: skip
 
 
 # ---- properties ----
