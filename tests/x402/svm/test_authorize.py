@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 from tests.x402.svm.support import NETWORK, PRICE, Stage, presented, request_of
 from x402.schemas import PaymentRequirements
 
@@ -17,10 +18,10 @@ from agentnexus.devnet.solana.faults import Fault
 from agentnexus.markets.x402.svm.exact import parse_transfer
 from agentnexus.rails.solana import exact
 from agentnexus.rails.solana.authorize import Authorizations
-from agentnexus.rails.solana.cluster import Cluster
+from agentnexus.rails.solana.cluster import Cluster, Commitment, Mention, Outcome
 from agentnexus.rails.solana.errors import WrongNetwork
 
-BLOCKHASH_LIFE_SLOTS = 200
+BLOCKHASH_LIFE_SLOTS = 260
 
 
 def transaction_of(hold: Hold) -> str:
@@ -241,3 +242,42 @@ async def test_a_node_that_is_away_decides_nothing(stage: Stage) -> None:
         for asking in (rail.lookup(hold.payment), rail.cancel(hold), rail.settle(hold, {"transaction": "1" * 88})):
             with pytest.raises(Unavailable):
                 await asking
+
+
+async def test_a_transaction_that_the_node_lists_and_does_not_show_keeps_the_payment_open(stage: Stage) -> None:
+    """It may be ours: to call the payment refunded would be a guess."""
+    asked = stage.asked()
+    hold = await stage.rail().open(request_of(stage, asked), "job-1")
+    await collect(stage, hold, asked)
+    await stage.chain.advance(BLOCKHASH_LIFE_SLOTS)
+
+    class Forgetful(Cluster):
+        async def outcome(self, signature: str, commitment: Commitment = Commitment.CONFIRMED) -> Outcome | None:
+            return None
+
+    stage.cluster = Forgetful(stage.chain.rpc)
+    with pytest.raises(Unavailable, match="not shown"):
+        await stage.rail().lookup(hold.payment)
+
+
+async def test_the_end_of_the_payers_history_is_looked_for_page_by_page(stage: Stage) -> None:
+    asked = stage.asked(amount=10)
+    first = await stage.rail().open(request_of(stage, asked), "job-0")
+    transaction = await collect(stage, first, asked)
+    for number in range(1, 6):
+        await collect(stage, await stage.rail().open(request_of(stage, asked), f"job-{number}"), asked)
+
+    class ShortPages(Cluster):
+        pages = 0
+
+        async def mentions(
+            self, address: Pubkey, *, before: str | None, commitment: Commitment, minimum_slot: int, limit: int = 2
+        ) -> list[Mention]:
+            self.pages += 1
+            return await super().mentions(
+                address, before=before, commitment=commitment, minimum_slot=minimum_slot, limit=2
+            )
+
+    stage.cluster = pages = ShortPages(stage.chain.rpc)
+    assert (await stage.rail().lookup(first.payment)).evidence["transaction"] == transaction
+    assert pages.pages == 3

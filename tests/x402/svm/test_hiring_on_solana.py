@@ -134,7 +134,7 @@ async def test_a_seller_that_fails_gets_nothing_and_the_money_is_free_again_when
         while street.shop.work.runs == 0:
             await asyncio.sleep(0.01)
         assert (await street.books.budgets.status("b")).reserved.atomic == PRICE
-        await stage.chain.advance(200)
+        await stage.chain.advance(260)
         with pytest.raises(SellerFailed):
             await hiring
         (receipt,) = await street.hiring.receipts("k1")

@@ -224,7 +224,7 @@ async def test_work_that_fails_costs_nothing_and_the_payment_lapses(stage: Stage
         buying = asyncio.create_task(client.buy(Call("GET", URL, "call-1"), purse, Money(stage.asset, PRICE)))
         while not purse.refunds:
             await asyncio.sleep(0.01)
-        await stage.chain.advance(200)
+        await stage.chain.advance(260)
         with pytest.raises(SellerFailed):
             await buying
     assert (await stage.paid(), await stage.left()) == (0, 10 * PRICE)

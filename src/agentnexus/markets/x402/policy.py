@@ -119,8 +119,10 @@ class PaymentPolicy:
             raise InvalidInput(f"payTo: {problem}")
         if payees and canonical_address(requirement.network, requirement.pay_to) not in payees:
             raise InvalidInput(f"payTo {requirement.pay_to} is not the address of the offer")
-        if family(requirement.network) == SOLANA and not isinstance(requirement.extra.get("feePayer"), str):
-            raise InvalidInput("the terms name no feePayer: nobody would send the payment")
+        if family(requirement.network) == SOLANA:
+            fee_payer = str(requirement.extra.get("feePayer", ""))
+            if problem := address_problem(requirement.network, fee_payer):
+                raise InvalidInput(f"feePayer: {problem}")
         price = Money(asset, check_amount(requirement.amount))
         if asset.caip19 != maximum.asset.caip19 or price > maximum:
             raise InvalidInput(f"{price} is more than the {maximum} agreed on")

@@ -22,7 +22,7 @@ from agentnexus.core.ports import Clock, Signer
 from agentnexus.platform.database import Database
 from agentnexus.rails.solana import exact
 from agentnexus.rails.solana.cluster import Cluster, Commitment, LatestBlockhash, Outcome
-from agentnexus.rails.solana.errors import WrongNetwork
+from agentnexus.rails.solana.errors import NodeError, WrongNetwork
 from agentnexus.rails.solana.networks import Network, network_by_name
 from agentnexus.rails.solana.programs import Token, public_key
 from agentnexus.rails.solana.tokens import Mint, read_mint
@@ -30,9 +30,13 @@ from agentnexus.rails.solana.tokens import Mint, read_mint
 # The node that knows a seller's blockhash may be ahead of the one that told us the height, some seconds ago.
 HINT_MARGIN_BLOCKS = 32
 HEIGHT_LIFE_SECONDS = 4.0
+# A node lists what an address did some moments after it has the block.
+LAPSE_MARGIN_BLOCKS = 16
 FINALITY_SECONDS = 20.0
+SLOWEST_POLL = 10  # a wait of a minute needs no more than every tenth look of one that may end at once
 MAXIMUM_ATTEMPTS = 64
 # Not waiting for the disk: the purse's own durable commit follows before the payment leaves, and carries this one.
+LIFE_BLOCKS = exact.BLOCKHASH_BLOCKS + HINT_MARGIN_BLOCKS + LAPSE_MARGIN_BLOCKS
 INSERT = """insert into x402svm.authorization
         (key, network, message_hash, payload, last_valid_block_height, opened_slot)
     select $1, $2, $3, $4, $5::bigint, $6::bigint where set_config('synchronous_commit', 'off', true) = 'off'
@@ -125,13 +129,15 @@ class Authorizations:
 
         Raises `PaymentUnknown` when the wait is over and the chain has not moved on: call again.
         """
+        pause = self._poll
         try:
             async with asyncio.timeout(self._cancel_wait):
                 while True:
                     now = await self.lookup(hold.payment)
                     if now.state is not PaymentState.HELD:
                         return now
-                    await asyncio.sleep(self._poll)
+                    await asyncio.sleep(pause)
+                    pause = min(1.5 * pause, SLOWEST_POLL * self._poll)
         except TimeoutError:
             raise PaymentUnknown(
                 "the signed payment has not lapsed yet",
@@ -151,7 +157,7 @@ class Authorizations:
                 return _confirmed(payment, transaction, outcome.slot)
             if outcome.slot <= slot:  # final: the cluster never takes the same transaction twice
                 return _refunded(payment, failed_transaction=transaction, chain_error=outcome.error)
-        elif height > _whole(payment, "last_valid_block_height"):
+        elif height > _whole(payment, "last_valid_block_height") + LAPSE_MARGIN_BLOCKS:
             return _refunded(payment, expired=True)
         return payment.model_copy(update={"state": PaymentState.HELD})
 
@@ -244,7 +250,7 @@ class Authorizations:
             "opened_slot": row["opened_slot"],
         }
         payment = Payment(id=row["key"], request=request, state=PaymentState.HELD, evidence=evidence)
-        lasts = timedelta(seconds=exact.BLOCKHASH_BLOCKS * self.network.slot_seconds + FINALITY_SECONDS)
+        lasts = timedelta(seconds=LIFE_BLOCKS * self.network.slot_seconds + FINALITY_SECONDS)
         return Hold(payment=payment, deadline=self._clock.now() + lasts)
 
     async def _await_claimed(self, signature: str) -> Outcome | None:
@@ -270,7 +276,9 @@ class Authorizations:
                 if mention.memo and memo.decode(errors="replace") not in mention.memo:
                     continue
                 outcome = await self._cluster.outcome(mention.signature)
-                if outcome is not None and _is_ours(outcome, payment):
+                if outcome is None:  # it may be ours: nothing is known before it is shown
+                    raise NodeError("getTransaction", 0, f"{mention.signature} is listed and not shown")
+                if _is_ours(outcome, payment):
                     return mention.signature, outcome
             if not recent or len(recent) < len(page):
                 return None
