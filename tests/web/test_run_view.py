@@ -9,7 +9,7 @@ import pytest
 from agentnexus.core.payments import ReceiptStatus
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.views.runs import State
-from agentnexus.workflows.model import StepWarning, Workflow, WorkflowStatus
+from agentnexus.workflows.model import PlanStep, StepStatus, StepWarning, Workflow, WorkflowStatus
 from tests.web import samples
 
 WORKFLOWS = samples.sample_workflows()
@@ -125,3 +125,14 @@ def test_what_the_planner_notes_and_agents_warn_of_stands_on_the_page() -> None:
     own = next(block.text for block in run_view(done).blocks if block.kind == "note")
     again = run_view(done.model_copy(update={"warnings": (warned.model_copy(update={"warning": own}),)}))
     assert again.blocks == run_view(done).blocks, "what the result itself warns of is said once"
+
+
+def test_a_step_that_is_done_here_says_so_and_one_left_out_is_not_needed() -> None:
+    done = WORKFLOWS["wf_completed"]
+    assert done.plan is not None
+    first = done.plan.steps[0]
+    here = PlanStep.model_validate({"id": first.id, "title": "Join", "transform": {"op": "join", "parts": ["x"]}})
+    plan = done.plan.model_copy(update={"steps": (here, *done.plan.steps[1:])})
+    skipped = done.steps[0].model_copy(update={"status": StepStatus.SKIPPED, "capability": here.capability})
+    view = run_view(done.model_copy(update={"plan": plan, "steps": (skipped, *done.steps[1:])}))
+    assert (view.steps[0].seller, view.steps[0].price, view.steps[0].state.label) == ("done here", "free", "Not needed")

@@ -25,6 +25,7 @@ from agentnexus.web.views.text import duration, money, network_name, size
 from agentnexus.workflows.model import PlanStep, StepState, Workflow
 
 PLANNERS: Final = {"offline": "the offline planner", "llm": "a language model", "single": ""}
+HERE, FREE = "done here", "free"
 WARNINGS_SHOWN: Final = 20
 PAID: Final = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
 NOTES: Final = {
@@ -86,15 +87,16 @@ def _states(workflow: Workflow) -> Sequence[StepState]:
 
 def _step(number: int, state: StepState, planned: PlanStep | None) -> StepView:
     offer = planned.offer if planned else None
+    local = planned is not None and planned.local
     return StepView(
         id=state.id,
         number=number,
         title=state.title or state.capability,
         capability=state.capability,
         state=State.of(state.status.value),
-        seller=(offer.title or offer.seller_name or offer.seller) if offer else "",
+        seller=(offer.title or offer.seller_name or offer.seller) if offer else HERE if local else "",
         market=offer.market if offer else "",
-        price=money(offer.price) if offer else "",
+        price=money(offer.price) if offer else FREE if local else "",
         attempts=state.attempts,
         duration=duration(state.duration_ms),
         fraction=state.progress,
