@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agentnexus.devnet import doctor
 from agentnexus.devnet.doctor import Finding, examine
+from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
 
 
 async def found() -> dict[str, Finding]:
@@ -75,3 +77,60 @@ def test_an_old_python_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_extra_whose_parent_is_missing_is_missing() -> None:
     assert not doctor._extra("no_such_parent.child", "x", "nothing").good
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[SolanaDevelopmentChain]:
+    async with SolanaDevelopmentChain(log=tmp_path / "solana.log") as chain:
+        yield chain
+
+
+async def test_solana_that_is_not_configured_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEXUS_SOLANA_RPC_URL", raising=False)
+    findings = await found()
+    assert findings["extra solana"].good
+    assert findings["Solana"].good
+    assert "not configured" in findings["Solana"].found
+    assert "treasury key" not in findings
+
+
+async def test_a_cluster_that_answers_and_a_private_key_are_well(
+    cluster: SolanaDevelopmentChain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = tmp_path / "treasury.json"
+    monkeypatch.setenv("NEXUS_SOLANA_RPC_URL", cluster.rpc_url)
+    assert (await found())["treasury key"].optional
+    monkeypatch.setenv("NEXUS_TREASURY_KEYPAIR", str(key))
+    missing = (await found())["treasury key"]
+    assert (missing.good, str(key) in missing.found, "chmod 600" in missing.next_step) == (False, True, True)
+    key.write_text("[]")
+    key.chmod(0o644)
+    assert (await found())["treasury key"].found == "readable by others"
+    key.chmod(0o600)
+    findings = await found()
+    assert findings["treasury key"].good
+    assert findings["Solana"].found == "solana-devnet answers"
+
+
+async def test_a_cluster_that_is_away_or_another_one_is_said(
+    cluster: SolanaDevelopmentChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_SOLANA_RPC_URL", cluster.rpc_url)
+    monkeypatch.setenv("NEXUS_SOLANA_NETWORK", "solana")
+    other = (await found())["Solana"]
+    assert not other.good
+    assert other.next_step
+    monkeypatch.setenv("NEXUS_SOLANA_NETWORK", "solana-nowhere")
+    assert "not a Solana network" in (await found())["Solana"].found
+    monkeypatch.setenv("NEXUS_SOLANA_NETWORK", "solana-devnet")
+    monkeypatch.setenv("NEXUS_SOLANA_RPC_URL", "http://127.0.0.1:9")
+    away = (await found())["Solana"]
+    assert not away.good
+    assert "RPC address" in away.next_step
+
+
+async def test_missing_solana_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.importlib.util.find_spec
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == "solders" else real(name))
+    finding = (await found())["extra solana"]
+    assert (finding.good, finding.next_step) == (False, "install agentnexus[solana]")

@@ -21,7 +21,7 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
-from agentnexus.escrow.routes import escrow_routes
+from agentnexus.escrow.routes import escrow_routes, no_escrow_routes
 from agentnexus.escrow.service import Escrow
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
@@ -104,7 +104,7 @@ def compose(
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
-            *([("", escrow_routes(escrow, ground.ids))] if escrow is not None else []),
+            ("", escrow_routes(escrow, ground.ids) if escrow is not None else no_escrow_routes()),
         ],
         pages=[*seller_app(selling.executions).routes, *create_pages(doors)],
         callers=callers,

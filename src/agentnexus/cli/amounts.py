@@ -6,11 +6,17 @@ from decimal import Decimal, InvalidOperation
 
 import click
 
+DIGITS_MAX = 30
+
 
 class Amount(click.ParamType[str]):
-    """A positive amount of USDC with at most six decimals; stays text, because money never is a float."""
+    """A positive amount with at most `decimals` decimals; stays text, because money never is a float."""
 
     name = "amount"
+
+    def __init__(self, decimals: int = 6, what: str = "USDC") -> None:
+        self.decimals = decimals
+        self.what = what
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
@@ -18,9 +24,14 @@ class Amount(click.ParamType[str]):
             amount = Decimal(text)
         except InvalidOperation:
             self.fail(f"{text!r} is no amount; write for example 0.50", param, ctx)
-        if not amount.is_finite() or amount <= 0 or amount != round(amount, 6):
-            self.fail(f"{text!r} is no amount of USDC: above 0, at most 6 decimals", param, ctx)
+        if not amount.is_finite() or amount <= 0 or not self._fits(amount):
+            self.fail(f"{text!r} is no amount of {self.what}: above 0, at most {self.decimals} decimals", param, ctx)
         return f"{amount:f}"
+
+    def _fits(self, amount: Decimal) -> bool:
+        """Written out it has few enough digits, and no more decimals than there are."""
+        return -DIGITS_MAX < amount.adjusted() < DIGITS_MAX and amount == round(amount, self.decimals)
 
 
 AMOUNT = Amount()
+TOKENS = Amount(9, "USDC or SOL")

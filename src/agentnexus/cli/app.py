@@ -18,6 +18,7 @@ COMMANDS = {
     "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),
+    "escrow": ("agentnexus.cli.escrow", "your prepaid account: top up, claim, withdraw"),
     "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),

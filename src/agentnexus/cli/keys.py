@@ -18,6 +18,7 @@ from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.ledger.mandates import AP2_LIMITS, Mandate
 from agentnexus.ledger.wallet_signatures import Document, message_text, typed_data
 from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.rails.solana.base58 import encode
 
 SOLANA_KEYPAIR_BYTES, SEED_BYTES = 64, 32
 
@@ -53,8 +54,16 @@ class SolanaKey:
     def id(self) -> str:
         return self.signer.public_id
 
+    @property
+    def address(self) -> str:
+        return encode(bytes.fromhex(self.id.removeprefix("ed25519:")))
+
     async def sign(self, document: Document, network: str) -> str:
         return b64encode(await self.signer.sign(message_text(document).encode())).decode()
+
+    async def sign_text(self, text: str) -> str:
+        """Base58, as Solana's wallets show signatures."""
+        return encode(await self.signer.sign(text.encode()))
 
 
 def load_wallet(path: Path) -> KeyFile:
@@ -72,6 +81,16 @@ def load_wallet(path: Path) -> KeyFile:
         return EvmKey(Account.from_key(_opened(path) if isinstance(found, dict) else found))
     except (ValueError, TypeError) as error:
         raise _unknown(path) from error
+
+
+def solana_wallet(path: Path) -> SolanaKey:
+    """Raises `InvalidInput` for a key of another kind."""
+    found = load_wallet(path)
+    if not isinstance(found, SolanaKey):
+        raise InvalidInput(
+            f"{path} is no Solana key", field="key", next_step="give a Solana keypair file, as solana-keygen makes them"
+        )
+    return found
 
 
 def _opened(path: Path) -> bytes:

@@ -35,6 +35,7 @@ async def examine() -> list[Finding]:
     """All findings, the required parts first."""
     findings = [_python(), _try("database", _database), _try("development chain", _chain), _agents()]
     findings += _isolation()
+    findings += [_solana_parts(), *await _solana_chain()]
     findings += [_tool("chromium", "browser tests"), _tool("redis-server", "tests of the shared cache")]
     return findings + [_extra(module, extra, use) for module, (extra, use) in EXTRAS.items()]
 
@@ -78,6 +79,42 @@ def _isolation() -> list[Finding]:
     from agentnexus.runtime.local.probe import checks
 
     return [Finding(f"sandbox: {check.name}", check.present, check.detail, check.fix) for check in checks()]
+
+
+def _solana_parts() -> Finding:
+    found = importlib.util.find_spec("solders") is not None
+    shown = "installed" if found else "missing: the second development chain and prepaid accounts need it"
+    return Finding("extra solana", found, shown, "install agentnexus[solana]")
+
+
+async def _solana_chain() -> list[Finding]:
+    """The configured cluster, and the treasury's key where prepaid accounts are kept."""
+    settings = Settings()
+    if settings.solana_rpc_url is None:
+        return [Finding("Solana", True, "not configured; `nexus up` brings a development chain", optional=True)]
+    findings = [await _cluster(settings.solana_rpc_url, settings.solana_network)]
+    key = settings.treasury_keypair
+    if key is None:
+        return [*findings, Finding("treasury key", True, "not set: no prepaid accounts", optional=True)]
+    private = key.is_file() and not key.stat().st_mode & 0o077
+    found = "only its owner can read it" if private else "readable by others" if key.is_file() else f"no file {key}"
+    return [*findings, Finding("treasury key", private, found, f"put the keypair there and chmod 600 {key}")]
+
+
+async def _cluster(url: str, name: str) -> Finding:
+    """Whether the node answers and is on the network that it should be on."""
+    try:
+        from agentnexus.rails.solana.checked import CheckedSolanaRpc
+        from agentnexus.rails.solana.networks import network_by_name
+
+        network = network_by_name(name)
+        async with CheckedSolanaRpc(url, network) as rpc:
+            await rpc.call("getSlot")
+    except ImportError:
+        return Finding("Solana", False, "cannot be asked: the Solana parts are missing", "install agentnexus[solana]")
+    except NexusError as error:
+        return Finding("Solana", False, error.message, error.next_step)
+    return Finding("Solana", True, f"{network.name} answers")
 
 
 def _tool(name: str, use: str) -> Finding:

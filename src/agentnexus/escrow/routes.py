@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentnexus.core.errors import InvalidInput
+from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Ids
 from agentnexus.escrow.model import Account, Entry, ownership_message, plain
@@ -80,6 +80,7 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
     async def balance(user_id: str, who: Who) -> dict[str, object]:
         """`balance` is what can be spent now, in USDC; `assets` has everything."""
         who.require_owner(user_id, "prepaid account")
+        account = await escrow.account(user_id)
         assets = []
         for asset in treasury.assets:
             held = await escrow.balance(user_id, asset)
@@ -92,7 +93,12 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
                     "balance": plain(held.total),
                 }
             )
-        return {"success": True, "balance": _number((await escrow.balance(user_id, main)).available), "assets": assets}
+        return {
+            "success": True,
+            "balance": _number((await escrow.balance(user_id, main)).available),
+            "assets": assets,
+            "userWallet": account.wallet,
+        }
 
     @router.post("/{user_id}/deposit")
     async def deposit(user_id: str, body: DepositBody, who: Who) -> dict[str, object]:
@@ -126,6 +132,20 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
         amount = _asset(treasury.assets, body.asset).parse(f"{body.amount:f}")
         signature = await escrow.withdraw(user_id, amount, idempotency_key or ids.new("wd"), body.destination)
         return {"success": True, "signature": signature, "message": f"{plain(amount)} {body.asset} sent"}
+
+    return router
+
+
+def no_escrow_routes() -> APIRouter:
+    """``/escrow/…`` of a node without a treasury: every question is answered with what is missing."""
+    router = APIRouter(prefix="/escrow", tags=["escrow"])
+
+    @router.api_route("/{path:path}", methods=["GET", "POST"], include_in_schema=False)
+    async def not_kept(path: str) -> None:
+        raise Unavailable(
+            "this node keeps no prepaid accounts",
+            next_step="its operator sets NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR",
+        )
 
     return router
 
