@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypedDict
 
 from agentnexus.core.errors import InvalidInput, Unavailable
@@ -33,14 +34,33 @@ async def verify_with_chain(entry: object, rpc_url: str | None, signers: Collect
         return {"id": "?", "signer": "?", "valid": False, "problems": ["not a receipt: it is no JSON object"]}
     report = verify_receipt(dict(entry), signers=signers)
     if rpc_url is not None:
-        async with Rpc(rpc_url) as rpc:
+        async with _lookups(rpc_url) as (lookup, cancelled):
             try:
-                report = await verify_transactions(report, chain_lookup(rpc), chain_cancellations(rpc))
+                report = await verify_transactions(report, lookup, cancelled)
             except Unavailable as error:
                 raise Unavailable(error.message, next_step="check --rpc, or leave it out to verify offline") from error
     problems = [f"{check.name}: {check.detail}" for check in report.failures]
     identifier, signer = (str(entry.get(name, "?")) for name in ("id", "signer"))
     return {"id": identifier, "signer": signer, "valid": report.valid, "problems": problems}
+
+
+@asynccontextmanager
+async def _lookups(rpc_url: str) -> AsyncIterator[tuple[Lookup, Cancelled]]:
+    """Of an EVM node or a Solana node: the payment says which it should be."""
+    async with AsyncExitStack() as stack:
+        rpc = await stack.enter_async_context(Rpc(rpc_url))
+        on_evm, on_solana = chain_lookup(rpc), None
+        with suppress(ImportError):  # without the Solana parts payments there are not found
+            from agentnexus.bootstrap.verify_solana import solana_lookup
+
+            on_solana = await stack.enter_async_context(solana_lookup(rpc_url))
+
+        async def lookup(payment: PaymentRecord) -> TransactionFact | None:
+            if not payment.network.startswith("solana:"):
+                return await on_evm(payment)
+            return None if on_solana is None else await on_solana(payment)
+
+        yield lookup, chain_cancellations(rpc)
 
 
 def chain_lookup(rpc: Rpc) -> Lookup:

@@ -21,7 +21,7 @@ def receipt() -> None:
 
 @receipt.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rpc", help="JSON-RPC address of the EVM chain, to look up payments and refunds as well")
+@click.option("--rpc", help="JSON-RPC address of the chain (EVM or Solana), to look up payments and refunds as well")
 @click.option("--signer", "signers", multiple=True, help="accept only receipts signed by this key (ed25519:…)")
 @click.option("--json", "as_json", is_flag=True)
 def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool) -> int:

@@ -10,21 +10,24 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from solders.keypair import Keypair
 from tests.x402.support import Shop, Work, open_shop
 from tests.x402.svm.support import NETWORK, PRICE, Stage
 
+from agentnexus.bootstrap.verify import verify_with_chain
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import SellerFailed
 from agentnexus.core.money import Money, Rate
 from agentnexus.core.offers import Capability, Need, Offer, Party, Price
 from agentnexus.core.payments import Limits, PaymentState, ReceiptStatus
 from agentnexus.core.ports import Holding
+from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.hiring.cache import OfferCache
 from agentnexus.hiring.cashier import Wallet
 from agentnexus.hiring.gather import Gatherer
 from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.model import Rates
-from agentnexus.hiring.receipts import verify_receipt
+from agentnexus.hiring.receipts import sign_receipt, verify_receipt
 from agentnexus.ledger.books import Books
 from agentnexus.markets.x402.buy import BuyLimits, X402Client
 from agentnexus.markets.x402.market import X402Market
@@ -165,3 +168,21 @@ async def test_a_hire_cut_off_after_signing_goes_on_with_the_very_same_payment(s
         assert after.state is PaymentState.CONFIRMED
         assert await stage.paid() == PRICE
         await street.assert_books_agree_with_the_chain()
+
+
+async def test_a_receipt_is_checked_on_the_cluster_and_every_lie_is_found(
+    stage: Stage, chain: DevelopmentChain
+) -> None:
+    async with open_street(stage) as street:
+        receipt = (await street.hire()).receipt  # type: ignore[attr-defined]  # Hired
+    await stage.chain.advance(10)  # final
+    assert (await verify_with_chain(receipt.model_dump(mode="json"), stage.chain.rpc_url))["valid"]
+    (paid,) = receipt.payments
+    nobody, signer = str(Keypair().pubkey()), Ed25519Signer.from_seed(b"\x03" * 32)
+    lies = {"amount": str(PRICE - 1), "payee": nobody, "payer": nobody, "transaction": "1" * 64}
+    for name, value in lies.items():
+        lie = receipt.model_copy(update={"payments": (paid.model_copy(update={name: value}),)})
+        entry = (await sign_receipt(lie, signer)).model_dump(mode="json")
+        assert not (await verify_with_chain(entry, stage.chain.rpc_url))["valid"], name
+    # Another chain's node knows nothing of it.
+    assert not (await verify_with_chain(receipt.model_dump(mode="json"), chain.rpc_url))["valid"]
