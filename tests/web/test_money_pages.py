@@ -11,6 +11,7 @@ from playwright.async_api import expect
 from agentnexus.core.errors import InvalidInput
 from tests.web.conftest import Site, Visitor
 from tests.web.money_preview import GRANT, HOSTILE, MANDATE, PART, WALLET, PreviewMoney
+from tests.web.test_browser_pages import _violations
 
 PART_PAGE = "/money/budget?id=user%3Alocal%2Fresearch-agent"
 
@@ -171,3 +172,21 @@ async def test_the_browsers_wallet_signs_what_is_shown(visitor: Visitor, site: S
     ((document, signature),) = money(site).signed
     assert document == "{}"
     assert signature.startswith("0xeth_signTypedData_v4")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "dark"), ("phone", "light")])
+async def test_pages_that_only_a_form_leads_to_are_accessible(
+    visitor: Visitor, site: Site, size: str, theme: str
+) -> None:
+    page = await visitor.open("/money/approvals", size=size, theme=theme)
+    await page.get_by_label("At most, in all").fill("5")
+    await page.get_by_role("button", name="Show what to sign").click()
+    await expect(page.get_by_role("heading", name="Sign the approval")).to_be_visible()
+    assert await _violations(page) == []
+    money(site).refuse = InvalidInput("this is not signed by evm:0x1", next_step="sign exactly this document")
+    await page.get_by_label("Signature").fill("0x")
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("alert")).to_contain_text("What to do: Sign exactly this document.")
+    assert await _violations(page) == []
+    assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
