@@ -81,6 +81,11 @@ async def nothing(context: StepContext) -> Json:
     return context.key
 
 
+async def a_second(_context: StepContext) -> Json:
+    await asyncio.sleep(1)
+    return None
+
+
 def narrate(transition: Transition) -> list[Draft]:
     """What a product emits: an event at the start and one at the end of each step."""
     name = EventName.STEP_STARTED if transition.phase is Phase.STARTED else EventName.STEP_COMPLETED
@@ -97,7 +102,10 @@ def bodies(engine: DurableEngine) -> None:
     async def told(run: Run, _given: Json) -> Json:
         return await _dag(run, narrate)
 
-    for name, body in (("single", single), ("dag", dag), ("told", told)):
+    async def still(run: Run, _given: Json) -> Json:
+        return await run.step("still", a_second)
+
+    for name, body in (("single", single), ("dag", dag), ("told", told), ("still", still)):
         engine.register(name, body)
 
 
