@@ -45,9 +45,9 @@ class Site:
         headers = {"Authorization": f"Bearer {self.tokens[person]}"} if person in self.tokens else {}
         return await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20))
 
-    def socket(self, path: str, person: str) -> connect:
+    def socket(self, path: str, person: str, **more: object) -> connect:
         headers = {"Authorization": f"Bearer {self.tokens[person]}"}
-        return connect(self.url.replace("http", "ws") + path, additional_headers=headers)
+        return connect(self.url.replace("http", "ws") + path, additional_headers=headers, **more)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agentnexus.core.clock import SystemClock
@@ -41,7 +41,7 @@ class Streams:
         """How many follow something now."""
         return sum(feed.watchers for feed in self._feeds.values())
 
-    async def follow(self, run_id: str, after: int, sequence: int) -> AsyncIterator[Sequence[Frame]]:
+    async def follow(self, run_id: str, after: int, sequence: int) -> AsyncGenerator[Sequence[Frame], None]:
         """Frames behind `after`: those that happened, then live ones; ends after the last.
 
         Args:
