@@ -25,7 +25,7 @@ from agentnexus.workflows.engine.port import Draft, NewRun, Phase, RunState
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
-RUNS = [f"r{number}" for number in range(6)]
+RUNS = [f"r{number}" for number in range(12)]
 WORKERS = ["w0", "w1", "w2"]
 LEASE = 5.0
 Answer = TypeVar("Answer")
@@ -54,12 +54,15 @@ async def one_operation(journal: Journal, clock: ManualClock, dice: random.Rando
     worker, run_id = dice.choice(WORKERS), dice.choice(RUNS)
     match dice.randrange(9):
         case 0:
+            later = clock.now() + timedelta(seconds=dice.randrange(1, 20)) if dice.random() < 0.3 else None
             wanted = [
-                NewRun(r, "b", {"r": r}, tenant=dice.choice("xy"), priority=dice.randrange(3)) for r in (run_id, run_id)
+                NewRun(r, "b", {"r": r}, tenant=dice.choice("xy"), priority=dice.randrange(3), available_at=later)
+                for r in (run_id, run_id)
             ]
             return await journal.enqueue(wanted)
         case 1 | 2:
-            taken = await journal.claim(worker, ["b"], dice.randrange(1, 4))
+            sated = ["x"] if dice.random() < 0.2 else []
+            taken = await journal.claim(worker, ["b"], dice.randrange(1, 4), sated=sated)
             claims.extend(taken)
             return sorted(
                 (

@@ -42,8 +42,8 @@ from agentnexus.workflows.engine.restate.shapes import (
 )
 
 SHARDS = 8
-RECENT_MAX = 200
-PAGE_SIZE = 200
+RECENT_MAX = 50  # of each shard
+PAGE_SIZE = 50
 PATIENCE = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50), exponentiation_factor=2.0, max_interval=timedelta(seconds=1),
     max_attempts=1_000_000,
