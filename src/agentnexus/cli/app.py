@@ -13,6 +13,9 @@ from agentnexus.core.errors import ErrorCode, NexusError
 COMMANDS = {
     "up": ("agentnexus.cli.up", "start the economy on this machine"),
     "task": ("agentnexus.cli.task", "plan, price and run a task in plain words"),
+    "template": ("agentnexus.cli.schedule", "keep a task's plan and run it again"),
+    "schedule": ("agentnexus.cli.schedule", "begin tasks at set times"),
+    "webhook": ("agentnexus.cli.schedule", "have events sent to an address"),
     "offers": ("agentnexus.cli.hire", "compare the offers of all markets for a need"),
     "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
     "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),

@@ -32,7 +32,7 @@ host_option = click.option("--host", default="127.0.0.1", show_default=True)
 
 @click.command()
 @host_option
-@port_option
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def serve(host: str, port: int) -> int:
     """API, pages and the seller's side of the listed agents."""
     from agentnexus.bootstrap.roles.api import run_api
