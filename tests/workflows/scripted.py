@@ -148,6 +148,10 @@ class ScriptedFunds:
             self.balances[user_id] = balance - amount
         self.reserved[workflow_id] = (user_id, amount)
 
+    async def set_aside(self, workflow_id: str) -> Money | None:
+        found = self.reserved.get(workflow_id)
+        return None if found is None or found[0] not in self.balances else found[1]
+
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
         self.captured.setdefault((workflow_id, key), amount)
 

@@ -18,6 +18,8 @@ class Funds(Protocol):
 
     async def reserve(self, user_id: str, workflow_id: str, amount: Money) -> None: ...
 
+    async def set_aside(self, workflow_id: str) -> Money | None: ...
+
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None: ...
 
     async def release(self, workflow_id: str) -> None: ...
@@ -51,6 +53,13 @@ class PrepaidFunds:
         account = await self._escrow.account(user_id)
         await self._escrow.holds.reserve(account, workflow_id, self._convert(amount, self._asset))
         return None
+
+    async def set_aside(self, workflow_id: str) -> Money | None:
+        """The most that may be spent on it: whatever more a seller got, the treasury would have paid."""
+        amount = await self._escrow.holds.amount(workflow_id)
+        return (
+            await self._otherwise.set_aside(workflow_id) if amount is None else self._convert(amount, self._priced_in)
+        )
 
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
         if not await self._escrow.holds.known(workflow_id):

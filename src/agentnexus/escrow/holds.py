@@ -115,6 +115,11 @@ class Holds:
             return
         await self._note(f"release:{key}", hold, EntryKind.RELEASED, rest)
 
+    async def amount(self, reference: str) -> Money | None:
+        """What was set aside for a reference, of which some may be charged by now; None for an unknown one."""
+        hold = await self._store.hold(reference)
+        return None if hold is None else hold.amount
+
     async def known(self, reference: str) -> bool:
         """Whether anything was ever set aside for a reference."""
         return await self._store.hold(reference) is not None

@@ -51,10 +51,12 @@ def _step(step: PlanStep, offered: Offered, zero: Money) -> StepEstimate:
     ]
     candidates = [o for o in ([planned] if planned else []) + others[:FALLBACKS] if _same_asset(o, zero)]
     expected = planned.price.maximum if planned is not None and _same_asset(planned, zero) else zero
+    undoing = () if step.undo is None else offered.offers.get(step.undo.capability, ())
+    undone = max((offer.price.maximum for offer in undoing if _same_asset(offer, zero)), default=zero)
     return StepEstimate(
         step=step.id,
         expected=expected,
-        worst_case=max((_at_worst(o, step.retry.attempts) for o in candidates), default=expected),
+        worst_case=max((_at_worst(o, step.retry.attempts) for o in candidates), default=expected) + undone,
         seconds=None if planned is None or planned.latency_ms is None else planned.latency_ms / 1000,
         alternatives=tuple(StepOffer.of(offer) for offer in others[:FALLBACKS]),
     )

@@ -54,6 +54,9 @@ class BudgetFunds:
         if available is not None and available < amount:
             raise EscrowShortfall(available, amount)
 
+    async def set_aside(self, workflow_id: str) -> Money | None:
+        """The budget is limit enough."""
+
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
         """The hire's own reservation was captured."""
 

@@ -92,6 +92,9 @@ class EscrowFunds(Protocol):
     async def reserve(self, user_id: str, workflow_id: str, amount: Money) -> None:
         """Set aside the most a workflow may cost. Raises `funds.EscrowShortfall`."""
 
+    async def set_aside(self, workflow_id: str) -> Money | None:
+        """What `reserve` took for it, and so the most it may spend; None where workflows have no money of their own."""
+
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
         """A step was paid: that much of the reserved is spent."""
 

@@ -239,9 +239,12 @@ class Conductor:
             raise
 
     async def _make_budget(self, _context: StepContext) -> Json:
+        allowed = self.request.max_cost
         if self.means.funds is not None:  # an approval has reserved already: then this changes nothing
-            await self.means.funds.reserve(self.request.user_id, self.run.id, self.request.max_cost)
-        limits = Limits(total=self.request.max_cost)
+            await self.means.funds.reserve(self.request.user_id, self.run.id, allowed)
+            set_aside = await self.means.funds.set_aside(self.run.id)
+            allowed = allowed if set_aside is None else min(allowed, set_aside)
+        limits = Limits(total=allowed)
         above = self.grant or self.request.parent_budget
         parent = above or await self.means.root_budget(self.request.user_id)
         await self.means.budgets.create(
