@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -357,3 +359,32 @@ async def test_only_listed_payees_are_sponsored(stage: Stage) -> None:
     asked: PaymentRequirements = stage.asked()
     refused = await facilitator.verify(presented(asked, await stage.payload()), asked)
     assert refused.invalid_reason == Reason.PAYEE_NOT_SPONSORED
+
+
+async def test_payments_that_would_fail_use_up_nobodys_budget(stage: Stage) -> None:
+    """Else anybody could close the facilitator for an hour with payments from an empty wallet."""
+    fee = exact.network_fee_lamports(2, exact.UNIT_LIMIT, 1)
+    limits = replace(lamport_limits(), gas_per_hour=fee)
+    sponsor = Sponsor(stage.database, SystemClock(), limits)
+    facilitator = SolanaFacilitator(stage.settler(), [stage.asset], sponsor=sponsor)
+    dear = stage.asked(amount=100 * PRICE)
+    for number in range(3):
+        payment = presented(dear, await stage.payload(f"k{number}", amount=100 * PRICE))
+        refused = await facilitator.settle_for(payment, dear, f"claim-{number}")
+        assert refused.error_reason == Reason.SVM_SIMULATION_FAILED
+    asked = stage.asked()
+    assert (await facilitator.settle_for(presented(asked, await stage.payload()), asked, "claim")).success
+
+
+async def test_a_payment_that_is_settled_is_not_verified_again(stage: Stage) -> None:
+    asked = stage.asked()
+    payment = presented(asked, await stage.payload())
+    assert (await stage.facilitator().settle_for(payment, asked, "claim-1")).success
+    refused = await stage.facilitator().verify(payment, asked)
+    assert refused.invalid_reason == Reason.DUPLICATE_SETTLEMENT
+
+
+def test_nobody_needs_the_solana_parts_who_does_not_use_them() -> None:
+    modules = ("bootstrap.roles.api", "bootstrap.roles.facilitator", "bootstrap.verify", "markets.x402.market")
+    program = "import sys; sys.modules['solders'] = None\n" + "\n".join(f"import agentnexus.{name}" for name in modules)
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from agentnexus.markets.x402.sponsor import Sponsor, SponsorLimits
 from agentnexus.markets.x402.svm.exact import SignedTransfer, check_terms, parse_transfer, payment_id, read_transfer
 from agentnexus.markets.x402.svm.mints import Mints
 from agentnexus.markets.x402.svm.settle import LEFT_BEHIND_SECONDS, Ended, TransferSettler
-from agentnexus.markets.x402.svm.settlements import Settlement, State
+from agentnexus.markets.x402.svm.settlements import Outgoing, Settlement, State
 from agentnexus.markets.x402.verdicts import failed, invalid, reason_of
 from agentnexus.markets.x402.wire import AnyPayload, AnyRequirements, WireError, normal, present
 from agentnexus.platform.logs import log
@@ -26,6 +27,7 @@ from agentnexus.platform.logs import log
 LAMPORTS_PER_PAYMENT = 50_000
 REMEMBERED_SECONDS = 10.0
 REMEMBERED = 4096
+ALREADY_PROCESSED = "AlreadyProcessed"  # a cluster's own word
 
 
 def lamport_limits(
@@ -80,11 +82,12 @@ class SolanaFacilitator:
             await self._check(signed, requirement)
             if self._sponsor is not None:
                 await self._sponsor.would_admit(self.settler.network, payer, signed.fee_lamports)
-            # Without our signature: the node that simulates could send it.
-            simulation = await self.settler.cluster.simulate(bytes(signed.transaction), check_signatures=False)
-            if simulation.error is not None:
-                message = f"the payment would fail: {simulation.error}"
-                raise WireError(message, reason=Reason.SVM_SIMULATION_FAILED)
+            # A node may not know the payment again without our signature under it; our books do.
+            known, _ = await asyncio.gather(
+                self.settler.settlements.find(payment_id(signed, self.settler.network)), self._simulate(signed)
+            )
+            if known is not None:
+                raise WireError("this payment is settled", reason=Reason.DUPLICATE_SETTLEMENT)
         except InvalidInput as error:
             return invalid(reason_of(error), error.message, payer)
         self._remember(signed)
@@ -148,16 +151,37 @@ class SolanaFacilitator:
             raise WireError("the payer's signature is not good", reason=Reason.SVM_SIGNATURE)
         await self._mints.check(signed)
 
+    async def _simulate(self, signed: SignedTransfer) -> None:
+        """Raises `WireError` when it would fail. Without our signature: the node that simulates could send it."""
+        simulation = await self.settler.cluster.simulate(bytes(signed.transaction), check_signatures=False)
+        if simulation.error is not None:
+            settled = simulation.error == ALREADY_PROCESSED
+            reason = Reason.DUPLICATE_SETTLEMENT if settled else Reason.SVM_SIMULATION_FAILED
+            raise WireError(f"the payment would fail: {simulation.error}", reason=reason)
+
+    async def _admit(self, signed: SignedTransfer, requirement: PaymentRequirements, *, verified: bool) -> Outgoing:
+        """Everything before a first try; only what would go through is taken out of the sponsor's budget."""
+        await self._check(signed, requirement)
+        if not verified:
+            await self._simulate(signed)
+        outgoing = await self.settler.prepare(signed)
+        if self._sponsor is not None:
+            await self._sponsor.admit(self.settler.network, str(signed.payer), signed.fee_lamports)
+        return outgoing
+
     async def _settle(self, signed: SignedTransfer, requirement: PaymentRequirements, claim: str) -> Ended:
         store = self.settler.settlements
         # What was verified a moment ago has not been settled, so most settlements need not ask the books first.
-        known = None if self._recall(signed) else await store.find(payment_id(signed, self.settler.network))
+        verified, name = self._recall(signed), payment_id(signed, self.settler.network)
+        known = None if verified else await store.find(name)
         if known is None:
-            await self._check(signed, requirement)
-            outgoing = await self.settler.prepare(signed)
-            if self._sponsor is not None:
-                await self._sponsor.admit(self.settler.network, str(signed.payer), signed.fee_lamports)
-        else:
+            try:
+                outgoing = await self._admit(signed, requirement, verified=verified)
+            except WireError:
+                known = await store.find(name)  # another process may have settled it since we looked
+                if known is None:
+                    raise
+        if known is not None:
             outgoing = known.outgoing
         mine = await store.claim(outgoing, claim)
         if mine is not None:
