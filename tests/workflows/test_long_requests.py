@@ -6,11 +6,12 @@ import pytest
 
 from agentnexus.core.errors import NoOffer
 from agentnexus.workflows.planner.offline import OfflinePlanner
-from agentnexus.workflows.planner.wording import HEAD_MAX
 from agentnexus.workflows.planner.port import Task
+from agentnexus.workflows.planner.wording import HEAD_MAX
 from agentnexus.workflows.service import TASK_MAX
 
 from .catalogue import agents_offered
+from .test_offline_planner import CHAIN, plan, shape
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,10 @@ async def test_a_long_text_behind_a_short_request_is_work_and_not_a_request() ->
     with pytest.raises(NoOffer, match="characters long") as refusal:
         await OfflinePlanner().plan(Task("w" * (HEAD_MAX + 1), ()), agents_offered())
     assert "colon" in refusal.value.next_step
+
+
+@pytest.mark.parametrize("filler", [" ", "\t", " ,", "\n", " \n", "\u00a0", ", and "], ids=repr)
+async def test_long_runs_between_words_change_nothing_and_do_not_stop_the_planner(filler: str) -> None:
+    """Would run into the timeout of the suite: what a joint of clauses looks for has several runs of spaces in it."""
+    found = await plan("Summarise" + filler * (3000 // len(filler)) + " report.pdf", "report.pdf")
+    assert shape(found) == CHAIN

@@ -24,6 +24,7 @@ from agentnexus.workflows.planner.wording import (
     PASTED_MIN,
     asked,
     parameters,
+    single_spaced,
     split_pasted,
     unused_files,
     wants_detail,
@@ -81,7 +82,7 @@ class Drafting:
                 next_step="say in a few sentences what you want; put a text to work on after a colon, or into a file",
             )
         materials = [Material(file.name, index, file) for index, file in enumerate(self.task.files)]
-        head, unwanted = split_off(head, materials)
+        head, unwanted = split_off(single_spaced(head), materials)
         materials = [material for material in materials if material not in unwanted]
         if pasted:
             materials.append(Material("text of the task", text=pasted))

@@ -24,7 +24,7 @@ ASKING = re.compile(
     re.IGNORECASE,
 )
 DRAWN = re.compile(
-    r"[\s,]*(?:\b(?:and|then|also)\s+)*(?:\b(?:please|also)\s+)*"
+    r"[\s,]{0,4}(?:\b(?:and|then|also)\s+)*(?:\b(?:please|also)\s+)*"
     r"\b(?:plot|chart|graph|show|draw|visuali[sz]e|make|create|add|give me)\s+(?:me\s+)?"
     r"(?:it|them|this|that|(?:(?:a|the|some|bar|line|pie|nice)\s+)*(?:charts?|graphs?|plots?|diagrams?|pictures?|results?))"
     r"[\s.!]*$",
@@ -45,6 +45,12 @@ def unused_files(steps: Sequence[PlanStep], files: Sequence[FileRef]) -> list[st
     if len(left) > NOTES_MAX:
         notes[-1] = f"{left[NOTES_MAX - 1]} and {len(left) - NOTES_MAX} more files are not used"
     return notes
+
+
+def single_spaced(text: str) -> str:
+    """One space between words, one line break between lines: long runs would take regular expressions for ever."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def split_pasted(text: str, *, has_files: bool) -> tuple[str, str]:
