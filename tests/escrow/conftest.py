@@ -10,7 +10,7 @@ import pytest
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import InvalidInput
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, total
 from agentnexus.escrow.ports import SeenDeposit
 from agentnexus.escrow.service import Escrow
 from agentnexus.hiring.testing import MemoryNetwork, ScriptedRail
@@ -48,6 +48,12 @@ class ScriptedTreasury:
             reason = "unknown" if found is None else "foreign"
             raise InvalidInput(f"{signature} is {reason}", reason=reason)
         return found
+
+    async def arrived(self, asset: Asset) -> Money:
+        return total((each.amount for each in self.seen.values() if each.amount.asset == asset), asset)
+
+    async def arrivals(self, asset: Asset, limit: int) -> Sequence[SeenDeposit]:
+        return [each for each in reversed(self.seen.values()) if each.amount.asset == asset][:limit]
 
     def is_wallet(self, address: str) -> bool:
         return len(address) == 43

@@ -9,12 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
 from agentnexus.bootstrap.ground import Ground
+from agentnexus.bootstrap.prepaid import compare_treasury
 from agentnexus.bootstrap.treasury import SolanaTreasury, open_treasury
 from agentnexus.core.clock import SystemClock
-from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed
+from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, PaymentFailed
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.payments import PaymentRequest, PayMode
 from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
@@ -22,9 +25,11 @@ from agentnexus.devnet.solana.faults import Fault
 from agentnexus.escrow.model import ownership_message
 from agentnexus.escrow.service import Escrow
 from agentnexus.ledger.books import Books
+from agentnexus.ledger.reconcile import Comparison, Reconciler
 from agentnexus.platform.database import Database
 from agentnexus.platform.settings import Settings
 from agentnexus.rails.solana.networks import NetworkKind
+from agentnexus.rails.solana.programs import TOKEN_PROGRAM, associated_address
 from agentnexus.rails.solana.sending import TransactionSender
 from agentnexus.rails.solana.signer import LocalSigner
 from agentnexus.rails.solana.wallet import SolanaRail
@@ -196,3 +201,114 @@ async def test_a_withdrawal_whose_answer_the_node_lost_is_sent_once(bank: Bank) 
     sent = await bank.escrow.withdraw("ann", Money(bank.usdc, 500_000), "w1")
     assert await bank.escrow.withdraw("ann", Money(bank.usdc, 500_000), "w1") == sent
     assert await bank.chain.tokens_of(ann.keypair.pubkey()) == before + 500_000
+
+
+async def comparison(bank: Bank, reconciler: Reconciler, **settings: Path) -> Comparison:
+    ground = Ground(Settings(**settings), bank.database)  # type: ignore[arg-type]  # settings by name
+    return await compare_treasury(ground, bank.escrow, reconciler, twice=True)
+
+
+async def test_what_nobody_claimed_is_listed_and_is_no_difference(bank: Bank) -> None:
+    ann, bob = await bank.account(), await bank.wallet()
+    foreign = await bob.pay(bank.treasury.address, Money(bank.usdc, 700_000), "f")
+    mine = await ann.pay(bank.treasury.address, Money(bank.usdc, 2_000_000), "d1")
+    await bank.final()
+    reconciler = Reconciler(bank.books)
+    for _ in range(2):
+        found = await comparison(bank, reconciler)
+        assert (found.cases, found.in_flight) == ([], [])
+    listed = await bank.escrow.unclaimed(bank.usdc)
+    assert [(each.signature, each.sender) for each in listed] == [(mine, ann.address), (foreign, bob.address)]
+    await bank.escrow.deposit("ann", mine)
+    (line, _) = await bank.escrow.reconcile()
+    assert (line.unclaimed, line.expected) == (Money(bank.usdc, 700_000), Money(bank.usdc, 2_700_000))
+    assert line.agrees
+    assert [each.signature for each in await bank.escrow.unclaimed(bank.usdc)] == [foreign]
+    assert await reconciler.cases() == []
+
+
+async def test_money_that_left_the_treasury_past_the_books_is_a_case_at_the_second_look(bank: Bank) -> None:
+    ann = await bank.account()
+    signature = await ann.pay(bank.treasury.address, Money(bank.usdc, 2_000_000), "d1")
+    await bank.final()
+    await bank.escrow.deposit("ann", signature)
+    request = PaymentRequest(
+        rail="solana", amount=Money(bank.usdc, 250_000), payee=ann.address, mode=PayMode.PAY, reference={},
+        binding="by hand",
+    )  # fmt: skip
+    await bank.treasury.rail.send(request, "by hand")
+    reconciler = Reconciler(bank.books)
+    first = await comparison(bank, reconciler)
+    assert (first.cases, first.in_flight) == ([], [f"treasury:{bank.usdc.caip19}"])
+    second = await comparison(bank, reconciler)
+    ((case,), third) = second.cases, await comparison(bank, reconciler)
+    assert (case.expected, case.observed) == (Money(bank.usdc, 2_000_000), Money(bank.usdc, 1_750_000))
+    assert case.detail["unclaimed"] == "0"
+    assert [each.id for each in third.cases] == [case.id]  # one case, however often it is seen
+    assert (await bank.escrow.balance("ann", bank.usdc)).available == Money(bank.usdc, 2_000_000)  # never "fixed"
+
+
+async def test_fees_that_the_treasury_pays_itself_are_no_users_money(bank: Bank) -> None:
+    """With a fee key of its own every lamport of the treasury is accounted for."""
+    ann = await bank.account()
+    sol = bank.chain.network.native
+    await bank.escrow.deposit("ann", await paid(bank, ann, Money(sol, 250_000_000), "d1"))
+    await bank.escrow.deposit("ann", await paid(bank, ann, Money(bank.usdc, 1_000_000), "d2"))
+    await bank.escrow.withdraw("ann", Money(bank.usdc, 500_000), "w1")
+    own, other = Reconciler(bank.books), Reconciler(bank.books)
+    for _ in range(2):
+        assert (await comparison(bank, own)).cases == []
+    await comparison(bank, other, treasury_fee_keypair=bank_key(bank))
+    (case,) = (await comparison(bank, other, treasury_fee_keypair=bank_key(bank))).cases
+    assert (case.subject, case.observed < case.expected) == (f"treasury:{sol.caip19}", True)
+
+
+async def paid(bank: Bank, wallet: Wallet, amount: Money, key: str) -> str:
+    signature = await wallet.pay(bank.treasury.address, amount, key)
+    await bank.final()
+    return signature
+
+
+async def test_deposits_while_it_looks_and_withdrawals_on_their_way_are_no_cases(bank: Bank) -> None:
+    ann = await bank.account()
+    await bank.escrow.deposit("ann", await paid(bank, ann, Money(bank.usdc, 2_000_000), "d1"))
+    await bank.chain.fault(Fault.DROP_ANSWER)
+    reconciler = Reconciler(bank.books)
+    done = asyncio.create_task(bank.escrow.withdraw("ann", Money(bank.usdc, 500_000), "w1"))
+    while not done.done():
+        assert (await comparison(bank, reconciler)).cases == []
+    await done
+    await ann.pay(bank.treasury.address, Money(bank.usdc, 1_000_000), "d2")  # there, and not final
+    assert f"treasury:{bank.usdc.caip19}" in (await comparison(bank, reconciler)).in_flight
+    await bank.final()
+    assert (await comparison(bank, reconciler)).cases == []
+
+
+async def test_nobody_earns_the_rent_of_token_accounts_by_withdrawing(bank: Bank) -> None:
+    """Close the account, withdraw next to nothing, close the one that the treasury paid for, and so on."""
+    ann = await bank.account()
+    signature = await ann.pay(bank.treasury.address, Money(bank.usdc, 5_000_000), "d1")  # all that the wallet has
+    await bank.final()
+    await bank.escrow.deposit("ann", signature)
+    await close_token_account(bank, ann)
+    treasury = Pubkey.from_string(bank.treasury.address)
+    before = await bank.chain.lamports_of(treasury)
+    with pytest.raises(PaymentFailed, match="has no account for USDC"):
+        await bank.escrow.withdraw("ann", Money(bank.usdc, 1), "w1")
+    assert await bank.chain.lamports_of(treasury) == before
+    assert (await bank.escrow.balance("ann", bank.usdc)).available == Money(bank.usdc, 5_000_000)
+    await bank.chain.mint(ann.keypair.pubkey(), 1)
+    with pytest.raises(PaymentFailed):  # for good: that key was answered
+        await bank.escrow.withdraw("ann", Money(bank.usdc, 1), "w1")
+    assert await bank.escrow.withdraw("ann", Money(bank.usdc, 4_000_000), "w2")
+
+
+async def close_token_account(bank: Bank, wallet: Wallet) -> None:
+    owner, mint = wallet.keypair.pubkey(), Pubkey.from_string(bank.usdc.reference)
+    account = associated_address(owner, mint, TOKEN_PROGRAM)
+    accounts = [AccountMeta(account, False, True), AccountMeta(owner, False, True), AccountMeta(owner, True, False)]
+    sender = await TransactionSender.open(bank.database, bank.chain.rpc, bank.chain.network)
+    signer = LocalSigner(wallet.keypair.secret(), NetworkKind.TESTNET)
+    close = Instruction(TOKEN_PROGRAM, bytes([9]), accounts)
+    ended = await sender.deliver(await sender.stage(f"close:{owner}", "close", [close], [signer]))
+    assert ended.error is None

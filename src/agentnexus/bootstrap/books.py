@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentnexus.bootstrap.ground import Chain, Ground, open_chain, open_ground
+from agentnexus.bootstrap.prepaid import compare_treasury, open_escrow
 from agentnexus.bootstrap.upkeep import account_of, book_deposits, own_addresses
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
+from agentnexus.escrow.service import Escrow
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
 from agentnexus.ledger.statements import to_csv, to_json
@@ -52,8 +55,20 @@ def running_settings() -> Settings:
             "buyer_key": accounts["buyer"]["private_key"],
             "relayer_key": accounts["relayer"]["private_key"],
             "seller_keys": sellers,
+            **_treasury_settings(facts, settings.home),
         }
     )
+
+
+def _treasury_settings(facts: Mapping[str, Mapping[str, object]], home: Path) -> dict[str, object]:
+    """Empty for an economy whose description is from before it had a second chain."""
+    if "solana" not in facts:
+        return {}
+    return {
+        "solana_rpc_url": facts["solana"]["rpc_url"],
+        "treasury_keypair": home / "solana-treasury.json",
+        "treasury_fee_keypair": home / "solana-relayer.json",
+    }
 
 
 async def check_books() -> BooksReport:
@@ -65,6 +80,12 @@ async def check_books() -> BooksReport:
                 await _compare_wallets(ground, chain, books, report)
         except Unavailable as error:
             report.problems.append(f"the wallets are not compared with the chain: {error.message}")
+        try:
+            async with open_escrow(ground, books) as escrow:
+                if escrow is not None:
+                    await _compare_treasury(ground, escrow, books, report)
+        except Unavailable as error:
+            report.problems.append(f"the treasury is not compared with the chain: {error.message}")
         checked = await books.check()
     report.counts = {
         "accounts": checked.accounts,
@@ -88,6 +109,22 @@ async def _compare_wallets(ground: Ground, chain: Chain, books: Books, report: B
         word = "agrees" if account in comparison.agreeing else "payments on their way"
         if account in comparison.agreeing or account in comparison.in_flight:
             report.wallets.append(f"{account}  {money}  {word}")
+    report.problems += [
+        f"{case.subject}: the books say {case.expected}, the chain says {case.observed}" for case in comparison.cases
+    ]
+
+
+async def _compare_treasury(ground: Ground, escrow: Escrow, books: Books, report: BooksReport) -> None:
+    """What was sent to it and not claimed is listed; it is nobody's yet, and nothing is done about it."""
+    comparison = await compare_treasury(ground, escrow, Reconciler(books, ground.clock, ground.ids), twice=False)
+    for subject in comparison.agreeing:
+        report.wallets.append(f"{subject}  agrees")
+    for subject in comparison.in_flight:
+        report.wallets.append(f"{subject}  withdrawals on their way")
+    for asset in escrow.treasury.assets:
+        for seen in await escrow.unclaimed(asset):
+            sender = seen.sender or "several senders"
+            report.wallets.append(f"unclaimed: {seen.amount} from {sender}, {seen.sent_at:%Y-%m-%d}, {seen.signature}")
     report.problems += [
         f"{case.subject}: the books say {case.expected}, the chain says {case.observed}" for case in comparison.cases
     ]

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
 from agentnexus.bootstrap.ground import Ground
-from agentnexus.bootstrap.upkeep import repeat
+from agentnexus.bootstrap.upkeep import RECONCILE_SECONDS, repeat
 from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money, Rate
 from agentnexus.core.ports import Clock
@@ -17,6 +17,7 @@ from agentnexus.escrow.funds import Funds, PrepaidFunds
 from agentnexus.escrow.service import Escrow
 from agentnexus.hiring.model import Rates
 from agentnexus.ledger.books import Books
+from agentnexus.ledger.reconcile import Comparison, Reconciler, Sum
 from agentnexus.platform.settings import Environment
 from agentnexus.workflows.engine.port import Engine
 
@@ -60,6 +61,31 @@ async def keep_prepaid(escrow: Escrow, engine: Engine) -> None:
         await escrow.repair(ended)
 
     await repeat("prepaid", repair, REPAIR_SECONDS)
+
+
+async def compare_treasury(ground: Ground, escrow: Escrow, reconciler: Reconciler, *, twice: bool) -> Comparison:
+    """The treasury's balances against the books; a difference becomes a case. Unclaimed deposits are none."""
+    own_fees = ground.settings.treasury_fee_keypair is None
+    sums = []
+    for line in await escrow.reconcile():
+        expected, held = line.expected, line.expected - line.unclaimed
+        if own_fees and "/slip44:" in line.asset.caip19 and held <= line.observed:
+            # The treasury pays the network's fees itself: what SOL it has beyond its users' is the operator's.
+            expected = line.observed
+        detail = {"unclaimed": str(line.unclaimed.atomic)}
+        subject = f"treasury:{line.asset.caip19}"
+        sums.append(Sum(subject, expected, line.observed, line.leaving, detail))
+    return await reconciler.compare_sums(sums, twice=twice)
+
+
+async def reconcile_treasury(ground: Ground, escrow: Escrow, books: Books) -> None:
+    """Compare, for ever; only what differs by the same twice in a row is a case."""
+    reconciler = Reconciler(books, ground.clock, ground.ids)
+
+    async def reconcile() -> None:
+        await compare_treasury(ground, escrow, reconciler, twice=True)
+
+    await repeat("treasury", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS)
 
 
 def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from solders.signature import Signature
 
 from agentnexus.bootstrap.ground import Ground
 from agentnexus.core.errors import Unavailable
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock, Rail
 from agentnexus.escrow.ports import SeenDeposit
 from agentnexus.rails.solana.checked import CheckedSolanaRpc
@@ -21,6 +21,9 @@ from agentnexus.rails.solana.networks import network_by_name
 from agentnexus.rails.solana.sending import TransactionSender
 from agentnexus.rails.solana.signer import signer_from_keypair_file
 from agentnexus.rails.solana.wallet import SolanaRail
+from agentnexus.rails.solana.watch import DepositWatcher
+
+WATCHER = "treasury"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,22 @@ class SolanaTreasury:
     verifier: DepositVerifier
     clock: Clock
     deposit_age_max: timedelta
+    watchers: Mapping[str, DepositWatcher]
 
     async def deposit(self, signature: str, sender: str) -> SeenDeposit:
         """Final, without error, from `sender`, of an asset we take, and not too old."""
         oldest = self.clock.now() - self.deposit_age_max
         seen = await self.verifier.verify_deposit(signature, sender=sender, not_before=oldest)
         return SeenDeposit(seen.signature, seen.sender, seen.amount, seen.sent_at)
+
+    async def arrived(self, asset: Asset) -> Money:
+        watcher = self.watchers[asset.caip19]
+        await watcher.poll()
+        return await watcher.total()
+
+    async def arrivals(self, asset: Asset, limit: int) -> Sequence[SeenDeposit]:
+        found = await self.watchers[asset.caip19].newest(limit)
+        return [SeenDeposit(each.signature, each.sender, each.amount, each.sent_at) for each in found]
 
     def is_wallet(self, address: str) -> bool:
         try:
@@ -67,7 +80,13 @@ async def open_treasury(ground: Ground, deposit_age_max: timedelta) -> AsyncIter
     fee_payer = None if fees is None else signer_from_keypair_file(fees, network.kind)
     async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
         sender = TransactionSender(ground.database, rpc, network, clock=ground.clock)
-        rail = SolanaRail(sender, signer, fee_payer=fee_payer)
+        rail = SolanaRail(sender, signer, fee_payer=fee_payer, opens_accounts=False)
         assets = (network.usdc, network.native)
         verifier = DepositVerifier(rpc, network, rail.address, assets)
-        yield SolanaTreasury(rail, network.caip2, rail.address, assets, verifier, ground.clock, deposit_age_max)
+        watchers = {
+            asset.caip19: DepositWatcher(ground.database, rpc, network, asset, rail.address, name=WATCHER, start_slot=0)
+            for asset in assets
+        }
+        yield SolanaTreasury(
+            rail, network.caip2, rail.address, assets, verifier, ground.clock, deposit_age_max, watchers
+        )

@@ -47,6 +47,12 @@ class Treasury(Protocol):
         wrong_asset, too_old) and `Conflict` with reason ``unconfirmed`` while it is not final.
         """
 
+    async def arrived(self, asset: Asset) -> Money:
+        """Everything that ever came to the treasury and is final, claimed or not."""
+
+    async def arrivals(self, asset: Asset, limit: int) -> Sequence[SeenDeposit]:
+        """The newest of it. `sender` is "" where several paid together."""
+
     def is_wallet(self, address: str) -> bool:
         """Whether `address` can be a user's wallet on this network."""
 

@@ -26,16 +26,22 @@ CLAIMS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What the books say the treasury must hold, and what it holds."""
+    """What the treasury must hold, and what it holds.
+
+    Args:
+        expected: what the books say, and what arrived and nobody claimed yet.
+        unclaimed: that part of it.
+        leaving: withdrawals without an end, which may have left the chain and not yet the books.
+    """
 
     asset: Asset
     expected: Money
     observed: Money
+    unclaimed: Money
     leaving: Money
 
     @property
     def agrees(self) -> bool:
-        """What is on its way out may have left the chain and not yet the books."""
         return self.expected - self.leaving <= self.observed <= self.expected
 
 
@@ -197,18 +203,23 @@ class Escrow:
         return await self._withdrawals.finish_open(), await self.holds.release_ended(ended)
 
     async def reconcile(self) -> list[Reconciliation]:
-        """Books against chain, per asset. What was sent to the treasury and not claimed shows as a difference."""
-        lines = []
-        for asset in self.treasury.assets:
-            observed = await self.treasury.rail.balance(asset)
-            leaving = await self._store.leaving(asset)
-            outside = await self._books.balance(outside_account(asset.network), asset)
-            lines.append(Reconciliation(asset, -outside.posted, observed, leaving))
-        return lines
+        """Books against chain, per asset."""
+        return [await self._compared(asset) for asset in self.treasury.assets]
 
-    async def unclaimed(self, signatures: Sequence[str]) -> set[str]:
-        """Which of these transfers to the treasury were not credited to anybody."""
-        return set(signatures) - await self._store.credited(self.treasury.network, signatures)
+    async def _compared(self, asset: Asset) -> Reconciliation:
+        """What comes in while this looks may show as a difference: only one that stays is real."""
+        arrived = await self.treasury.arrived(asset)
+        observed = await self.treasury.rail.balance(asset)
+        unclaimed = arrived - await self._store.credited_in_all(asset)
+        leaving = await self._store.leaving(asset)
+        outside = await self._books.balance(outside_account(asset.network), asset)
+        return Reconciliation(asset, unclaimed - outside.posted, observed, unclaimed, leaving)
+
+    async def unclaimed(self, asset: Asset, limit: int = HISTORY_MAX) -> list[SeenDeposit]:
+        """Of the newest `limit` transfers to the treasury those that were credited to nobody."""
+        found = await self.treasury.arrivals(asset, limit)
+        credited = await self._store.credited(self.treasury.network, [each.signature for each in found])
+        return [each for each in found if each.signature not in credited]
 
 
 def _used(signature: str) -> Conflict:

@@ -96,6 +96,16 @@ class EscrowStore:
             )
         return {row["signature"] for row in rows}
 
+    async def credited_in_all(self, asset: Asset) -> Money:
+        async with self._database.connection() as connection:
+            atomic = await connection.fetchval(
+                """select coalesce(sum(atomic), 0) from escrow.deposit
+                    where network = $1 and asset ->> 'caip19' = $2 and credited_at is not null""",
+                asset.network,
+                asset.caip19,
+            )
+        return Money(asset, int(atomic))
+
     async def open_claims(self, network: str, before: datetime, limit: int) -> list[tuple[str, str, Money]]:
         """(user, signature, amount) of deposits that were claimed and not credited."""
         async with self._database.connection() as connection:

@@ -68,6 +68,17 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """What the books expect of a place and what is there. Up to `leaving` may be gone already."""
+
+    subject: str
+    expected: Money
+    observed: Money
+    leaving: Money
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class _Difference:
     kind: CaseKind
     subject: str
@@ -94,22 +105,29 @@ class Reconciler:
             twice: only a difference that was the same at the last call is a case. For looks while payments go on:
                 network and books are read at different moments, and a deposit is booked a little after it arrived.
         """
-        agreeing, in_flight, differences = [], [], []
-        suspected, self._suspected = self._suspected, {}
+        sums = []
         for account, money in observed.items():
             balance = await self._books.balance(account, money.asset)
-            difference = money.atomic - balance.posted.atomic
+            sums.append(Sum(account, balance.posted, money, balance.reserved))
+        return await self.compare_sums(sums, twice=twice)
+
+    async def compare_sums(self, sums: Sequence[Sum], *, twice: bool = False) -> Comparison:
+        """The same for sums that are more than one account's balance; `twice` looks at the last call of either."""
+        agreeing, in_flight, differences = [], [], []
+        suspected, self._suspected = self._suspected, {}
+        for each in sums:
+            difference = each.observed.atomic - each.expected.atomic
             if difference == 0:
-                agreeing.append(account)
-            elif -balance.reserved.atomic <= difference < 0:
-                in_flight.append(account)
-            elif twice and suspected.get(account) != difference:
-                self._suspected[account] = difference
-                in_flight.append(account)
+                agreeing.append(each.subject)
+            elif -each.leaving.atomic <= difference < 0:
+                in_flight.append(each.subject)
+            elif twice and suspected.get(each.subject) != difference:
+                self._suspected[each.subject] = difference
+                in_flight.append(each.subject)
             else:
-                self._suspected[account] = difference
-                detail: dict[str, object] = {"reserved": str(balance.reserved.atomic)}
-                differences.append(_Difference(CaseKind.BALANCE, account, balance.posted, money, detail))
+                self._suspected[each.subject] = difference
+                detail: dict[str, object] = {"reserved": str(each.leaving.atomic), **each.detail}
+                differences.append(_Difference(CaseKind.BALANCE, each.subject, each.expected, each.observed, detail))
         return Comparison(agreeing, in_flight, await self._open(differences))
 
     async def find_stuck(self, grace: timedelta = timedelta(minutes=10)) -> list[Case]:

@@ -10,7 +10,7 @@ from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
 from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
-from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow
+from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow, reconcile_treasury
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers, tell
@@ -47,6 +47,8 @@ async def run_worker() -> None:
             ]
             if escrow is not None:
                 work.append(group.create_task(keep_prepaid(escrow, room.engine), name="prepaid"))
+                treasury = reconcile_treasury(ground, escrow, buying.books)
+                work.append(group.create_task(treasury, name="treasury"))
             await stop.wait()
             for task in work:
                 task.cancel()

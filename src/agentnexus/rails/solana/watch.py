@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from solders.pubkey import Pubkey
 
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Money
 from agentnexus.platform.database import Connection, Database
 from agentnexus.rails.solana.cluster import Cluster, Commitment, Mention, Node
 from agentnexus.rails.solana.deposits import Deposit, mint_of, read_deposit
@@ -89,6 +89,40 @@ class DepositWatcher:
                 if await self._remember(account, mention, deposit, book) and deposit is not None:
                     found.append(deposit)
         return found
+
+    async def total(self) -> Money:
+        """Everything reported so far."""
+        async with self._database.connection() as connection:
+            atomic = await connection.fetchval(
+                "select coalesce(sum(amount), 0) from solana.deposit where name = $1 and network = $2"
+                " and recipient = $3 and asset = $4",
+                *self._reported(),
+            )
+        return Money(self._asset, int(atomic))
+
+    async def newest(self, limit: int) -> list[Deposit]:
+        """What was reported, the newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "select * from solana.deposit where name = $1 and network = $2 and recipient = $3 and asset = $4"
+                " order by slot desc, signature limit $5",
+                *self._reported(),
+                limit,
+            )
+        return [
+            Deposit(
+                row["signature"],
+                row["sender"],
+                row["recipient"],
+                Money(self._asset, int(row["amount"])),
+                row["slot"],
+                row["sent_at"],
+            )
+            for row in rows
+        ]
+
+    def _reported(self) -> tuple[str, str, str, str]:
+        return self._name, self._network.caip2, str(self._wallet), self._asset.caip19
 
     def _lock(self, account: Pubkey) -> str:
         return f"solana.watch:{self._network.caip2}:{self._name}:{account}"
