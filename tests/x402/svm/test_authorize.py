@@ -20,6 +20,7 @@ from agentnexus.rails.solana import exact
 from agentnexus.rails.solana.authorize import Authorizations
 from agentnexus.rails.solana.cluster import Cluster, Commitment, Mention, Outcome
 from agentnexus.rails.solana.errors import WrongNetwork
+from agentnexus.rails.solana.rpc import SolanaRpc
 
 BLOCKHASH_LIFE_SLOTS = 260
 
@@ -58,6 +59,20 @@ async def test_a_repeat_is_the_very_same_payment_whatever_happened_in_between(st
     again = await stage.rail().open(hinted, "job-1")
     assert transaction_of(again) == transaction_of(first)
     assert again.payment.evidence == first.payment.evidence
+
+
+async def test_a_hold_is_given_again_when_a_new_one_could_not_be_made(stage: Stage) -> None:
+    """The wallet is empty by now, or the node is away: the first signature is there all the same."""
+    request = request_of(stage, stage.asked(amount=8 * PRICE))
+    first = await stage.rail().open(request, "job-1")
+    await collect(stage, first, stage.asked(amount=8 * PRICE))
+    again = await stage.rail().open(request, "job-1")
+    assert transaction_of(again) == transaction_of(first)
+    async with SolanaRpc("http://127.0.0.1:1", retries=0) as rpc:
+        stage.cluster = Cluster(rpc)
+        assert transaction_of(await stage.rail().open(request, "job-1")) == transaction_of(first)
+        with pytest.raises(Unavailable):
+            await stage.rail().open(request, "job-2")
 
 
 async def test_two_processes_that_open_one_hold_at_once_sign_one_payment(stage: Stage) -> None:
@@ -234,8 +249,6 @@ async def test_only_authorisations_are_opened(stage: Stage, mode: PayMode) -> No
 async def test_a_node_that_is_away_decides_nothing(stage: Stage) -> None:
     hold = await stage.rail().open(request_of(stage, stage.asked()), "job-1")
     away = Stage(stage.chain, stage.database, stage.buyer, stage.seller, stage.sponsor)
-    from agentnexus.rails.solana.rpc import SolanaRpc
-
     async with SolanaRpc("http://127.0.0.1:1", retries=0) as rpc:
         away.cluster = Cluster(rpc)
         rail: Authorizations = away.rail(cancel_wait_seconds=1.0)

@@ -16,7 +16,7 @@ from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from agentnexus.core.errors import InsufficientFunds, InvalidInput, PaymentUnknown
+from agentnexus.core.errors import InsufficientFunds, InvalidInput, NexusError, PaymentUnknown
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.core.ports import Clock, Signer
 from agentnexus.platform.database import Database
@@ -100,15 +100,14 @@ class Authorizations:
         terms = read_terms(request, self.network)
         if terms.fee_payer == self._payer:
             raise InvalidInput("the seller names our own wallet as the fee payer", field="reference.extra.feePayer")
-        # Most holds are new, so the chain is asked while the books are.
-        preparing = asyncio.create_task(self._prepare(request, terms, key))
         try:
-            row = await self._find(key)
-            if row is None:
-                row = await self._write(*await preparing, key)
-        finally:
-            preparing.cancel()
-            await asyncio.wait({preparing})
+            row = await self._write(*await self._prepare(request, terms, key), key)
+        except NexusError:
+            # Most holds are new, so the books are asked first only where a new one could not be made.
+            known = await self._find(key)
+            if known is None:
+                raise
+            row = known
         return self._hold(request, row)
 
     async def settle(self, hold: Hold, proof: dict[str, object]) -> Payment:
