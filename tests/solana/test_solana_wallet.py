@@ -306,3 +306,17 @@ async def test_a_node_that_is_away_for_a_moment_is_asked_again(desk: Desk) -> No
 
 def _sent(key: str, desk: Desk) -> Payment:
     return Payment(id=key, request=desk.request(), state=PaymentState.SENT)
+
+
+async def test_of_two_calls_with_one_key_a_refusal_and_a_transfer_only_the_first_counts(desk: Desk) -> None:
+    """The second refuses after the first has signed, or signs after the first was refused: never both."""
+    plan = await TransferPlanner(desk.chain.rpc, desk.chain.network, desk.payer.key, desk.payer.key).plan(
+        desk.payee.address, desk.request().amount
+    )
+    refused = await desk.sender.refuse("one", "x", desk.payer.address, "its account was closed")
+    assert refused.refused
+    assert await desk.sender.stage("one", "x", plan.instructions, [desk.payer.signer]) == refused
+    assert await desk.sender.deliver(refused) == refused
+    signed = await desk.sender.stage("two", "x", plan.instructions, [desk.payer.signer])
+    assert await desk.sender.refuse("two", "x", desk.payer.address, "its account was closed") == signed
+    assert not signed.refused

@@ -68,6 +68,11 @@ class Outgoing:
     slot: int | None = None
     error: str | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Nothing was signed, and nothing ever will be under this key."""
+        return not self.wire
+
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
         return cls(
@@ -143,6 +148,27 @@ class TransactionSender:
         for signer in signers:
             require_network(signer, self.network)
         return await self._sign(key, intent, instructions, signers)
+
+    async def refuse(self, key: str, intent: str, payer: str, reason: str) -> Outgoing:
+        """Write down that nothing is ever sent under a key. What another process stored meanwhile is the answer.
+
+        Without this note a call that runs beside a refused one could still send what its caller gave up.
+        """
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "insert into solana.outgoing (network, key, intent, payer, signature, wire, blockhash,"
+                " last_valid_block_height, opened_slot, state, error)"
+                " values ($1, $2, $3, $4, $5, '', '', 0, 0, 'expired', $6) on conflict do nothing",
+                self.network.caip2,
+                key,
+                intent,
+                payer,
+                f"none:{self.network.caip2}:{key}",
+                reason,
+            )
+        found = await self.find(key)
+        assert found is not None  # written above or there before; never deleted
+        return found
 
     async def find(self, key: str) -> Outgoing | None:
         async with self.database.connection() as connection:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 
-from agentnexus.core.errors import InsufficientFunds, InvalidInput
+from agentnexus.core.errors import InsufficientFunds, InvalidInput, PaymentFailed
 from agentnexus.core.money import Asset, Money
 from agentnexus.rails.solana.cluster import Commitment, Node, RpcValue
 from agentnexus.rails.solana.errors import ClusterUnavailable, WrongNetwork
@@ -61,9 +61,12 @@ class Plan:
 
 
 class TransferPlanner:
-    """Plans transfers from one owner; `fee_payer` pays for accounts that must be made."""
+    """Plans transfers from one owner; `fee_payer` pays for accounts that must be made, if `opens_accounts`."""
 
-    def __init__(self, node: Node, network: Network, owner: Pubkey, fee_payer: Pubkey) -> None:
+    def __init__(
+        self, node: Node, network: Network, owner: Pubkey, fee_payer: Pubkey, *, opens_accounts: bool = True
+    ) -> None:
+        self._opens_accounts = opens_accounts
         self._node = node
         self._network = network
         self._owner = owner
@@ -84,7 +87,11 @@ class TransferPlanner:
         return Money(asset, _tokens(account))
 
     async def plan(self, payee: str, amount: Money, *, need_funds: bool = True) -> Plan:
-        """Raises `InvalidInput`, `WrongNetwork` or, unless told otherwise, `InsufficientFunds`; nothing is sent."""
+        """What to send; nothing is sent.
+
+        Raises `InvalidInput`, `WrongNetwork`, `PaymentFailed` for a payee without an account where none is opened and,
+        unless told otherwise, `InsufficientFunds`.
+        """
         self.require_here(amount.asset)
         if not 0 < amount.atomic <= U64_MAX:
             raise InvalidInput(f"not an amount that can be sent: {amount}", field="amount")
@@ -161,6 +168,12 @@ class TransferPlanner:
         instructions = []
         rent = 0
         if target is None:
+            if not self._opens_accounts:
+                raise PaymentFailed(
+                    f"{payee} has no account for {amount.asset.symbol}",
+                    next_step=f"open one: send any {amount.asset.symbol} to that wallet",
+                    payee=str(payee),
+                )
             instructions.append(create_associated_account(self._fee_payer, payee, token.mint, token.program))
             size = _ACCOUNT_BYTES + (_EXTENSIONS_BYTES if token.program != TOKEN_PROGRAMS[0] else 0)
             rent = await self._rent(size)

@@ -34,6 +34,8 @@ class SolanaRail:
         sender: the cluster.
         signer: the payer's key: owns what is paid.
         fee_payer: pays fees and rent; the payer itself when None.
+        opens_accounts: whether it pays the rent of a payee's token account; who may choose when to be paid could close
+            the account each time and keep that rent.
         send_wait_seconds: how long `send` waits for confirmation before it raises `PaymentUnknown`.
         lookup_wait_seconds: the same for `lookup`, which then answers `unknown`.
     """
@@ -46,6 +48,7 @@ class SolanaRail:
         signer: SolanaSigner,
         *,
         fee_payer: SolanaSigner | None = None,
+        opens_accounts: bool = True,
         send_wait_seconds: float = 90.0,
         lookup_wait_seconds: float = 5.0,
     ) -> None:
@@ -57,7 +60,13 @@ class SolanaRail:
             require_network(key, self.network)
         self._sender = sender
         self._address = Pubkey.from_string(signer.public_id)
-        self._planner = TransferPlanner(sender.rpc, self.network, self._address, Pubkey.from_string(payer.public_id))
+        self._planner = TransferPlanner(
+            sender.rpc,
+            self.network,
+            self._address,
+            Pubkey.from_string(payer.public_id),
+            opens_accounts=opens_accounts,
+        )
         self._holds = Authorizations(sender.database, sender.cluster, signer, self.network, sender.clock)
         self._send_wait = send_wait_seconds
         self._lookup_wait = lookup_wait_seconds
@@ -92,14 +101,24 @@ class SolanaRail:
         intent = content_hash({"payee": request.payee, "amount": request.amount.to_json()})
         outgoing = await self._sender.find(_send_key(key))
         if outgoing is None:
-            plan = await self._planner.plan(request.payee, request.amount)
-            outgoing = await self._sender.stage(_send_key(key), intent, plan.instructions, self._signers)
+            outgoing = await self._stage(request, key, intent)
         require_intent(outgoing, intent)
         ended = await self._sender.deliver(outgoing, timeout_seconds=self._send_wait)
         payment = Payment(id=key, request=request, state=PaymentState.SENT)
         if ended.state is not OutgoingState.SUCCEEDED:
             raise _failed(ended)
         return await self._confirmed(payment, ended)
+
+    async def _stage(self, request: PaymentRequest, key: str, intent: str) -> Outgoing:
+        """Planned and signed; a refusal is final for the key, also for calls that run beside this one."""
+        try:
+            plan = await self._planner.plan(request.payee, request.amount)
+            return await self._sender.stage(_send_key(key), intent, plan.instructions, self._signers)
+        except PaymentFailed as error:
+            noted = await self._sender.refuse(_send_key(key), intent, self._signers[0].public_id, error.message)
+            if noted.refused:
+                raise
+            return noted
 
     async def lookup(self, payment: Payment) -> Payment:
         """What the cluster says now: `confirmed`, `failed`, `unknown`; `held` and `refunded` for a hold."""
@@ -167,6 +186,8 @@ def _send_key(key: str) -> str:
 
 
 def _failed(ended: Outgoing) -> PaymentFailed:
+    if ended.refused:
+        return PaymentFailed(ended.error or "it was refused", next_step="nothing was sent: pay again with a new key")
     if ended.state is OutgoingState.EXPIRED:
         return PaymentFailed(
             "the network did not take the transaction in time, and never will",
