@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import restate
 import uvicorn
@@ -25,8 +25,9 @@ REGISTER_SECONDS = 30.0
 class _Quiet(uvicorn.Server):
     """Leaves the signals of the process alone, and does not wait for open requests: Restate repeats them elsewhere."""
 
-    def install_signal_handlers(self) -> None:
-        return None
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @asynccontextmanager
