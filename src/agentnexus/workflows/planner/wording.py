@@ -74,7 +74,9 @@ def asked(clause: Clause) -> str:
         indirect = vocabulary.INDIRECT.search(bare)
         bare = bare if indirect is None else indirect.group(1).strip()
     if not clause.question:
-        bare = DOING.sub("", DRAWN.sub("", bare)).strip()
+        drawn = DRAWN.search(bare)
+        tail = "" if drawn is None else drawn.group()  # kept: who reads the table wants to know that it is to be drawn
+        bare = DOING.sub("", bare.removesuffix(tail)).strip() + tail
     return bare if len(bare) >= 2 else clause.text
 
 
