@@ -16,10 +16,11 @@ from agentnexus.core.errors import Conflict, NotFound, Unavailable
 from agentnexus.web.adapters.events import RunLog
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.app import create_pages
-from agentnexus.web.doors import AgentQuery, Doors, NewTask
+from agentnexus.web.doors import AgentQuery, Doors, NewTask, PlanEdit
 from agentnexus.web.views.agents import AgentPage, AgentView
 from agentnexus.web.views.market import MarketView, OfferView
 from agentnexus.web.views.runs import RunSummary, RunView
+from agentnexus.workflows.editing import without
 from agentnexus.workflows.model import Workflow, WorkflowStatus
 from tests.web import samples
 from tests.web.money_preview import PreviewMoney
@@ -86,6 +87,24 @@ class PreviewRuns:
         if found.status is not WorkflowStatus.AWAITING_APPROVAL:
             raise Conflict("this task is not waiting for approval", next_step="look at its page: it may be running")
         await self.advance(run_id, found.model_copy(update={"status": WorkflowStatus.EXECUTING}))
+
+    async def edit(self, user_id: str, run_id: str, edit: PlanEdit) -> None:
+        found = self._get(run_id)
+        if found.plan is None or found.estimate is None:
+            raise Conflict("this task has no plan to change", next_step="wait for its plan")
+        if edit.drop:
+            plan = without(found.plan, [edit.step])
+        else:
+            estimate = next(each for each in found.estimate.steps if each.step == edit.step)
+            offer = next((each for each in estimate.alternatives if each.id == edit.seller), None)
+            steps = tuple(
+                step.model_copy(update={"offer": offer or step.offer}) if step.id == edit.step else step
+                for step in found.plan.steps
+            )
+            plan = found.plan.model_copy(update={"steps": steps})
+        kept = {step.id for step in plan.steps}
+        states = tuple(state for state in found.steps if state.id in kept)
+        await self.advance(run_id, found.model_copy(update={"plan": plan, "steps": states}))
 
     async def cancel(self, user_id: str, run_id: str) -> None:
         done = self._get(run_id).created_at + timedelta(seconds=5)

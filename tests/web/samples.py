@@ -17,6 +17,7 @@ from agentnexus.workflows.model import (
     FileRef,
     Plan,
     PlanStep,
+    StepEstimate,
     StepOffer,
     StepState,
     StepStatus,
@@ -335,6 +336,20 @@ def steps(*statuses: str) -> tuple[StepState, ...]:
     return tuple(made)
 
 
+def _estimate(step: PlanStep) -> StepEstimate:
+    """With another seller who asks a little more."""
+    assert step.offer is not None
+    dearer = step.offer.model_copy(
+        update={"id": f"{step.offer.id}-other", "title": "Careful & Sons", "price": step.offer.price * 2}
+    )
+    return StepEstimate(
+        step=step.id, expected=step.offer.price, worst_case=dearer.price, seconds=2, alternatives=(dearer,)
+    )
+
+
+ESTIMATES = tuple(map(_estimate, PLAN.steps))
+
+
 def workflow(workflow_id: str, status: WorkflowStatus, **changes: object) -> Workflow:
     """A sample workflow; `changes` replace what a just started one has."""
     base: dict[str, object] = {
@@ -345,7 +360,7 @@ def workflow(workflow_id: str, status: WorkflowStatus, **changes: object) -> Wor
         "status": status,
         "planner": "offline",
         "plan": PLAN,
-        "estimate": Estimate(expected=USDC.parse("0.057"), worst_case=USDC.parse("0.114")),
+        "estimate": Estimate(expected=USDC.parse("0.057"), worst_case=USDC.parse("0.114"), steps=ESTIMATES),
         "max_cost": USDC.parse("0.50"),
         "cost": USDC.zero(),
         "steps": (),

@@ -29,6 +29,16 @@ class NewTask:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanEdit:
+    """One step of a plan as its owner wants it: another seller (offer id), a cap (decimal text), or not at all."""
+
+    step: str
+    seller: str = ""
+    cap: str = ""
+    drop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AgentQuery:
     """Filters of the catalogue; empty means no limit. `sort` is one of the catalogue's own names."""
 
@@ -58,6 +68,9 @@ class Runs(Protocol):
         """Newest first, and the cursor for more (empty at the end)."""
 
     async def approve(self, user_id: str, run_id: str) -> None: ...
+
+    async def edit(self, user_id: str, run_id: str, edit: PlanEdit) -> None:
+        """Change the plan before its approval; refusals say who needs a step, or what a seller asks."""
 
     async def cancel(self, user_id: str, run_id: str) -> None: ...
 

@@ -97,7 +97,8 @@ class HousePrepaid:
 
     async def claim(self, user_id: str, signature: str) -> str:
         """What was credited, as text."""
-        return str((await self._escrow.deposit(user_id, signature)).amount)
+        amount = (await self._escrow.deposit(user_id, signature)).amount
+        return f"{plain(amount)} {amount.asset.symbol}"
 
     async def withdraw(self, user_id: str, amount: str, symbol: str, key: str) -> str:
         """The transaction's signature. `amount` is decimal text; the same `key` sends once."""

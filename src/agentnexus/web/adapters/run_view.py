@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from agentnexus.web.forms.schema import Schema
 from agentnexus.web.results import Block, blocks_of
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.runs import (
+    Choice,
     MoneyView,
     PaymentView,
     ReceiptView,
@@ -22,7 +24,7 @@ from agentnexus.web.views.runs import (
     StepView,
 )
 from agentnexus.web.views.text import duration, money, network_name, size
-from agentnexus.workflows.model import PlanStep, StepState, Workflow
+from agentnexus.workflows.model import PlanStep, StepEstimate, StepState, Workflow, WorkflowStatus
 
 PLANNERS: Final = {"offline": "the offline planner", "llm": "a language model", "single": ""}
 HERE, FREE = "done here", "free"
@@ -39,6 +41,9 @@ def run_view(workflow: Workflow, log: RunLog | None = None) -> RunView:
     """Everything the page shows, from the workflow's state and what its events said."""
     planned = {step.id: step for step in workflow.plan.steps} if workflow.plan else {}
     steps = tuple(_step(at, state, planned.get(state.id)) for at, state in enumerate(_states(workflow), start=1))
+    if workflow.status is WorkflowStatus.AWAITING_APPROVAL and workflow.estimate is not None:
+        estimates = {entry.step: entry for entry in workflow.estimate.steps}
+        steps = tuple(_reviewable(step, planned[step.id], estimates.get(step.id)) for step in steps)
     result = workflow.result
     return RunView(
         id=workflow.id,
@@ -104,6 +109,21 @@ def _step(number: int, state: StepState, planned: PlanStep | None) -> StepView:
         problem=problem_of(state.error),
         depends_on=planned.depends_on if planned else (),
     )
+
+
+def _reviewable(view: StepView, planned: PlanStep, estimate: StepEstimate | None) -> StepView:
+    """With what its owner may choose from before the approval."""
+    if planned.offer is None:
+        return view
+    offers = {offer.id: offer for offer in (planned.offer, *(estimate.alternatives if estimate else ()))}
+    cheapest_first = sorted(offers.values(), key=lambda offer: offer.price.decimal)
+    chosen = planned.offer.id
+    choices = tuple(
+        Choice(offer.id, offer.title or offer.seller_name or offer.seller, money(offer.price), offer.id == chosen)
+        for offer in cheapest_first
+    )
+    cap = "" if planned.max_price is None else f"{planned.max_price.decimal.normalize():f}"
+    return replace(view, choices=choices, cap=cap)
 
 
 def _money(workflow: Workflow) -> MoneyView:

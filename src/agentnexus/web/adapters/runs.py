@@ -12,10 +12,11 @@ from agentnexus.core.events import Event
 from agentnexus.web.adapters.events import RunLog
 from agentnexus.web.adapters.lifting import Lifted, lift_files
 from agentnexus.web.adapters.run_view import run_summary, run_view
-from agentnexus.web.doors import NewTask
+from agentnexus.web.doors import NewTask, PlanEdit
 from agentnexus.web.newest import newest
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.runs import RunSummary, RunView
+from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.model import FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
@@ -94,6 +95,23 @@ class WorkflowRuns:
     async def approve(self, user_id: str, run_id: str) -> None:
         """Raises `NotFound`, `Conflict`."""
         await self._workflows.approve(run_id, user_id)
+
+    async def edit(self, user_id: str, run_id: str, edit: PlanEdit) -> None:
+        """Raises `NotFound`, `Conflict`, `NoOffer`, `InvalidInput`, `BudgetExceeded`."""
+        workflow = await self._workflows.get(run_id, user_id)
+        step = next((each for each in workflow.plan.steps if each.id == edit.step), None) if workflow.plan else None
+        planned = None if step is None or step.offer is None else step.offer.id
+        asset = workflow.max_cost.asset
+        cap = asset.parse(edit.cap) if edit.cap else None
+        moved = bool(edit.seller) and edit.seller != planned
+        capped = step is not None and cap != step.max_price
+        change = PlanChange(
+            drop=(edit.step,) if edit.drop else (),
+            sellers={edit.step: edit.seller} if moved and not edit.drop else {},
+            max_prices={edit.step: cap} if capped and not edit.drop else {},
+        )
+        if not change.empty:
+            await self._workflows.edit(run_id, user_id, change)
 
     async def cancel(self, user_id: str, run_id: str) -> None:
         """Raises `NotFound`, `Conflict`."""

@@ -12,10 +12,14 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from agentnexus.core.errors import NexusError
+from agentnexus.web.doors import PlanEdit
 from agentnexus.web.live import live
 from agentnexus.web.pages import doors_of
+from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import page
 from agentnexus.web.results import find_file
+from agentnexus.web.views.problems import problem_of
 
 DOWNLOAD_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -32,7 +36,7 @@ async def show(request: Request) -> Response:
     """GET /tasks/{run_id}"""
     doors = doors_of(request)
     run = await doors.runs.view(await doors.user(request), request.path_params["run_id"])
-    return page(request, "pages/workflow.html", run=run)
+    return page(request, "pages/workflow.html", run=run, refused=None)
 
 
 async def stream(request: Request) -> Response:
@@ -49,6 +53,24 @@ async def approve(request: Request) -> Response:
     doors = doors_of(request)
     await doors.runs.approve(await doors.user(request), request.path_params["run_id"])
     return RedirectResponse(f"/tasks/{request.path_params['run_id']}", 303)
+
+
+async def edit(request: Request) -> Response:
+    """POST /tasks/{run_id}/plan: one step changed; a refusal comes back on the task's page."""
+    doors = doors_of(request)
+    user, run_id = await doors.user(request), request.path_params["run_id"]
+    data = await posted(request)
+    wanted = PlanEdit(
+        step=text_of(data, "step", limit=64), seller=text_of(data, "seller", limit=500),
+        cap=text_of(data, "cap", limit=40), drop=bool(text_of(data, "drop", limit=1)),
+    )  # fmt: skip
+    try:
+        await doors.runs.edit(user, run_id, wanted)
+    except NexusError as error:
+        run = await doors.runs.view(user, run_id)
+        refused = problem_of(error)
+        return page(request, "pages/workflow.html", status=error.http_status, run=run, refused=refused)
+    return RedirectResponse(f"/tasks/{run_id}#run-approval", 303)
 
 
 async def cancel(request: Request) -> Response:
@@ -121,6 +143,7 @@ routes = [
     Route("/tasks/{run_id}", show),
     Route("/tasks/{run_id}/live", stream),
     Route("/tasks/{run_id}/approve", approve, methods=["POST"]),
+    Route("/tasks/{run_id}/plan", edit, methods=["POST"]),
     Route("/tasks/{run_id}/cancel", cancel, methods=["POST"]),
     Route("/tasks/{run_id}/result.json", result),
     Route("/tasks/{run_id}/file", file),

@@ -64,6 +64,16 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A seller a step could have; `chosen` is the one it is planned with."""
+
+    id: str
+    label: str
+    price: str
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepView:
     id: str
     number: int
@@ -79,6 +89,8 @@ class StepView:
     message: str = ""
     problem: Problem | None = None
     depends_on: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()  # before the approval, cheapest first
+    cap: str = ""  # decimal text
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,12 @@ class RunView:
 
     @property
     def can_cancel(self) -> bool:
-        return self.state.name in ("planning", "awaiting_approval", "executing")
+        return self.state.name in ("planning", "awaiting_approval", "approved", "executing")
+
+    @property
+    def can_keep(self) -> bool:
+        """Whether its plan is worth keeping as a template."""
+        return self.state.name == "completed" and not self.agent_id
 
     @property
     def done_steps(self) -> int:
