@@ -163,6 +163,18 @@ ROWS = (
     ),
     Row("x402_solana", "verify on Solana, CPU", "≤ 1 ms", lambda r: plain(at(r, "verify_cpu_ms"), "ms", 2)),
     Row(
+        "streams",
+        "10,000 live streams in one process, all on one workflow: an event heard, p99 (clients on the same cores)",
+        "",
+        lambda r: plain(at(r, "one_workflow", "p99_ms"), "ms", 0),
+    ),
+    Row(
+        "streams",
+        "the same spread over 100 workflows, p99",
+        "",
+        lambda r: plain(at(r, "spread_over_100_workflows", "p99_ms"), "ms", 0),
+    ),
+    Row(
         "hiring",
         "search and rank 10,000 cached offers, by capability, p95",
         "< 5 ms",
