@@ -158,7 +158,7 @@ async def test_every_address_on_a_page_is_ours_or_opens_without_a_referrer(
         if address and re.match(r"https?:", address[1]):
             assert "noopener" in tag or "noreferrer" in tag
         elif address:
-            assert re.match(r"[/#?]|mailto:", address[1]), tag
+            assert re.match(r"[/#?]|mailto:|solana:", address[1]), tag
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
