@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentnexus.core.money import Asset
 from agentnexus.core.offers import CAPABILITY_NAME, Constraints, Need, Strategy
 from agentnexus.core.ports import Ids
+from agentnexus.escrow.hires import PrepaidHires
 from agentnexus.hiring.hire import Hiring
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.ledger.personal import PersonalBudgets
@@ -50,7 +51,9 @@ def need_of(text: str, **fields: object) -> Need:
     return Need.model_validate({"capability": text if named else None, "text": "" if named else text, **fields})
 
 
-def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Ids) -> APIRouter:
+def hiring_routes(
+    hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Ids, *, prepaid: PrepaidHires | None = None
+) -> APIRouter:
     """``/offers``, ``/hire``, ``/receipts`` and ``/discovery`` below the prefix it is mounted at."""
     router = APIRouter(tags=["hiring"])
 
@@ -86,13 +89,16 @@ def hiring_routes(hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Id
     @router.post("/hire")
     async def hire(who: Who, body: HireRequest) -> dict[str, object]:
         """Hire the best seller; answers when the work is done, checked and paid, or has failed and is refunded."""
-        limits = Constraints(
-            max_price=usdc.parse(body.max_price), sellers_allowed=(body.seller,) if body.seller else ()
-        )
+        most = usdc.parse(body.max_price)
+        limits = Constraints(max_price=most, sellers_allowed=(body.seller,) if body.seller else ())
         need = need_of(body.need, input=body.input, constraints=limits)
         budget = await budgets.current(who.user_id)
         key = f"api:{who.user_id}:{body.key or ids.new()}"
-        hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=who.user_id, only=body.endpoint)
+        user, only = who.user_id, body.endpoint
+        if prepaid is not None:
+            hired = await prepaid.hire(need, most, parent=budget.id, key=key, user_id=user, only=only)
+        else:
+            hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=user, only=only)
         return {
             "success": True,
             "data": {"key": key, "receipt": hired.receipt.model_dump(mode="json"), "output": hired.output},

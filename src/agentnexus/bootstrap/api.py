@@ -18,6 +18,7 @@ from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.prepaid import prepaid_hires
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
@@ -95,10 +96,11 @@ def compose(
     async def figures() -> Mapping[str, object]:
         return health_json(await room.workflows.health())
 
+    prepaid = prepaid_hires(escrow, buying.hiring, buying.books, chain.usdc, ground.clock)
     app = create_api(
         routers=[
             *(("", router) for router in ROUTERS),
-            (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids)),
+            (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),

@@ -14,12 +14,16 @@ from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money, Rate
 from agentnexus.core.ports import Clock
 from agentnexus.escrow.funds import Funds, PrepaidFunds
+from agentnexus.escrow.hires import REFERENCE, PrepaidHires
 from agentnexus.escrow.service import Escrow
+from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.model import Rates
 from agentnexus.ledger.books import Books
+from agentnexus.ledger.personal import PersonalBudgets
 from agentnexus.ledger.reconcile import Comparison, Reconciler, Sum
 from agentnexus.platform.settings import Environment
 from agentnexus.workflows.engine.port import Engine
+from agentnexus.workflows.funds import BudgetFunds
 
 DEPOSIT_AGE_MAX = timedelta(days=7)
 REPAIR_SECONDS = 10.0
@@ -47,10 +51,12 @@ async def open_escrow(ground: Ground, books: Books) -> AsyncIterator[Escrow | No
         yield Escrow(ground.database, books, treasury, ground.clock, require_proof=not local)
 
 
-async def keep_prepaid(escrow: Escrow, engine: Engine) -> None:
+async def keep_prepaid(escrow: Escrow, engine: Engine, hires: PrepaidHires | None = None) -> None:
     """Finish, for ever, what crashes left open: withdrawals without an answer, money held for work that has ended."""
 
     async def ended(workflow_id: str) -> bool:
+        if workflow_id.startswith(REFERENCE):
+            return hires is not None and await hires.settled(workflow_id)
         try:
             return (await engine.get(workflow_id)).state.final
         except NotFound:
@@ -86,6 +92,16 @@ async def reconcile_treasury(ground: Ground, escrow: Escrow, books: Books) -> No
         await compare_treasury(ground, escrow, reconciler, twice=True)
 
     await repeat("treasury", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS)
+
+
+def prepaid_hires(
+    escrow: Escrow | None, hiring: Hiring, books: Books, asset: Asset, clock: Clock
+) -> PrepaidHires | None:
+    """Hires outside workflows, charged to prepaid accounts; None where there are none."""
+    if escrow is None:
+        return None
+    otherwise = BudgetFunds(PersonalBudgets(books, asset).current)
+    return PrepaidHires(hiring, prepaid_funds(escrow, otherwise, asset, clock), books.budgets)
 
 
 def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:

@@ -37,14 +37,22 @@ class PrepaidFunds:
         self._escrow = escrow
         self._otherwise = otherwise
         self._convert = convert
-        self._priced_in = priced_in
+        self.priced_in = priced_in
         self._asset = escrow.treasury.assets[0]
+
+    async def keeps(self, user_id: str) -> bool:
+        """Whether this user's work is paid from a prepaid account."""
+        return await self._escrow.has_account(user_id)
+
+    async def is_open(self, reference: str) -> bool:
+        """Whether money is set aside for a reference and may be charged."""
+        return await self._escrow.holds.is_open(reference)
 
     async def available(self, user_id: str) -> Money | None:
         """What may be reserved now."""
         if not await self._escrow.has_account(user_id):
             return await self._otherwise.available(user_id)
-        return self._convert((await self._escrow.balance(user_id, self._asset)).available, self._priced_in)
+        return self._convert((await self._escrow.balance(user_id, self._asset)).available, self.priced_in)
 
     async def reserve(self, user_id: str, workflow_id: str, amount: Money) -> None:
         """Raises `InsufficientFunds` in spec 05's words."""
@@ -57,9 +65,7 @@ class PrepaidFunds:
     async def set_aside(self, workflow_id: str) -> Money | None:
         """The most that may be spent on it: whatever more a seller got, the treasury would have paid."""
         amount = await self._escrow.holds.amount(workflow_id)
-        return (
-            await self._otherwise.set_aside(workflow_id) if amount is None else self._convert(amount, self._priced_in)
-        )
+        return await self._otherwise.set_aside(workflow_id) if amount is None else self._convert(amount, self.priced_in)
 
     async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
         if not await self._escrow.holds.known(workflow_id):

@@ -120,6 +120,11 @@ class Holds:
         hold = await self._store.hold(reference)
         return None if hold is None else hold.amount
 
+    async def is_open(self, reference: str) -> bool:
+        """Whether charges are taken."""
+        hold = await self._store.hold(reference)
+        return hold is not None and hold.state is HoldState.OPEN
+
     async def known(self, reference: str) -> bool:
         """Whether anything was ever set aside for a reference."""
         return await self._store.hold(reference) is not None

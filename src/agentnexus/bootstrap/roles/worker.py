@@ -10,7 +10,7 @@ from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
 from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
-from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow, reconcile_treasury
+from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow, prepaid_hires, reconcile_treasury
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers, tell
@@ -46,7 +46,8 @@ async def run_worker() -> None:
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
             ]
             if escrow is not None:
-                work.append(group.create_task(keep_prepaid(escrow, room.engine), name="prepaid"))
+                hires = prepaid_hires(escrow, buying.hiring, buying.books, chain.usdc, ground.clock)
+                work.append(group.create_task(keep_prepaid(escrow, room.engine, hires), name="prepaid"))
                 treasury = reconcile_treasury(ground, escrow, buying.books)
                 work.append(group.create_task(treasury, name="treasury"))
             await stop.wait()
