@@ -13,6 +13,7 @@ from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from agentnexus.bootstrap import prepaid
 from agentnexus.bootstrap.ground import Ground
 from agentnexus.bootstrap.prepaid import compare_treasury
 from agentnexus.bootstrap.treasury import SolanaTreasury, open_treasury
@@ -312,3 +313,22 @@ async def close_token_account(bank: Bank, wallet: Wallet) -> None:
     close = Instruction(TOKEN_PROGRAM, bytes([9]), accounts)
     ended = await sender.deliver(await sender.stage(f"close:{owner}", "close", [close], [signer]))
     assert ended.error is None
+
+
+async def test_upkeep_opens_the_case_by_itself(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepaid, "RECONCILE_SECONDS", 0.01)
+    ann = await bank.account()
+    await bank.escrow.deposit("ann", await paid(bank, ann, Money(bank.usdc, 2_000_000), "d1"))
+    request = PaymentRequest(
+        rail="solana", amount=Money(bank.usdc, 1), payee=ann.address, mode=PayMode.PAY, reference={}, binding="by hand"
+    )
+    await bank.treasury.rail.send(request, "by hand")
+    upkeep = asyncio.create_task(prepaid.reconcile_treasury(Ground(Settings(), bank.database), bank.escrow, bank.books))
+    reconciler = Reconciler(bank.books)
+    async with asyncio.timeout(60):
+        while not (cases := await reconciler.cases()):
+            assert not upkeep.done()
+            await asyncio.sleep(0.02)
+    upkeep.cancel()
+    assert [case.subject for case in cases] == [f"treasury:{bank.usdc.caip19}"]
+    assert (cases[0].observed - cases[0].expected) == Money(bank.usdc, -1)

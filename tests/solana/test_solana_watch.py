@@ -173,3 +173,21 @@ async def test_a_watcher_goes_on_after_the_chain_was_killed(
     await own_solana.start()
     await pay(desk, 30)
     assert atomic(await watcher(desk).poll()) == [20, 30]
+
+
+async def test_what_was_reported_is_summed_and_listed_per_watcher_and_asset(desk: Desk) -> None:
+    follower, sol = watcher(desk), watcher(desk, desk.chain.network.native)
+    assert (await follower.total(), await follower.newest(5)) == (Money(desk.chain.usdc, 0), [])
+    await pay(desk, 10, 20, 30)
+    await desk.rail.send(desk.request(1_000_000, desk.chain.network.native), "sol")
+    await desk.chain.advance(40)
+    found = await follower.poll()
+    await sol.poll()
+    assert await follower.total() == Money(desk.chain.usdc, 60)
+    assert await watcher(desk, name="another").total() == Money(desk.chain.usdc, 0)
+    newest = await follower.newest(5)
+    assert sorted(atomic(newest)) == [10, 20, 30]
+    assert newest[0].slot == max(each.slot for each in found)
+    assert set(newest) == set(found)  # as they were reported
+    assert len(await follower.newest(2)) == 2
+    assert 1_000_000 in atomic(await sol.newest(5))
