@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from agentnexus.api.app import create_api, guarded
 from agentnexus.api.grant_routes import grant_routes
 from agentnexus.api.hiring_routes import hiring_routes
+from agentnexus.api.login_routes import login_routes
 from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.bootstrap.buying import Buying
@@ -27,6 +28,7 @@ from agentnexus.escrow.service import Escrow
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
+from agentnexus.identity.wallets import WalletLogin
 from agentnexus.ledger.economics import Economics
 from agentnexus.ledger.outlook import Outlook
 from agentnexus.ledger.personal import PersonalBudgets
@@ -71,7 +73,8 @@ def compose(
     budgets = PersonalBudgets(buying.books, chain.usdc)
     api_url = settings.api_url or ""
     local_user = settings.local_user if settings.environment is Environment.LOCAL else None
-    callers = Callers(Tokens(ground.database, ground.entropy), local_user=local_user)
+    tokens = Tokens(ground.database, ground.entropy)
+    callers = Callers(tokens, local_user=local_user)
     limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
     grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc)
     doors = house_doors(
@@ -103,6 +106,7 @@ def compose(
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
+            (API, login_routes(WalletLogin(ground.database, tokens, ground.clock, ground.entropy), limiter)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),
