@@ -390,6 +390,8 @@ async def test_more_events_than_a_batch_arrive_once_and_in_order(database: Datab
         ("::ffff:8.8.8.8", False),
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("fec0::1", False),
         ("64:ff9b:1::1", False),
         ("2002:7f00:1::", False),
         ("2001::1", False),

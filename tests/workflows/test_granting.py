@@ -24,7 +24,8 @@ from agentnexus.ledger.wallet_signatures import WalletSignatures
 from agentnexus.platform.blobs import MemoryBlobs
 from agentnexus.platform.database import Database
 from agentnexus.workflows.engine.memory import MemoryJournal
-from agentnexus.workflows.model import Workflow, WorkflowStatus
+from agentnexus.workflows.granting import charges_of
+from agentnexus.workflows.model import Plan, PlanStep, StepOffer, Workflow, WorkflowStatus
 from agentnexus.workflows.service import Workflows
 from agentnexus.workflows.worker import open_room
 from tests.ledger.wallets import NODE, OWNER, OWNER_ID, mandate, signed
@@ -223,3 +224,12 @@ async def test_a_grant_taken_back_in_the_middle_stops_the_very_next_payment(hous
     assert (await grants.status(document.grant_id)).spent == uses[0].captured_money
     assert (await house.books.balance(PAYEE, USDC)).posted == uses[0].captured_money
     assert (await house.books.check()).clean
+
+
+def test_what_is_done_here_needs_no_price_to_be_approved() -> None:
+    hired = PlanStep(id="s1", title="", capability="a.b", offer=StepOffer.of(agent_offers()[0]))
+    choose = {"op": "choose", "when": {"value": {"$step": "s1"}, "test": "empty"}, "then": 0, "otherwise": 1}
+    local = PlanStep.model_validate({"id": "s2", "title": "", "transform": choose})
+    charges = charges_of(Plan(planner="hand", steps=(hired, local)))
+    assert [charge.capability for charge in charges] == ["a.b"]
+    assert charges[0].amount is not None

@@ -21,9 +21,13 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 IDLE_SECONDS = 5.0
 _CARRIERS = tuple(
-    # Networks that Python calls global although they carry an IPv4 address of anybody's choice inside.
+    # Networks that Python calls global although they carry an IPv4 address of anybody's choice inside, or are a site's
+    # own by an older rule (fec0::/10).
     ipaddress.ip_network(network)
-    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96", "::/96")
+    for network in (
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"),
+        *("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "fec0::/10"),
+    )
 )
 
 

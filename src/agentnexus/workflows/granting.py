@@ -22,12 +22,13 @@ class Approvals(Protocol):
 
 
 def charges_of(plan: Plan) -> list[Charge]:
-    """What the plan would pay, step by step."""
+    """What the plan would pay, step by step; what is done here costs nothing and is asked of no approval."""
     return [
         Charge(step.capability, step.offer.seller, step.offer.price)
         if step.offer is not None
         else Charge(step.capability, "", None)
         for step in plan.steps
+        if not step.local
     ]
 
 
