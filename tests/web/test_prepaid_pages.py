@@ -7,15 +7,16 @@ import re
 
 import httpx
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, PaymentUnknown
 from agentnexus.rails.solana.errors import DepositFault
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.prepaid import REFUSALS, EntryView
 from tests.web.browsing import read_form
-from tests.web.conftest import Site, Visitor
+from tests.web.conftest import AXE, Site, Visitor
 from tests.web.prepaid_preview import HOSTILE, NOW, SIGNATURE, TREASURY, WALLET, PreviewPrepaid
+from tests.web.test_browser_pages import RUN_AXE, SMALL_TARGETS
 
 
 def prepaid(site: Site) -> PreviewPrepaid:
@@ -217,3 +218,51 @@ async def test_another_wallet_than_the_one_shown_does_not_sign(visitor: Visitor,
     await page.get_by_role("button", name="Sign with the browser").click()
     await expect(page.get_by_text(f"the wallet is at {TREASURY}")).to_be_visible()
     assert prepaid(site).opened == []
+
+
+STATES = ("account", "before opening", "what to sign", "refused", "not kept")
+
+
+async def enter(page: Page, shown: PreviewPrepaid, state: str) -> None:
+    """Bring the page into a state as a visitor gets there."""
+    shown.refuse = InvalidInput("not theirs", next_step="claim your own", reason="foreign")
+    if state in ("before opening", "what to sign"):
+        shown.before_opening()
+    if state == "not kept":
+        shown.not_kept()
+    await page.goto("/prepaid")
+    if state == "what to sign":
+        await page.get_by_label("Solana address").fill(WALLET)
+        await page.get_by_role("button", name="Show what to sign").click()
+        await expect(page.get_by_role("heading", name="Prove the wallet is yours")).to_be_visible()
+    if state == "refused":
+        await page.get_by_label("Transaction signature").fill(SIGNATURE)
+        await page.get_by_role("button", name="Claim").click()
+        await expect(page.get_by_role("alert")).to_be_focused()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("state", STATES)
+async def test_every_state_is_accessible_and_fits_a_phone(visitor: Visitor, site: Site, state: str) -> None:
+    page = await visitor.open("/money", size="phone", theme="dark")
+    await enter(page, prepaid(site), state)
+    await page.evaluate(AXE.read_text())
+    assert await page.evaluate(RUN_AXE) == []
+    assert await page.evaluate(SMALL_TARGETS) == []
+    assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+@pytest.mark.browser
+async def test_the_code_is_drawn_dark_on_light_in_both_themes(visitor: Visitor) -> None:
+    for theme in ("light", "dark"):
+        page = await visitor.open("/prepaid", theme=theme)
+        code = page.get_by_role("img", name="QR code of the address")
+        await expect(code).to_be_visible()
+        fills = await code.locator("path").evaluate_all(
+            "paths => paths.map((each) => [getComputedStyle(each).fill, getComputedStyle(each).stroke])"
+        )
+        assert fills[0][0] == "rgb(255, 255, 255)"
+        assert fills[1][1] == "rgb(0, 0, 0)"
+        box = await code.bounding_box()
+        assert box is not None
+        assert box["width"] >= 150  # a phone's camera needs some size
