@@ -36,6 +36,7 @@ PAGES = (
     "/money/approvals",
     f"/money/approval?id={MANDATE.grant_id}",
     "/prepaid",
+    "/saved",
     "/nowhere",
     "/broken",
 )

@@ -41,6 +41,7 @@ from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
+from agentnexus.web.adapters.saved import HouseSaved
 from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.desk import ROUTERS, Desk
 from agentnexus.workflows.dialect import health_json
@@ -90,6 +91,7 @@ def compose(
             ids=ground.ids,
         ),
         prepaid=NoPrepaid() if escrow is None else HousePrepaid(escrow),
+        saved=HouseSaved(desk.templates, room.workflows),
         callers=callers,
         asset=chain.usdc,
         api_url=api_url,

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from agentnexus.web.doors import Doors
-from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, prepaid, workflows
+from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, prepaid, saved, workflows
 from agentnexus.web.security import PageSecurity
 from agentnexus.web.static_files import Static
 
@@ -23,6 +23,7 @@ def pages_app(doors: Doors) -> Starlette:
             *money.routes,
             *approvals.routes,
             *prepaid.routes,
+            *saved.routes,
         ],
         exception_handlers=errors.handlers,
     )

@@ -15,6 +15,7 @@ from agentnexus.web.views.market import Figures, MarketView, OfferView
 from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
 from agentnexus.web.views.prepaid import PrepaidPage
 from agentnexus.web.views.runs import RunSummary, RunView
+from agentnexus.web.views.saved import SavedPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,19 @@ class PrepaidDoor(Protocol):
         """The transaction's signature."""
 
 
+class SavedPlans(Protocol):
+    """Plans the visitor keeps; refusals are `NotFound`, `Conflict`, `InvalidInput`."""
+
+    async def all(self, user_id: str) -> Sequence[SavedPlan]: ...
+
+    async def save(self, user_id: str, run_id: str, name: str) -> None: ...
+
+    async def run(self, user_id: str, saved_id: str, values: Mapping[str, str], files: Sequence[Upload]) -> str:
+        """The new task's id."""
+
+    async def delete(self, user_id: str, saved_id: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
@@ -162,5 +176,6 @@ class Doors:
     economy: Economy
     money: MoneyDoor
     prepaid: PrepaidDoor
+    saved: SavedPlans
     user: Callable[[Request], Awaitable[str]]
     asset: Asset

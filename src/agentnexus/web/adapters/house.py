@@ -12,7 +12,7 @@ from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
 from agentnexus.web.adapters.runs import WorkflowRuns
-from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor
+from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor, SavedPlans
 from agentnexus.workflows.service import Workflows
 
 
@@ -23,6 +23,7 @@ def house_doors(
     hiring: Hiring,
     money: MoneyDoor,
     prepaid: PrepaidDoor,
+    saved: SavedPlans,
     callers: Callers,
     asset: Asset,
     api_url: str,
@@ -42,6 +43,7 @@ def house_doors(
         economy=HouseEconomy(hiring, listings, workflows),
         money=money,
         prepaid=prepaid,
+        saved=saved,
         user=user,
         asset=asset,
     )
