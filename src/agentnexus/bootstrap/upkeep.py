@@ -11,6 +11,7 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.uploads import open_uploads
 from agentnexus.core.errors import InsufficientFunds, NexusError
 from agentnexus.core.money import Money
+from agentnexus.identity.limits import Limiter
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
@@ -92,6 +93,7 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
         await PostgresReservations(ground.database).purge(SALES_KEPT_SECONDS)
         await prune(ground.database, EVENTS_KEPT_SECONDS)
         await open_uploads(ground).purge()
+        await Limiter(ground.database, per_minute=ground.settings.requests_per_minute).forget()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(repeat("purge", purge, PURGE_SECONDS))
