@@ -295,12 +295,12 @@ async def test_nobody_earns_the_rent_of_token_accounts_by_withdrawing(bank: Bank
     treasury = Pubkey.from_string(bank.treasury.address)
     before = await bank.chain.lamports_of(treasury)
     with pytest.raises(PaymentFailed, match="has no account for USDC"):
-        await bank.escrow.withdraw("ann", Money(bank.usdc, 1), "w1")
+        await bank.escrow.withdraw("ann", Money(bank.usdc, 10_000), "w1")
     assert await bank.chain.lamports_of(treasury) == before
     assert (await bank.escrow.balance("ann", bank.usdc)).available == Money(bank.usdc, 5_000_000)
     await bank.chain.mint(ann.keypair.pubkey(), 1)
     with pytest.raises(PaymentFailed):  # for good: that key was answered
-        await bank.escrow.withdraw("ann", Money(bank.usdc, 1), "w1")
+        await bank.escrow.withdraw("ann", Money(bank.usdc, 10_000), "w1")
     assert await bank.escrow.withdraw("ann", Money(bank.usdc, 4_000_000), "w2")
 
 

@@ -116,3 +116,14 @@ async def test_an_outage_of_the_ledger_is_no_withdrawal(room: Room, monkeypatch:
     assert await room.balance() == ("2", "0")
     await room.escrow.withdraw("ann", usdc("1"), "k1")
     assert await room.balance() == ("1", "0")
+
+
+async def test_crumbs_are_not_sent_one_by_one_at_the_nodes_expense(room: Room) -> None:
+    await room.funded("0.015")
+    with pytest.raises(InvalidInput, match="worth the network's fee"):
+        await room.escrow.withdraw("ann", usdc("0.000001"), "k1")
+    assert await room.balance() == ("0.015", "0")
+    await room.escrow.withdraw("ann", usdc("0.01"), "k2")
+    rest = await room.escrow.withdraw("ann", usdc("0.005"), "k3")
+    assert await room.escrow.withdraw("ann", usdc("0.005"), "k3") == rest, "everything may go, and be asked again"
+    assert await room.balance() == ("0", "0")

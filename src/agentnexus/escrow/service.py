@@ -20,6 +20,7 @@ from agentnexus.platform.database import Database
 
 HISTORY_MAX = 200
 KEY_MAX = 200
+LEAST_DIGITS = 2  # 0.01 of an asset: the node pays each transfer's fee, so crumbs one by one would eat up its SOL
 CLAIM_GRACE = timedelta(seconds=30)
 CLAIMS_AT_ONCE = 100
 
@@ -194,7 +195,17 @@ class Escrow:
             raise InvalidInput(f"cannot withdraw {amount}", field="amount", next_step="withdraw more than zero")
         if not key or not key.isprintable() or len(key) > KEY_MAX:
             raise InvalidInput("a withdrawal needs a printable key", field="key", next_step="send an Idempotency-Key")
-        return await self._withdrawals.send(idempotency_key("withdrawal", user_id, key), account, amount)
+        row_id = idempotency_key("withdrawal", user_id, key)
+        least = Money(amount.asset, 10 ** max(amount.asset.decimals - LEAST_DIGITS, 0))
+        if amount < least and await self._store.withdrawal(row_id) is None:
+            available = (await self._books.balance(account.ledger, amount.asset)).available
+            if amount < available:
+                raise InvalidInput(
+                    f"{amount} is less than the {least} that is worth the network's fee",
+                    field="amount",
+                    next_step="withdraw more at once, or everything",
+                )
+        return await self._withdrawals.send(row_id, account, amount)
 
     # -- upkeep -----------------------------------------------------------------------------------------------------
 
