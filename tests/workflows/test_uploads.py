@@ -41,6 +41,7 @@ class Desk:
     uploads: Uploads
     workflows: Workflows
     clock: ManualClock
+    database: Database
 
     async def send(self, who: httpx.AsyncClient, data: bytes) -> httpx.Response:
         return await who.post("/files", files={"file": ("a.txt", data, "text/plain")})
@@ -67,7 +68,7 @@ async def desk(database: Database, clock: ManualClock) -> AsyncIterator[Desk]:
             return httpx.AsyncClient(transport=transport, base_url="http://node", headers=headers)
 
         async with await client("ann") as ann, await client("bob") as bob:
-            yield Desk(ann, bob, uploads, room.workflows, clock)
+            yield Desk(ann, bob, uploads, room.workflows, clock, database)
 
 
 async def test_a_full_quota_says_what_to_do_and_doing_it_helps(desk: Desk) -> None:
@@ -108,3 +109,18 @@ async def test_files_without_an_owner_are_not_counted(desk: Desk) -> None:
     assert file.size_bytes == 500
     desk.clock.advance(60 * DAY)
     assert await desk.uploads.purge() == 0
+
+
+async def test_the_address_of_a_file_opens_it_for_nobody_else(desk: Desk) -> None:
+    """Receipts show the hash of a result, which is also where a large one is kept."""
+    file = (await desk.send(desk.ann, b"ann's secret")).json()["file"]
+    stolen = {"input": "Summarise it", "files": [file]}
+    refused = await desk.bob.post("/workflows/create", json=stolen)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    result = await PostgresBlobs(desk.database).put(b'{"text":"a result"}', "application/json")
+    single = {"agentId": "x", "capability": "text.summarize", "input": {}, "files": [{**file, "blob": result}]}
+    refused = await desk.ann.post("/workflows/run", json=single)
+    assert "you have uploaded no file" in refused.json()["error"]["message"]
+    assert (await desk.ann.post("/workflows/create", json=stolen)).status_code == 201
+    assert (await desk.send(desk.bob, b"ann's secret")).status_code == 201
+    assert (await desk.bob.post("/workflows/create", json=stolen)).status_code == 201, "who has it may use it"

@@ -74,6 +74,21 @@ class Uploads:
                 self._clock.now(),
             )
 
+    async def require(self, user_id: str, references: Sequence[str]) -> None:
+        """Raises `NotFound` for a file that the user has not sent: its address alone opens none."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "select reference from platform.upload where user_id = $1 and reference = any($2)",
+                user_id,
+                list(references),
+            )
+        if missing := set(references) - {row["reference"] for row in rows}:
+            raise NotFound(
+                f"you have uploaded no file {min(missing)[:80]}",
+                next_step="send it to POST /files first",
+                field="files",
+            )
+
     async def forget(self, user_id: str, reference: str) -> None:
         """Give the space back at once; raises `NotFound`. The bytes go when nobody else has sent them."""
         async with self._database.connection() as connection:

@@ -25,6 +25,9 @@ class Uploads(Protocol):
     async def use(self, user_id: str, references: Sequence[str]) -> None:
         """A task names these files."""
 
+    async def require(self, user_id: str, references: Sequence[str]) -> None:
+        """Raises `NotFound` for what the user has not uploaded."""
+
     async def of(self, user_id: str) -> list[dict[str, object]]: ...
 
     async def forget(self, user_id: str, reference: str) -> None:

@@ -134,6 +134,7 @@ async def create(
 ) -> dict[str, object]:
     """Take a task; planning starts at once. The same `Idempotency-Key` gives the same workflow."""
     user_id = _acting_for(who, body.user_id)
+    await workflows.require_files(who.acts_for, body.files)
     workflow = await workflows.create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
         auto_approve=body.auto_approve, metadata=body.metadata, grant=body.grant, key=idempotency_key,
@@ -150,6 +151,7 @@ async def run_single(
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> dict[str, object]:
     """Hire one agent: a workflow of one step, already approved."""
+    await workflows.require_files(who.acts_for, body.files)
     workflow = await workflows.create_single(
         who.user_id, body.agent_id, body.capability, body.input, max_cost=money(body.max_cost, coin),
         files=body.files, key=idempotency_key,

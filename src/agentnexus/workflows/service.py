@@ -87,6 +87,11 @@ class Workflows:
         """What a user has uploaded and we still have: ``blob``, ``media_type``, ``size_bytes``, times."""
         return await self._uploads.of(user_id) if self._uploads else []
 
+    async def require_files(self, user_id: str | None, files: Sequence[FileRef]) -> None:
+        """Raises `NotFound` for a file that the user has not uploaded; an operator (None) may name any."""
+        if self._uploads is not None and user_id is not None and files:
+            await self._uploads.require(user_id, [file.blob for file in files])
+
     async def forget_file(self, user_id: str, blob: str) -> None:
         """Raises `NotFound`. A task that still needs the file will say that it has gone."""
         if self._uploads is None:

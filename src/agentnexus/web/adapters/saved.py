@@ -32,7 +32,9 @@ class HouseSaved:
         template = await self._templates.get(saved_id, user_id)
         kinds = {each.name: each.default for each in template.parameters if isinstance(each.default, str | int | float)}
         inputs = {name: _like(kinds[name], text) for name, text in values.items() if name in kinds}
-        kept = [await self._workflows.add_file(each.filename, each.data, each.media_type) for each in files]
+        kept = [
+            await self._workflows.add_file(each.filename, each.data, each.media_type, user_id=user_id) for each in files
+        ]
         return (await self._templates.run(saved_id, user_id, inputs, kept)).id
 
     async def delete(self, user_id: str, saved_id: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from agentnexus.workflows.model import TEXT_MAX, FileRef
-from agentnexus.workflows.routes import MILLISECONDS_MAX, Coin, Who, money
+from agentnexus.workflows.routes import MILLISECONDS_MAX, Coin, Service, Who, money
 from agentnexus.workflows.schedules.model import Missed, ScheduledTask
 from agentnexus.workflows.schedules.service import Schedules, ScheduleTerms
 
@@ -52,8 +52,9 @@ class ScheduleBody(TermsBody):
 
 
 @router.post("", status_code=201)
-async def create(body: ScheduleBody, kept: Kept, who: Who, coin: Coin) -> dict[str, object]:
+async def create(body: ScheduleBody, kept: Kept, who: Who, coin: Coin, workflows: Service) -> dict[str, object]:
     """Begin a task at every due time, exactly once."""
+    await workflows.require_files(who.acts_for, body.files)
     task = ScheduledTask(
         text=body.input, template_id=body.template_id, inputs=body.inputs, files=tuple(body.files),
         max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000, auto_approve=body.auto_approve,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from agentnexus.workflows.model import FileRef
-from agentnexus.workflows.routes import MILLISECONDS_MAX, Coin, Who, created, money
+from agentnexus.workflows.routes import MILLISECONDS_MAX, Coin, Service, Who, created, money
 from agentnexus.workflows.templates.service import Templates
 
 router = APIRouter(tags=["templates"], prefix="/templates")
@@ -94,9 +94,11 @@ async def run(
     who: Who,
     coin: Coin,
     *,
+    workflows: Service,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> dict[str, object]:
     """A workflow of the kept plan. The same `Idempotency-Key` gives the same workflow."""
+    await workflows.require_files(who.acts_for, body.files)
     cost = None if body.max_cost is None else money(body.max_cost, coin)
     seconds = None if body.max_time is None else body.max_time / 1000
     workflow = await kept.run(
