@@ -181,3 +181,26 @@ async def test_whatever_happens_the_parts_add_up(database: Database, steps: list
         assert held.available.atomic >= 0 and held.reserved.atomic >= 0
     await room.assert_sound()
     await room.books.close()
+
+
+async def test_a_release_between_the_two_halves_of_a_reserve_leaves_no_money_behind(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Approve and cancel at once: the run's release comes after the row was written and before the money moved."""
+    await room.funded("2")
+    transfer = room.books.transfer
+
+    async def late(key: str, *rest: object, **more: object) -> object:
+        if key.startswith("escrow-hold:"):
+            monkeypatch.undo()
+            await room.escrow.holds.release("wf_1")
+        return await transfer(key, *rest, **more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(room.books, "transfer", late)
+    with pytest.raises(Conflict, match="ended"):
+        await reserve(room)
+    assert await room.balance() == ("2", "0")
+    await reserve(room)
+    assert await room.balance() == ("1", "1")
+    await room.escrow.holds.release("wf_1")
+    assert await room.balance() == ("2", "0")

@@ -52,6 +52,10 @@ class Holds:
         await self._note(f"reserve:{key}", hold, EntryKind.RESERVED, -hold.amount)
         # Also from `refused`: another call for the same opening may have come too early a moment ago.
         await self._store.move_hold(hold, (HoldState.OPENING, HoldState.REFUSED), HoldState.OPEN)
+        now = await self._store.hold(reference)
+        if now is not None and now.opening == hold.opening and now.state is not HoldState.OPEN:
+            await self._empty(hold)  # it was released before the money came, and nobody would look there again
+            raise Conflict(f"{reference} has ended meanwhile", next_step="use one reference per work")
 
     async def capture(self, reference: str, key: str, amount: Money) -> None:
         """Charge `amount` for the part of the work that `key` names; what the reserve lacks comes from available.
@@ -96,13 +100,16 @@ class Holds:
         if hold is None or hold.state is HoldState.CLOSED:
             return
         await self._store.move_hold(hold, (HoldState.OPENING, HoldState.OPEN, HoldState.REFUSED), HoldState.CLOSING)
+        await self._empty(hold)
+
+    async def _empty(self, hold: Hold) -> None:
         for _ in range(RELEASE_TRIES):
             rest = (await self._books.balance(hold.ledger, hold.amount.asset)).posted
             if not rest:
                 await self._store.move_hold(hold, (HoldState.CLOSING,), HoldState.CLOSED)
                 return
             await self._give_back(hold, rest)
-        log.warning("escrow.hold_not_empty", reference=reference)
+        log.warning("escrow.hold_not_empty", reference=hold.reference)
 
     async def _give_back(self, hold: Hold, rest: Money) -> None:
         """A charge under way may take part of it first: then the caller looks again."""
