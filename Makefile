@@ -6,7 +6,7 @@ UV := .venv/bin/uv
 BIN := .venv/bin
 CODE := src agents bench tests examples
 
-.PHONY: help setup demo test check lint types style unit bench up clean
+.PHONY: help setup demo test check lint types style unit contracts bench up clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ style:
 
 unit:
 	@$(BIN)/pytest -q $(PYTEST)
+
+contracts: setup ## build and test the contracts; DEEP=1 for more runs, symbolic checks and slither
+	@contracts/tools/check $(if $(DEEP),--deep)
 
 bench: setup ## measure, side by side with peers; rewrites docs/benchmarks.md
 	@$(BIN)/python -m bench.all

@@ -6,6 +6,7 @@ import {ERC1155} from "@openzeppelin/contracts/token/ERC1155/ERC1155.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
+import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
 
 /// @title The right to use an agent, as a token
 /// @notice Every agent (or tier of one) is a class. A token's id is `class << 64 | epoch`: epoch 0 never ends, epoch `n`
@@ -13,6 +14,7 @@ import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 /// say, and no term of any holder is stored.
 contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     using BitMaps for BitMaps.BitMap;
+    using EnumerableSet for EnumerableSet.AddressSet;
 
     /// @param cap How many tokens of the class may exist at a time, over all epochs.
     /// @param supply How many do.
@@ -51,11 +53,21 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     bytes32 public constant VOUCHER_TYPEHASH = keccak256(
         "Voucher(address to,uint256 id,uint64 amount,uint64 nonce,uint48 validUntil,bytes32 deal)"
     );
+    /// @notice How many minters there can be; pausing visits each.
+    uint256 public constant MAX_MINTERS = 32;
     uint256 private constant _EPOCH_BITS = 64;
+    // Where the fields of `Class` are in its slot.
+    uint256 private constant _SUPPLY_AT = 64;
+    uint256 private constant _PERIOD_AT = 128;
+    uint256 private constant _EXISTS_AT = 160;
+    uint256 private constant _SOULBOUND_AT = 168;
+    uint256 private constant _ACTIVE_AT = 176;
 
     mapping(uint256 class => Class) private _classes;
     mapping(uint256 class => string) private _uris;
     mapping(address holder => BitMaps.BitMap) private _usedNonces;
+    /// @dev Who has the minter's role, or has it again when minting is no longer paused.
+    EnumerableSet.AddressSet private _minters;
     /// @notice Whether all minting is stopped.
     bool public mintingPaused;
 
@@ -77,7 +89,7 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     error CapBelowSupply(uint64 cap, uint64 supply);
     error NoSuchEpoch(uint256 id);
     error Soulbound(uint256 id);
-    error MintingIsPaused();
+    error TooManyMinters();
     error VoucherExpired(uint48 validUntil);
     error VoucherAlreadyUsed(uint64 nonce);
     error VoucherNotSigned(address signer);
@@ -152,15 +164,19 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     }
 
     /// @notice Stops all minting; transfers, burning and access go on.
+    /// @dev Takes the role from every minter instead of asking a flag at every mint, which would cost each of them a
+    /// storage read.
     function pauseMinting() external onlyRole(PAUSER_ROLE) {
         mintingPaused = true;
         emit MintingPaused(msg.sender);
+        for (uint256 i = 0; i < _minters.length(); ++i) super._revokeRole(MINTER_ROLE, _minters.at(i));
     }
 
-    /// @notice Lets minters mint again.
+    /// @notice Gives the minters their role again.
     function unpauseMinting() external onlyRole(PAUSER_ROLE) {
         mintingPaused = false;
         emit MintingUnpaused(msg.sender);
+        for (uint256 i = 0; i < _minters.length(); ++i) super._grantRole(MINTER_ROLE, _minters.at(i));
     }
 
     // ------------------------------------------------------------------------------------------------ burning
@@ -244,12 +260,13 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     /// @dev All mints, burns and transfers come through here, before the receiver is asked.
     function _update(address from, address to, uint256[] memory ids, uint256[] memory amounts) internal override {
         super._update(from, to, ids, amounts);
-        if (from == address(0)) require(!mintingPaused, MintingIsPaused());
         for (uint256 i = 0; i < ids.length; ++i) {
-            Class storage record = _class(ids[i] >> _EPOCH_BITS);
             if (from == address(0)) {
-                _countMint(record, to, ids[i], amounts[i]);
-            } else if (to == address(0)) {
+                _countMint(to, ids[i], amounts[i]);
+                continue;
+            }
+            Class storage record = _class(ids[i] >> _EPOCH_BITS);
+            if (to == address(0)) {
                 record.supply -= uint64(amounts[i]);
             } else {
                 require(!record.soulbound, Soulbound(ids[i]));
@@ -257,13 +274,38 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
         }
     }
 
-    function _countMint(Class storage record, address to, uint256 id, uint256 amount) private {
-        Class memory class = record;
-        require(class.active, ClassInactive(id >> _EPOCH_BITS));
-        require(uint64(id) == 0 || class.period != 0, NoSuchEpoch(id));
-        require(amount <= class.cap - class.supply, CapReached(id >> _EPOCH_BITS, class.cap));
-        record.supply = class.supply + uint64(amount);
-        if (class.soulbound) emit Locked(to, id);
+    /// @dev A minter appointed while minting is paused may begin when it goes on.
+    function _grantRole(bytes32 role, address account) internal override returns (bool) {
+        if (role == MINTER_ROLE) {
+            _minters.add(account);
+            require(_minters.length() <= MAX_MINTERS, TooManyMinters());
+            if (mintingPaused) return false;
+        }
+        return super._grantRole(role, account);
+    }
+
+    function _revokeRole(bytes32 role, address account) internal override returns (bool) {
+        if (role == MINTER_ROLE) _minters.remove(account);
+        return super._revokeRole(role, account);
+    }
+
+    /// @dev Reads and writes the class's slot once; the compiler would do it for every field.
+    function _countMint(address to, uint256 id, uint256 amount) private {
+        Class storage record = _classes[id >> _EPOCH_BITS];
+        uint256 word;
+        assembly ("memory-safe") {
+            word := sload(record.slot)
+        }
+        require(uint8(word >> _EXISTS_AT) != 0, NoSuchClass(id >> _EPOCH_BITS));
+        require(uint8(word >> _ACTIVE_AT) != 0, ClassInactive(id >> _EPOCH_BITS));
+        require(uint64(id) == 0 || uint32(word >> _PERIOD_AT) != 0, NoSuchEpoch(id));
+        (uint64 cap, uint64 supply) = (uint64(word), uint64(word >> _SUPPLY_AT));
+        require(amount <= cap - supply, CapReached(id >> _EPOCH_BITS, cap));
+        word += amount << _SUPPLY_AT;
+        assembly ("memory-safe") {
+            sstore(record.slot, word)
+        }
+        if (uint8(word >> _SOULBOUND_AT) != 0) emit Locked(to, id);
     }
 
     function _class(uint256 class) private view returns (Class storage record) {

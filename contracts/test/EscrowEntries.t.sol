@@ -12,7 +12,7 @@ import {Permit2Double} from "./support/Permit2Double.sol";
 /// @notice Every way into a deal, and every reason to be refused.
 contract EscrowEntriesTest is EscrowFixture {
     string private constant _WITNESS =
-        "Terms witness)Terms(address buyer,address seller,address token,uint128 amount,uint32 lifetime,uint16 feeBps,bytes32 salt)TokenPermissions(address token,uint256 amount)";
+        "Terms witness)Terms(address buyer,address seller,uint128 amount,uint32 lifetime,uint16 feeBps,uint128 salt)TokenPermissions(address token,uint256 amount)";
     bytes32 private constant _RECEIVE = keccak256(
         "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
     );
@@ -24,7 +24,7 @@ contract EscrowEntriesTest is EscrowFixture {
         uint40 expiresAt = uint40(block.timestamp + 24 hours);
         vm.expectEmit(address(escrow));
         emit Escrow.Deposited(
-            escrow.dealId(deal), buyer, seller, address(usdc), PRICE, 0, FEE, bytes32(uint256(1)), expiresAt
+            escrow.dealId(deal), buyer, seller, PRICE, 0, FEE, 1
         );
         bytes32 id = open(deal);
         vm.assertEq(id, escrow.dealId(deal));
@@ -86,14 +86,21 @@ contract EscrowEntriesTest is EscrowFixture {
         }
     }
 
-    function test_Deposit_RefusesAnotherTokenAndAnotherFee() public {
+    function test_Deposit_RefusesAnotherAssetAndAnotherFee() public {
+        vm.startPrank(buyer);
+        Escrow.Terms[] memory batch = new Escrow.Terms[](0);
+        vm.expectRevert(Escrow.WrongAsset.selector);
+        coin.deposit(terms(1));
+        vm.expectRevert(Escrow.WrongAsset.selector);
+        coin.depositBatch(batch);
+        vm.expectRevert(Escrow.WrongAsset.selector);
+        coin.depositWithAuthorization(terms(1), 0, 0, "");
+        vm.expectRevert(Escrow.WrongAsset.selector);
+        coin.depositWithPermit2(terms(1), 0, 0, "");
+        vm.expectRevert(Escrow.WrongAsset.selector);
+        escrow.depositNative{value: PRICE}(terms(1));
+        vm.stopPrank();
         Escrow.Terms memory deal = terms(1);
-        deal.token = address(permit2);
-        vm.expectRevert(abi.encodeWithSelector(Escrow.WrongToken.selector, address(permit2)));
-        open(deal);
-        vm.expectRevert(abi.encodeWithSelector(Escrow.WrongToken.selector, address(0)));
-        escrow.deposit(coinTerms(1));
-        deal = terms(1);
         deal.feeBps = FEE - 1;
         vm.expectRevert(abi.encodeWithSelector(Escrow.FeeIsNow.selector, FEE));
         open(deal);
@@ -124,19 +131,24 @@ contract EscrowEntriesTest is EscrowFixture {
         vm.expectRevert(Escrow.DepositsArePaused.selector);
         escrow.depositBatch(batch);
         vm.expectRevert(Escrow.DepositsArePaused.selector);
-        escrow.depositNative{value: PRICE}(coinTerms(1));
-        vm.expectRevert(Escrow.DepositsArePaused.selector);
         escrow.depositWithAuthorization(terms(1), 0, 0, "");
         vm.expectRevert(Escrow.DepositsArePaused.selector);
         escrow.depositWithPermit2(terms(1), 0, 0, "");
         vm.stopPrank();
+        vm.startPrank(admin);
+        coin.grantRole(coin.PAUSER_ROLE(), admin);
+        coin.pauseDeposits();
+        vm.stopPrank();
+        vm.prank(buyer);
+        vm.expectRevert(Escrow.DepositsArePaused.selector);
+        coin.depositNative{value: PRICE}(terms(1));
     }
 
     // depositBatch
 
     function test_DepositBatch_OpensAllWithOneTransfer() public {
         Escrow.Terms[] memory batch = new Escrow.Terms[](3);
-        for (uint256 i = 0; i < 3; ++i) batch[i] = terms(i);
+        for (uint128 i = 0; i < 3; ++i) batch[i] = terms(i);
         vm.prank(buyer);
         bytes32[] memory ids = escrow.depositBatch(batch);
         for (uint256 i = 0; i < 3; ++i) assertDeal(ids[i], Escrow.Status.Open, PRICE);
@@ -149,33 +161,26 @@ contract EscrowEntriesTest is EscrowFixture {
         vm.prank(buyer);
         vm.expectPartialRevert(Escrow.DealExists.selector);
         escrow.depositBatch(batch);
-        batch[1] = coinTerms(2);
-        vm.prank(buyer);
-        vm.expectRevert(abi.encodeWithSelector(Escrow.WrongToken.selector, address(0)));
-        escrow.depositBatch(batch);
         assertDeal(escrow.dealId(batch[0]), Escrow.Status.None, 0);
     }
 
     // depositNative
 
     function test_DepositNative_HoldsCoin() public {
-        bytes32 id = open(coinTerms(1));
-        assertDeal(id, Escrow.Status.Open, PRICE);
-        vm.assertEq(address(escrow).balance, PRICE);
+        bytes32 id = openCoin(terms(1));
+        vm.assertEq(coin.deal(id).remaining, PRICE);
+        vm.assertEq(address(coin).balance, PRICE);
     }
 
-    function test_DepositNative_RefusesAnotherValueOrToken() public {
-        vm.startPrank(buyer);
+    function test_DepositNative_RefusesAnotherValue() public {
+        vm.prank(buyer);
         vm.expectRevert(abi.encodeWithSelector(Escrow.WrongValue.selector, PRICE + 1, PRICE));
-        escrow.depositNative{value: PRICE + 1}(coinTerms(1));
-        vm.expectRevert(abi.encodeWithSelector(Escrow.WrongToken.selector, address(usdc)));
-        escrow.depositNative{value: PRICE}(terms(1));
-        vm.stopPrank();
+        coin.depositNative{value: PRICE + 1}(terms(1));
     }
 
     function test_Coin_SentWithoutADepositIsRefused() public {
         vm.prank(buyer);
-        (bool taken,) = address(escrow).call{value: 1}("");
+        (bool taken,) = address(coin).call{value: 1}("");
         vm.assertFalse(taken);
     }
 
@@ -197,7 +202,7 @@ contract EscrowEntriesTest is EscrowFixture {
         if (field == 0) deal.seller = stranger;
         if (field == 1) deal.amount += 1;
         if (field == 2) deal.lifetime = 30 days;
-        if (field == 3) deal.salt = bytes32(uint256(2));
+        if (field == 3) deal.salt = 2;
         vm.prank(stranger);
         vm.expectRevert(ERC3009.ERC3009InvalidSignature.selector);
         escrow.depositWithAuthorization(deal, 0, type(uint256).max, signature);
@@ -238,7 +243,7 @@ contract EscrowEntriesTest is EscrowFixture {
         if (field == 0) deal.seller = stranger;
         if (field == 1) deal.amount -= 1;
         if (field == 2) deal.lifetime = 30 days;
-        if (field == 3) deal.salt = bytes32(uint256(2));
+        if (field == 3) deal.salt = 2;
         vm.expectRevert(Permit2Double.InvalidSigner.selector);
         escrow.depositWithPermit2(deal, 7, block.timestamp, signature);
     }
@@ -285,7 +290,7 @@ contract EscrowEntriesTest is EscrowFixture {
         returns (bytes memory)
     {
         IPermit2.PermitTransferFrom memory permit = IPermit2.PermitTransferFrom(
-            IPermit2.TokenPermissions(deal.token, deal.amount), nonce, deadline
+            IPermit2.TokenPermissions(address(usdc), deal.amount), nonce, deadline
         );
         return signed(BUYER_KEY, permit2.permitHash(permit, address(escrow), escrow.termsHash(deal), _WITNESS));
     }

@@ -21,7 +21,7 @@ contract EscrowExitsTest is EscrowFixture {
         escrow.release(terms(1));
         assertDeal(id, Escrow.Status.Released, 0);
         vm.assertEq(usdc.balanceOf(seller), PRICE - _FEE_OF_PRICE);
-        vm.assertEq(escrow.fees(address(usdc)), _FEE_OF_PRICE);
+        vm.assertEq(escrow.fees(), _FEE_OF_PRICE);
     }
 
     function test_Release_IsForTheBuyerAndTheOrchestrator() public {
@@ -54,11 +54,13 @@ contract EscrowExitsTest is EscrowFixture {
     }
 
     function test_Release_OfCoin() public {
-        open(coinTerms(1));
+        openCoin(terms(1));
         vm.prank(buyer);
-        escrow.release(coinTerms(1));
+        coin.release(terms(1));
         vm.assertEq(seller.balance, PRICE - _FEE_OF_PRICE);
-        vm.assertEq(escrow.fees(address(0)), _FEE_OF_PRICE);
+        coin.sweepFees();
+        vm.assertEq(treasury.balance, _FEE_OF_PRICE);
+        vm.assertEq(address(coin).balance, 0);
     }
 
     // releasePart
@@ -106,7 +108,7 @@ contract EscrowExitsTest is EscrowFixture {
         escrow.release(deal);
         vm.stopPrank();
         uint256 fee = uint256(deal.amount) * FEE / 10_000;
-        vm.assertEq(escrow.fees(address(usdc)), fee);
+        vm.assertEq(escrow.fees(), fee);
         vm.assertEq(usdc.balanceOf(seller), deal.amount - fee);
     }
 
@@ -125,7 +127,7 @@ contract EscrowExitsTest is EscrowFixture {
         escrow.refund(terms(1));
         assertDeal(id, Escrow.Status.Refunded, 0);
         vm.assertEq(usdc.balanceOf(buyer), FUNDS);
-        vm.assertEq(escrow.fees(address(usdc)), 0);
+        vm.assertEq(escrow.fees(), 0);
     }
 
     function test_Refund_IsForTheSellerAndTheOrchestrator() public {
@@ -207,7 +209,7 @@ contract EscrowExitsTest is EscrowFixture {
         vm.prank(pauser);
         escrow.pauseDeposits();
         _exit(which);
-        vm.assertEq(usdc.balanceOf(address(escrow)), escrow.fees(address(usdc)));
+        vm.assertEq(usdc.balanceOf(address(escrow)), escrow.fees());
     }
 
     function test_Exits_OfABatchAreAllOrNone() public {
@@ -226,7 +228,7 @@ contract EscrowExitsTest is EscrowFixture {
     }
 
     function test_Exits_OfABatchEndEveryDeal() public {
-        for (uint256 kind = 0; kind < 3; ++kind) {
+        for (uint128 kind = 0; kind < 3; ++kind) {
             Escrow.Terms[] memory batch = new Escrow.Terms[](2);
             (batch[0], batch[1]) = (terms(2 * kind), terms(2 * kind + 1));
             open(batch[0]);
@@ -248,18 +250,18 @@ contract EscrowExitsTest is EscrowFixture {
         bytes32 id = open(terms(1));
         usdc.setBlocked(seller, true);
         vm.expectEmit(address(escrow));
-        emit Escrow.Credited(address(usdc), seller, PRICE - _FEE_OF_PRICE);
+        emit Escrow.Credited(seller, PRICE - _FEE_OF_PRICE);
         vm.prank(orchestrator);
         escrow.release(terms(1));
         assertDeal(id, Escrow.Status.Released, 0);
         vm.prank(seller);
         vm.expectRevert(abi.encodeWithSelector(BlockingUSDC.Blocked.selector, seller));
-        escrow.withdrawCredit(address(usdc), seller);
+        escrow.withdrawCredit(seller);
         usdc.setBlocked(seller, false);
         vm.prank(seller);
-        escrow.withdrawCredit(address(usdc), seller);
+        escrow.withdrawCredit(seller);
         vm.assertEq(usdc.balanceOf(seller), PRICE - _FEE_OF_PRICE);
-        vm.assertEq(escrow.credit(address(usdc), seller), 0);
+        vm.assertEq(escrow.credit(seller), 0);
     }
 
     function test_Credit_IsWhatABlockedBuyerGets() public {
@@ -267,46 +269,45 @@ contract EscrowExitsTest is EscrowFixture {
         usdc.setBlocked(buyer, true);
         expired();
         escrow.expire(terms(1));
-        vm.assertEq(escrow.credit(address(usdc), buyer), PRICE);
+        vm.assertEq(escrow.credit(buyer), PRICE);
         vm.prank(buyer);
-        escrow.withdrawCredit(address(usdc), stranger);
+        escrow.withdrawCredit(stranger);
         vm.assertEq(usdc.balanceOf(stranger), PRICE);
     }
 
     function test_Credit_IsWhatSellersWhoRefuseCoinGet() public {
         address[2] memory refusers = [address(new Picky()), address(new Glutton())];
-        for (uint256 i = 0; i < 2; ++i) {
-            Escrow.Terms memory deal = coinTerms(i);
+        for (uint128 i = 0; i < 2; ++i) {
+            Escrow.Terms memory deal = terms(i);
             deal.seller = refusers[i];
-            open(deal);
+            openCoin(deal);
             vm.prank(buyer);
-            escrow.release(deal);
-            vm.assertEq(escrow.credit(address(0), refusers[i]), PRICE - _FEE_OF_PRICE);
+            coin.release(deal);
+            vm.assertEq(coin.credit(refusers[i]), PRICE - _FEE_OF_PRICE);
         }
         Picky picky = Picky(payable(refusers[0]));
         vm.expectRevert(abi.encodeWithSelector(Escrow.CoinTransferFailed.selector, refusers[0]));
-        picky.withdraw(escrow, refusers[0]);
-        picky.withdraw(escrow, stranger);
+        picky.withdraw(coin, refusers[0]);
+        picky.withdraw(coin, stranger);
         vm.assertEq(stranger.balance, PRICE - _FEE_OF_PRICE);
     }
 
     function test_Coin_IsPaidWithoutReadingWhatTheReceiverReturns() public {
-        Escrow.Terms memory deal = coinTerms(1);
+        Escrow.Terms memory deal = terms(1);
         deal.seller = address(new Bomb());
-        open(deal);
+        openCoin(deal);
         vm.prank(buyer);
-        escrow.release(deal);
+        coin.release(deal);
         vm.assertEq(deal.seller.balance, PRICE - _FEE_OF_PRICE);
     }
 
     function test_Coin_ReceiversCannotEnterAgain() public {
-        Reenterer thief = new Reenterer(escrow);
-        Escrow.Terms memory deal = coinTerms(1);
+        Reenterer thief = new Reenterer(coin);
+        Escrow.Terms memory deal = terms(1);
         deal.buyer = address(thief);
         deal.seller = address(thief);
-        vm.deal(address(thief), PRICE);
-        open(deal);
-        open(coinTerms(2));
+        openCoin(deal);
+        openCoin(terms(2));
         thief.prepare(deal);
         expired();
         thief.refund();
@@ -317,14 +318,14 @@ contract EscrowExitsTest is EscrowFixture {
 
     function test_WithdrawCredit_RefusesNothingAndNobody() public {
         vm.expectRevert(Escrow.NothingToPay.selector);
-        escrow.withdrawCredit(address(usdc), stranger);
+        escrow.withdrawCredit(stranger);
         open(terms(1));
         usdc.setBlocked(seller, true);
         vm.prank(buyer);
         escrow.release(terms(1));
         vm.prank(seller);
         vm.expectRevert(abi.encodeWithSelector(Escrow.InvalidParty.selector, address(escrow)));
-        escrow.withdrawCredit(address(usdc), address(escrow));
+        escrow.withdrawCredit(address(escrow));
     }
 
     // sweepFees
@@ -334,11 +335,11 @@ contract EscrowExitsTest is EscrowFixture {
         vm.prank(buyer);
         escrow.release(terms(1));
         vm.prank(stranger);
-        escrow.sweepFees(address(usdc));
+        escrow.sweepFees();
         vm.assertEq(usdc.balanceOf(treasury), _FEE_OF_PRICE);
         vm.assertEq(usdc.balanceOf(address(escrow)), 0);
         vm.expectRevert(Escrow.NothingToPay.selector);
-        escrow.sweepFees(address(usdc));
+        escrow.sweepFees();
     }
 
     function test_SweepFees_WaitWhenTheRecipientIsBlockedAndNobodyElseDoes() public {
@@ -348,18 +349,16 @@ contract EscrowExitsTest is EscrowFixture {
         escrow.release(terms(1));
         vm.assertEq(usdc.balanceOf(seller), PRICE - _FEE_OF_PRICE);
         vm.expectRevert(abi.encodeWithSelector(BlockingUSDC.Blocked.selector, treasury));
-        escrow.sweepFees(address(usdc));
+        escrow.sweepFees();
         vm.prank(admin);
         escrow.setFeeRecipient(stranger);
-        escrow.sweepFees(address(usdc));
+        escrow.sweepFees();
         vm.assertEq(usdc.balanceOf(stranger), _FEE_OF_PRICE);
     }
 
     // administration
 
-    function test_Construction_NeedsATokenAndARecipient() public {
-        vm.expectRevert(abi.encodeWithSelector(Escrow.WrongToken.selector, address(0)));
-        new Escrow(address(0), permit2, treasury, admin, 0);
+    function test_Construction_NeedsARecipientOfFees() public {
         vm.expectRevert(abi.encodeWithSelector(Escrow.InvalidParty.selector, address(0)));
         new Escrow(address(usdc), permit2, address(0), admin, 0);
     }
@@ -370,7 +369,7 @@ contract EscrowExitsTest is EscrowFixture {
         escrow.setFee(1_000);
         vm.prank(buyer);
         escrow.release(terms(1));
-        vm.assertEq(escrow.fees(address(usdc)), _FEE_OF_PRICE);
+        vm.assertEq(escrow.fees(), _FEE_OF_PRICE);
         vm.expectRevert(abi.encodeWithSelector(Escrow.FeeIsNow.selector, 1_000));
         open(terms(2));
         vm.assertEq(escrow.market().feeBps, 1_000);

@@ -14,8 +14,8 @@ abstract contract EscrowFixture is Cheats {
     uint16 internal constant FEE = 250;
 
     address internal buyer = vm.addr(BUYER_KEY);
-    address internal seller = address(0x5E11E7);
-    address internal orchestrator = address(0x0BC);
+    address internal seller = vm.addr(0x5E11);
+    address internal orchestrator = vm.addr(0x0BC);
     address internal arbiter = address(0xA7B);
     address internal pauser = address(0x9A5);
     address internal admin = address(0xAD);
@@ -25,13 +25,16 @@ abstract contract EscrowFixture is Cheats {
     BlockingUSDC internal usdc;
     Permit2Double internal permit2;
     Escrow internal escrow;
+    Escrow internal coin;
 
     function setUp() public virtual {
         vm.warp(1_800_000_000);
-        usdc = new BlockingUSDC(address(this));
+        usdc = makeToken();
         permit2 = new Permit2Double();
         escrow = new Escrow(address(usdc), permit2, treasury, admin, 2 days);
+        coin = new Escrow(address(0), permit2, treasury, admin, 2 days);
         vm.startPrank(admin);
+        coin.grantRole(coin.ORCHESTRATOR_ROLE(), orchestrator);
         escrow.grantRole(escrow.ORCHESTRATOR_ROLE(), orchestrator);
         escrow.grantRole(escrow.ARBITER_ROLE(), arbiter);
         escrow.grantRole(escrow.PAUSER_ROLE(), pauser);
@@ -42,19 +45,23 @@ abstract contract EscrowFixture is Cheats {
         usdc.approve(address(escrow), type(uint256).max);
     }
 
-    function terms(uint256 salt) internal view returns (Escrow.Terms memory) {
-        return Escrow.Terms(buyer, seller, address(usdc), PRICE, 0, FEE, bytes32(salt));
+    function makeToken() internal virtual returns (BlockingUSDC) {
+        return new BlockingUSDC(address(this));
     }
 
-    function coinTerms(uint256 salt) internal view returns (Escrow.Terms memory deal) {
-        deal = terms(salt);
-        deal.token = address(0);
+    function terms(uint128 salt) internal view returns (Escrow.Terms memory) {
+        return Escrow.Terms(buyer, seller, PRICE, 0, FEE, salt);
     }
 
     function open(Escrow.Terms memory deal) internal returns (bytes32 id) {
         vm.prank(deal.buyer);
-        if (deal.token == address(0)) return escrow.depositNative{value: deal.amount}(deal);
         return escrow.deposit(deal);
+    }
+
+    function openCoin(Escrow.Terms memory deal) internal returns (bytes32 id) {
+        vm.deal(deal.buyer, deal.amount);
+        vm.prank(deal.buyer);
+        return coin.depositNative{value: deal.amount}(deal);
     }
 
     function expired() internal {

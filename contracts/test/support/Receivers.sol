@@ -14,7 +14,7 @@ contract Picky {
     }
 
     function withdraw(Escrow escrow, address to) external {
-        escrow.withdrawCredit(address(0), to);
+        escrow.withdrawCredit(to);
     }
 
     receive() external payable {
