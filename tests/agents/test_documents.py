@@ -294,12 +294,11 @@ def grid(canvas: Canvas, rows: list[list[str]], *, ruled: bool) -> None:
 CELLS = [["station", "year"], ["Rance", "1966"], ["Sihwa", "2011"]]
 
 
-def test_a_ruled_table_is_a_table_and_one_without_lines_is_text() -> None:
-    ruled = run(EXTRACTOR, {"file": encoded(drawn(lambda canvas: grid(canvas, CELLS, ruled=True)))})["result"]
-    plain = run(EXTRACTOR, {"file": encoded(drawn(lambda canvas: grid(canvas, CELLS, ruled=False)))})["result"]
-    assert ruled["pages"][0]["tables"] == [CELLS]
-    assert plain["pages"][0]["tables"] == []
-    assert plain["text"].split() == [cell for row in CELLS for cell in row]
+@pytest.mark.parametrize("ruled", [True, False])
+def test_a_table_is_found_with_lines_and_without_where_a_column_holds_figures(ruled: bool) -> None:
+    found = run(EXTRACTOR, {"file": encoded(drawn(lambda canvas: grid(canvas, CELLS, ruled=ruled)))})["result"]
+    assert found["pages"][0]["tables"] == [CELLS]
+    assert found["text"].split() == [cell for row in CELLS for cell in row]
 
 
 def test_two_tables_of_a_page_stay_two_tables() -> None:

@@ -202,12 +202,13 @@ def _table(value: Sequence[object], pointer: str, label: str) -> Block:
 def _grid(value: Sequence[object], pointer: str, label: str, names: Sequence[str] = ()) -> Block:
     """Rows under the given `names`, else under their own first row if that names columns, else under numbers."""
     rows = [list(row)[:MAX_COLUMNS] for row in value[: MAX_ROWS + 1] if isinstance(row, list | tuple)]
+    is_headed = len(rows) > 1 and _names_columns(rows[0])
     width = max(len(row) for row in rows)
     rows = [row + [None] * (width - len(row)) for row in rows]
     more = max(0, len(value) - len(rows))
     if names:
         return _rows_block(rows, [_words(name)[:60] for name in names[:width]], pointer, label, more)
-    if len(rows) > 1 and _names_columns(rows[0]):
+    if is_headed:
         return _rows_block(rows[1:], [_plain(cell)[:60] for cell in rows[0]], pointer, label, more)
     return _rows_block(rows, [f"Column {at + 1}" for at in range(width)], pointer, label, more)
 
