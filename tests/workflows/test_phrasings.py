@@ -12,8 +12,8 @@ from agentnexus.workflows.plan import check_plan, layers, with_offers
 from agentnexus.workflows.planner import words
 from agentnexus.workflows.planner.matching import names_file
 from agentnexus.workflows.planner.offline import OfflinePlanner
-from agentnexus.workflows.planner.wording import asked, parameters, split_pasted
 from agentnexus.workflows.planner.port import Task
+from agentnexus.workflows.planner.wording import asked, parameters, split_pasted
 from agentnexus.workflows.references import FileReference, references
 
 from .catalogue import agents_offered

@@ -12,7 +12,6 @@ from websockets.exceptions import ConnectionClosed
 from .conftest import until
 from .site import Site, make, sse
 
-
 FRAME = {"type", "data", "seq", "at", "workflowId", "timestamp"}  # ours, and what the earlier engine's clients read
 
 
