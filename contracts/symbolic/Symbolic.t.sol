@@ -30,13 +30,6 @@ contract SymbolicTest is Cheats {
         escrow.deposit(terms);
     }
 
-    function check_FeeNeverExceedsItsShareNorTheAmount(uint128 before, uint128 amount, uint16 feeBps) public view {
-        if (feeBps > escrow.MAX_FEE_BPS() || uint256(before) + amount > type(uint128).max) return;
-        uint256 fee = escrow.feeOf(before, amount, feeBps);
-        assert(fee <= uint256(amount) / 10 + 1);
-        assert(fee <= amount);
-    }
-
     function check_OnlyBuyerAndOrchestratorRelease(address caller) public {
         vm.prank(caller);
         (bool done,) = address(escrow).call(abi.encodeCall(Escrow.release, (terms)));
