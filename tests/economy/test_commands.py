@@ -57,7 +57,7 @@ async def completed(town: Town) -> dict[str, object]:
     code, out, err = await nexus(town, *SUMMARISE, "--yes", "--json")
     assert code == 0, out + err
     state: dict[str, object] = json.loads(out)
-    assert state["status"] == "completed"
+    assert state["status"] == "completed", state
     return state
 
 

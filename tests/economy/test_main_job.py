@@ -39,7 +39,7 @@ async def test_a_task_over_a_file_is_planned_paid_and_answered(town: Town) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     state = json.loads(done.stdout)
-    assert state["status"] == "completed"
+    assert state["status"] == "completed", state
     assert [step["capability"] for step in state["plan"]["steps"]] == ["pdf.extract", "text.summarize"]
     assert state["plan"]["steps"][1]["depends_on"] == [state["plan"]["steps"][0]["id"]]
     assert state["cost"]["atomic"] == "30000"
@@ -58,7 +58,7 @@ async def test_several_files_run_in_parallel_and_answer_with_citations(town: Tow
         "citations: when did the tidal power station on the Rance open?"
     )
     state = await town.run(text, files=files)
-    assert state["status"] == "completed"
+    assert state["status"] == "completed", state
     assert "1966" in json.dumps(state["result"])
     capabilities = [step["capability"] for step in state["plan"]["steps"]]  # type: ignore[index, call-overload]  # JSON
     assert sorted(capabilities) == ["knowledge.answer", "pdf.extract", "pdf.extract", "table.analyze"]
