@@ -30,6 +30,13 @@ async def test_a_plan_is_kept_run_and_forgotten_on_its_page(site: Site, client: 
     assert "Monthly figures" not in (await client.get("/saved", headers=HTML)).text
 
 
+async def test_saved_plans_belong_to_tasks_and_run_by_the_button_beside_forget(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/saved", headers=HTML)).text
+    assert '<a href="/workflows" aria-current="page">' in page
+    assert 'id="tpl_1-run" action="/saved/tpl_1/run"' in page
+    assert 'form="tpl_1-run">Run again' in page
+
+
 async def test_the_page_of_a_finished_task_offers_to_keep_its_plan(client: httpx.AsyncClient) -> None:
     assert 'action="/saved"' in (await client.get("/tasks/wf_completed", headers=HTML)).text
     assert 'action="/saved"' not in (await client.get("/tasks/wf_executing", headers=HTML)).text

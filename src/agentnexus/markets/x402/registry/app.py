@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, SellerFailed
 from agentnexus.core.ports import Clock, Ids
+from agentnexus.markets.x402.registry.dialects import registration_of, replacement_of, status_of
 from agentnexus.markets.x402.registry.model import Change, Query, Rating, Registration, Service
 from agentnexus.markets.x402.registry.ownership import digest_of, verified_address
 from agentnexus.markets.x402.registry.store import RegistryStore
@@ -25,6 +26,8 @@ from agentnexus.rails.evm.proofs import ProvenPayment
 
 BODY_BYTES_MAX = 256 * 1024
 PROBE_SECONDS = 5.0
+STAND_IN = {"scheme": "exact", "network": "eip155:0", "asset": "?", "amount": "1", "payTo": "?"}
+SEND_ACCEPTS = "send accepts [{scheme, network, asset, amount, payTo}], or answer unpaid calls with your 402 first"
 PaidLookup = Callable[[str, str, str, str], Awaitable[ProvenPayment | None]]
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,15 +53,41 @@ class RegistryApp:
     async def register(self, request: Request) -> Response:
         body = await request.body()
         sender = await self._sender(request, body)
-        entry = _read(Registration, _json(body))
+        entry = await self._entry(registration_of(_json(body)), sender)
+        return _listed(await self._register(entry, sender), 201)
+
+    async def replace(self, request: Request) -> Response:
+        """PUT: the owner registers the same address again; what the body leaves out stays. It is live afterwards."""
+        body = await request.body()
+        sender = await self._sender(request, body)
+        service = await self._found(request)
+        _require_owner(service, sender)
+        known = service.registration.model_dump(mode="json")
+        entry = await self._entry(replacement_of(known, _json(body)), sender)
+        if entry.url != service.registration.url:
+            raise InvalidInput(
+                "a service keeps its address", next_step="POST /services/register for the new address", field="url"
+            )
+        return _listed(await self._register(entry, sender), 200)
+
+    async def _entry(self, body: dict[str, object], sender: str) -> Registration:
+        """A registration by its owner that pays the owner; terms it does not state are its own 402's."""
+        if "accepts" not in body and isinstance(body.get("url"), str):
+            checked = _read(Registration, body | {"accepts": [STAND_IN]})  # every other field, before we ask anybody
+            try:
+                body = body | {"accepts": await self._terms(checked.url)}
+            except (SellerFailed, InvalidInput) as error:
+                raise InvalidInput(
+                    f"accepts is missing, and {error.message}", next_step=SEND_ACCEPTS, field="accepts"
+                ) from error
+        entry = _read(Registration, body)
         if entry.ownerWalletAddress.lower() != sender:
             raise NotAllowed(
                 "ownerWalletAddress is not the address that signed", next_step="register under the signing address"
             )
         if any(accept.payTo.lower() != sender for accept in entry.accepts):
             raise NotAllowed("accepts pays somebody else", next_step="every payTo must be the owner's address")
-        service = await self._register(entry, sender)
-        return JSONResponse(service.to_json() | {"success": True, "service": service.to_json()}, 201)
+        return entry
 
     async def _register(self, entry: Registration, sender: str) -> Service:
         """Whoever came first has the address, unless its own 402 says that it pays the sender and nobody else."""
@@ -82,13 +111,18 @@ class RegistryApp:
         return JSONResponse((await self._found(request)).to_json())
 
     async def change(self, request: Request) -> Response:
+        return await self._changed(request, lambda body: body)
+
+    async def change_status(self, request: Request) -> Response:
+        return await self._changed(request, status_of)
+
+    async def _changed(self, request: Request, words: Callable[[object], object]) -> Response:
         body = await request.body()
         sender = await self._sender(request, body)
         service = await self._found(request)
         _require_owner(service, sender)
-        return JSONResponse(
-            (await self._store.change(service.id, _read(Change, _json(body)), self._clock.now())).to_json()
-        )
+        change = _read(Change, words(_json(body)))
+        return JSONResponse((await self._store.change(service.id, change, self._clock.now())).to_json())
 
     async def verify(self, request: Request) -> Response:
         """Ask the service itself: its 402 must pay the owner. Then it is marked verified."""
@@ -172,12 +206,15 @@ class RegistryApp:
 
     async def _payees(self, url: str) -> set[str]:
         """Whom the service itself asks to be paid, in lower case; raises `SellerFailed` without a 402."""
+        return {str(accept.get("payTo", "")).lower() for accept in await self._terms(url)}
+
+    async def _terms(self, url: str) -> list[dict[str, object]]:
+        """The `accepts` of the service's own 402; raises `SellerFailed` without a 402."""
         status, header, content = await self._ask_for_terms(url)
         if status != 402:
             raise SellerFailed("the service did not answer 402 to an unpaid call", next_step="put a price on it")
-        required = to_json(read_required(header, content))
-        accepts = required.get("accepts")
-        return {str(accept.get("payTo", "")).lower() for accept in accepts} if isinstance(accepts, list) else set()
+        accepts = to_json(read_required(header, content)).get("accepts")
+        return [accept for accept in accepts if isinstance(accept, dict)] if isinstance(accepts, list) else []
 
     async def _ask_for_terms(self, url: str) -> tuple[int, str | None, bytes]:
         """Status, terms header and body of an unpaid call, as far as we read; says little of what went wrong.
@@ -209,6 +246,8 @@ def registry_app(
             Route("/services", face.discover),
             Route("/services/{id}", face.service),
             Route("/services/{id}", face.change, methods=["PATCH"]),
+            Route("/services/{id}", face.replace, methods=["PUT"]),
+            Route("/services/{id}/status", face.change_status, methods=["PATCH"]),
             Route("/services/{id}/stats", face.stats),
             Route("/services/{id}/metrics", face.metrics),
             Route("/services/{id}/verify", face.verify, methods=["POST"]),
@@ -222,6 +261,11 @@ def registry_app(
     )
     install_error_handlers(app)
     return RequestContext(BodyLimit(app, BODY_BYTES_MAX))
+
+
+def _listed(service: Service, status: int) -> Response:
+    """The entry bare, as most clients read it, and wrapped, as the templates do."""
+    return JSONResponse(service.to_json() | {"success": True, "service": service.to_json()}, status)
 
 
 def _require_owner(service: Service, sender: str) -> None:

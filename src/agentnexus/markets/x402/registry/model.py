@@ -87,6 +87,7 @@ class Change(BaseModel):
     description: str | None = Field(default=None, max_length=1000)
     status: Status | None = None
     tags: list[str] | None = Field(default=None, max_length=50)
+    capabilities: list[str] | None = Field(default=None, max_length=50)
 
 
 class Rating(BaseModel):
@@ -155,6 +156,8 @@ class Service(BaseModel):
     def to_json(self) -> dict[str, object]:
         """The union of the names that registry clients in the field read."""
         entry = self.registration.model_dump(mode="json")
+        accepts: list[dict[str, object]] = [each | {"maxAmountRequired": each["amount"]} for each in entry["accepts"]]
+        price, first = f"{self.registration.pricePerCall:f}", self.registration.accepts[0]
         updated, reputation = self.updated_at.isoformat(), round(self.reputation * 2000)
         uptime = 100.0 if self.success_rate is None else round(100 * self.success_rate, 2)
         return entry | {
@@ -163,7 +166,10 @@ class Service(BaseModel):
             "resource": self.registration.url,
             "ownerWalletAddress": self.owner,
             "owner": self.owner,
-            "pricePerCall": f"{self.registration.pricePerCall:f}",
+            "pricePerCall": price,
+            "currency": self.registration.acceptedTokens[0],
+            "pricing": {"amount": price, "asset": first.asset, "network": first.network},
+            "accepts": accepts,
             "inputSchema": json.dumps(entry["inputSchema"]) if entry["inputSchema"] is not None else None,
             "outputSchema": json.dumps(entry["outputSchema"]) if entry["outputSchema"] is not None else None,
             "status": self.status,
@@ -173,6 +179,7 @@ class Service(BaseModel):
             "successRate": self.success_rate,
             "averageResponseTimeMs": self.average_ms,
             "averageLatency": self.average_ms,
+            "averageResponseTime": self.average_ms,
             "uptimePercentage": uptime,
             "uptime": uptime,
             "reputationScore": reputation,

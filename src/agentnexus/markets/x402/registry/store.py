@@ -147,9 +147,10 @@ class RegistryStore:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """update registry.service set name = coalesce($2, name), description = coalesce($3, description),
-                       status = coalesce($4, status), tags = coalesce($5, tags), updated_at = $6
+                       status = coalesce($4, status), tags = coalesce($5, tags), updated_at = $6,
+                       capabilities = coalesce($7, capabilities)
                     where id = $1 returning *""",
-                identifier, change.name, change.description, change.status, change.tags, now,
+                identifier, change.name, change.description, change.status, change.tags, now, change.capabilities,
             )  # fmt: skip
         if row is None:
             raise NotFound("Service not found")
