@@ -104,3 +104,28 @@ async def note(town: Town) -> dict[str, object]:
     answer = await town.call("POST", "/files", files={"file": ("note.txt", NOTE.encode(), "text/plain")})
     reference: dict[str, object] = answer.json()["file"]
     return reference
+
+
+async def test_a_direct_hire_is_charged_to_the_account_and_refused_beyond_it(town: Town) -> None:
+    database = await Database.open(town.economy.database_url, max_size=1)
+    token = await Tokens(database, SystemEntropy()).issue("hana")
+    await database.close()
+    wallet = Keypair()
+    await town.economy.solana.mint(wallet.pubkey(), 5_000_000)
+    await town.economy.solana.airdrop(wallet.pubkey(), 1_000_000_000)
+    headers = {"Authorization": f"Bearer {token}"}
+    body = {"need": "text.summarize", "input": {"text": NOTE}, "max_price": "0.02"}
+    async with httpx.AsyncClient(base_url=town.economy.urls["api"], headers=headers, timeout=60) as client:
+        hana = Town(town.economy, client)
+        made = await hana.call("POST", "/escrow/hana/create", json={"userWallet": str(wallet.pubkey())})
+        assert made.status_code == 201, made.text
+        poor = await hana.call("POST", "/api/v1/hire", json=body)
+        assert (poor.status_code, poor.json()["error"]["code"]) == (402, "insufficient_funds")
+        signature = await pay(town, wallet, 25_000)
+        assert (await hana.call("POST", "/escrow/hana/deposit", json={"signature": signature})).status_code == 200
+        hired = await hana.call("POST", "/api/v1/hire", json={**body, "key": "one"})
+        assert hired.status_code == 200, hired.text
+        again = await hana.call("POST", "/api/v1/hire", json={**body, "key": "one"})
+        assert again.json()["data"]["receipt"] == hired.json()["data"]["receipt"]
+        balance = (await hana.call("GET", "/escrow/hana/balance")).json()
+        assert (balance["balance"], balance["assets"][0]["reserved"]) == (0.015, "0.0")

@@ -113,7 +113,7 @@ async def open_bench(
 @pytest.fixture(scope="session")
 def restate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestateServer]:
     """One server for all tests; each has a namespace of its own in it."""
-    server = RestateServer(tmp_path_factory.mktemp("restate"), partitions=4)
+    server = RestateServer(tmp_path_factory.mktemp("restate"), partitions=2)
     with ThreadPoolExecutor(1) as thread:  # which has a loop of its own, whatever loop this is asked for in
         runner = asyncio.Runner()
         thread.submit(lambda: runner.run(server.start())).result()
@@ -128,7 +128,7 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     if request.param == "postgres":
         yield None
         return
-    async with RestateServer(tmp_path / "restate", partitions=4) as started:
+    async with RestateServer(tmp_path / "restate") as started:
         yield started
 
 

@@ -77,9 +77,7 @@ def _template(row: dict[str, object]) -> list[str]:
 @click.argument("template_id")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="a value of the plan, e.g. s1.question=…")
 @click.option("--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--budget", type=AMOUNT, default=None, help="the most it may cost, in USDC; else as it was saved"
-)
+@click.option("--budget", type=AMOUNT, default=None, help="the most it may cost, in USDC; else as it was saved")
 @click.option("--yes", is_flag=True, help="approve the plan without asking")
 @json_option
 def run_template(

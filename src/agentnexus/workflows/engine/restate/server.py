@@ -62,10 +62,11 @@ def find_restate() -> Path:
 class RestateServer:
     """``async with RestateServer(folder) as server``: stops with the block and with this process.
 
-    `folder` keeps its data, so that it can be started again.
+    `folder` keeps its data, so that it can be started again. Each of the `partitions` has a log of its own: more of
+    them cost a single machine more than they give it.
     """
 
-    def __init__(self, folder: Path, *, partitions: int = 8, memory_mib: int = 256) -> None:
+    def __init__(self, folder: Path, *, partitions: int = 1, memory_mib: int = 256) -> None:
         self._folder = folder
         self._partitions = partitions
         self._memory_mib = memory_mib
