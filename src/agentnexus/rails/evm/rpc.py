@@ -7,12 +7,11 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import httpx
 
-from agentnexus.platform.neighbour import NeighbourTransport
+from agentnexus.platform.node_client import NodeClient
 from agentnexus.rails.evm.encoding import from_hex, quantity
 from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 
@@ -22,7 +21,6 @@ _REVERT_CODE = 3
 _METHOD_NOT_FOUND = -32601
 # Repeating these is harmless whatever became of the first try.
 _READS = ("eth_", "net_", "web3_")
-_HEADERS = {"content-type": "application/json", "accept": "application/json"}
 _WRITES = ("eth_sendRawTransaction", "eth_sendTransaction", "eth_sendRawTransactionSync")
 
 
@@ -42,7 +40,7 @@ def eth_call(to: str, data: bytes, *, sender: str | None = None, block: str = "l
     return Call("eth_call", (transaction, block))
 
 
-class Rpc:
+class Rpc(NodeClient):
     """One node. Safe to share between tasks of one event loop.
 
     Args:
@@ -53,26 +51,9 @@ class Rpc:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0, connect_retries: int = 2) -> None:
-        self.url = url
+        super().__init__(url, timeout_seconds=timeout_seconds)
         self._retries = connect_retries
         self._ids = itertools.count(1)
-        # The node is a neighbour, not the web: a proxy from the environment must not see our transactions.
-        self._transport = NeighbourTransport()
-        timeout = httpx.Timeout(timeout_seconds)
-        self._http = httpx.AsyncClient(timeout=timeout, trust_env=False, transport=self._transport)
-        self._target = httpx.URL(url)
-        self._extensions = {"timeout": timeout.as_dict()}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
     async def call(self, method: str, *parameters: RpcValue) -> RpcValue:
         """One request. Raises `ChainUnavailable`, `NodeError` or `Reverted`."""
@@ -118,13 +99,6 @@ class Rpc:
         except ValueError as error:
             raise ChainUnavailable("the chain's node did not answer in JSON", maybe_sent=not repeatable) from error
         return answer
-
-    async def _ask(self, body: bytes) -> httpx.Response:
-        """One HTTP request. A plain one skips httpx's client, which costs twice the rest; logins and TLS need it."""
-        if self._target.scheme != "http" or self._target.userinfo:
-            return await self._http.post(self._target, content=body, headers=_HEADERS)
-        request = httpx.Request("POST", self._target, content=body, headers=_HEADERS, extensions=self._extensions)
-        return await self._transport.handle_async_request(request)
 
     async def read_int(self, method: str, *parameters: RpcValue) -> int:
         """A call that answers with one quantity."""

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import httpx
 
-from agentnexus.platform.neighbour import NeighbourTransport
+from agentnexus.platform.node_client import NodeClient
 from agentnexus.rails.solana.errors import ClusterUnavailable, NodeError
 
 RpcValue: TypeAlias = "bool | int | float | str | list[RpcValue] | dict[str, RpcValue] | None"
 
-_HEADERS = {"content-type": "application/json", "accept": "application/json"}
 # Whatever became of the first try, these change nothing.
 _READS = ("get", "is", "simulate")
 _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BUSY = (429, 502, 503, 504)
 
 
-class SolanaRpc:
+class SolanaRpc(NodeClient):
     """One node. Safe to share between tasks of one event loop.
 
     Args:
@@ -32,26 +30,9 @@ class SolanaRpc:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0, retries: int = 2) -> None:
-        self.url = url
+        super().__init__(url, timeout_seconds=timeout_seconds)
         self._retries = retries
         self._ids = itertools.count(1)
-        # A proxy from the environment must not see our transactions.
-        self._transport = NeighbourTransport()
-        timeout = httpx.Timeout(timeout_seconds)
-        self._http = httpx.AsyncClient(timeout=timeout, trust_env=False, transport=self._transport)
-        self._target = httpx.URL(url)
-        self._extensions = {"timeout": timeout.as_dict()}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
     async def call(self, method: str, *parameters: RpcValue) -> RpcValue:
         """One request's result. Raises `ClusterUnavailable` or `NodeError`."""
@@ -91,13 +72,6 @@ class SolanaRpc:
                     raise ClusterUnavailable(message, maybe_sent=True) from error
             await asyncio.sleep(0.05 * 2 ** (self._retries - tries_left))
         raise ClusterUnavailable("the Solana node was never asked")
-
-    async def _ask(self, body: bytes) -> httpx.Response:
-        """One HTTP request. A plain one skips httpx's client, which costs twice the rest; logins and TLS need it."""
-        if self._target.scheme != "http" or self._target.userinfo:
-            return await self._http.post(self._target, content=body, headers=_HEADERS)
-        request = httpx.Request("POST", self._target, content=body, headers=_HEADERS, extensions=self._extensions)
-        return await self._transport.handle_async_request(request)
 
 
 def _read(response: httpx.Response, *, repeatable: bool) -> RpcValue:
