@@ -163,6 +163,19 @@ ROWS = (
     ),
     Row("x402_solana", "verify on Solana, CPU", "≤ 1 ms", lambda r: plain(at(r, "verify_cpu_ms"), "ms", 2)),
     Row(
+        "solana",
+        "a payment on Solana by the rail, journal and all, p50; peer: solana-py making the same calls, keeping nothing",
+        "",
+        lambda r: beside(at(r, "pay", "p50_ms"), at(r, "pay, solana-py", "p50_ms"), "ms"),
+    ),
+    Row(
+        "solana",
+        "one read of a Solana node, p50; peer: solana-py",
+        "",
+        lambda r: beside(at(r, "read", "p50_ms"), at(r, "read, solana-py", "p50_ms"), "ms"),
+    ),
+    Row("solana", "a claimed deposit verified, p50", "", lambda r: plain(at(r, "verify a deposit", "p50_ms"), "ms", 2)),
+    Row(
         "streams",
         "10,000 live streams in one process, all on one workflow: an event heard, p99 (clients on the same cores)",
         "",
