@@ -1,0 +1,2 @@
+-- up: tables of 0018_purchases; its room writes them.
+select 1;

@@ -1,0 +1,16 @@
+"""More tables: the SQL is in ``sql/0017_smart_wallets.{up,down}.sql``."""
+
+from agentnexus.platform.migrations.run import run_sql
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_sql("0017_smart_wallets.up.sql")
+
+
+def downgrade() -> None:
+    run_sql("0017_smart_wallets.down.sql")
