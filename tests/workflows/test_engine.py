@@ -618,3 +618,44 @@ async def test_a_stopping_worker_hands_its_runs_over_at_once(bench: Bench) -> No
     assert trace[0] == "first"
     assert trace.count("first") == 1
     assert len(set(trace[1:])) == 1  # the repeat carries the same key
+
+
+async def test_the_order_in_which_steps_ended_is_recorded_even_when_the_clock_stands_still(bench: Bench) -> None:
+    engine = bench.engine()
+    names = ["c", "a", "b"]
+    done = {name: asyncio.Event() for name in names}
+    orders: list[list[str]] = []
+
+    async def body(run: Run, _given: Json) -> Json:
+        async def step(name: str) -> None:
+            async def wait(_context: StepContext) -> Json:
+                before = names.index(name)
+                if before:
+                    await done[names[before - 1]].wait()
+                return None
+
+            await run.step(name, wait)
+            done[name].set()
+
+        async with asyncio.TaskGroup() as group:
+            for name in sorted(names):
+                group.create_task(step(name))
+        orders.append(order(run))
+        await run.receive("go", "go")  # another worker, or this one with nothing in memory, reads it back
+        return None
+
+    def order(run: Run) -> list[str]:
+        ends = {name: known.ended_at for name in names if (known := run.recorded(name)) is not None}
+        assert None not in ends.values()
+        assert len(set(ends.values())) == len(names)
+        return sorted(names, key=lambda name: str(ends[name]))
+
+    engine.register("ordered", body)
+    await engine.start(NewRun("run-order", "ordered", None))
+    async with bench.working(engine), asyncio.timeout(20):
+        await state_is(engine, "run-order", RunState.WAITING)
+    async with bench.working(engine), asyncio.timeout(20):
+        await engine.signal("run-order", "go")
+        await engine.result("run-order")
+    assert len(orders) > 1
+    assert all(found == names for found in orders)

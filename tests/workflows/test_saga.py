@@ -201,10 +201,10 @@ def check(world: World, done: Workflow, seen: list[Event]) -> None:
         assert unmade == []
         assert all(way.fate != "refused" for way in ways.values())
         return
-    # What was told as completed is undone in reverse. A hire that a cancel overtook in its last moment was not: the
-    # rollback asks for its money, and tells what the seller kept.
-    completed = {str(event.data["step"]) for event in seen if event.name.value == "step.completed"}
-    to_undo = [name for name in ways if name in completed and ways[name].undo and ways[name].fate != "undo refused"]
+    # What was told as completed is undone in the reverse of the order in which it was. A hire that a cancel overtook in
+    # its last moment was not: the rollback asks for its money, and tells what the seller kept.
+    completed = [str(event.data["step"]) for event in seen if event.name.value == "step.completed"]
+    to_undo = [name for name in completed if ways[name].undo and ways[name].fate != "undo refused"]
     assert unmade == list(reversed(to_undo))
     assert world.budgets.made == {}
     if "rolling_back" in {event.name.value.partition(".")[2] for event in seen}:

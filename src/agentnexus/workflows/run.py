@@ -422,11 +422,15 @@ class Conductor:
 
         At the end the budget is closed, so that a worker which does not know of the end yet can spend nothing.
         """
+        ended: dict[str, datetime] = {}
         for step in self.plan.steps:
             known = self.run.recorded(step_key(step))
             if known is not None and known.phase is Phase.COMPLETED and isinstance(known.output, Mapping):
                 self.results.setdefault(step.id, known.output)
-        done = [s for s in reversed(self.plan.steps) if SKIPPED_KEY not in self.results.get(s.id, {SKIPPED_KEY: ""})]
+                assert known.ended_at is not None
+                ended[step.id] = known.ended_at
+        done = [step for step in self.plan.steps if step.id in ended and SKIPPED_KEY not in self.results[step.id]]
+        done.sort(key=lambda step: ended[step.id], reverse=True)
         unfinished = [
             s for s in self.plan.steps if s.id not in self.results and self.run.recorded(step_key(s)) is not None
         ]

@@ -33,6 +33,7 @@ from agentnexus.workflows.engine.port import (
     step_idempotency_key,
 )
 
+MOMENT = timedelta(microseconds=1)
 RECEIVED = 0  # the attempt number of rows that record which signal a `receive` took
 
 
@@ -98,6 +99,7 @@ class Execution:
         self._narrate_end = narrate_end
         self._around = surroundings
         self._steps: dict[str, StepRow] = dict(claim.steps)
+        self._last_end = max((row.ended_at for row in claim.steps.values() if row.ended_at), default=None)
         self._timers: dict[str, datetime] = dict(claim.timers)
         self._letters: list[Letter] = list(claim.letters)
         self._taken: set[int] = set()
@@ -245,7 +247,7 @@ class Execution:
         if row is None:
             return None
         error = error_from_json(row.error) if row.error is not None else None
-        return Transition(key, row.phase, row.attempt, decode(row.output), error)
+        return Transition(key, row.phase, row.attempt, decode(row.output), error, ended_at=row.ended_at)
 
     async def mark(self, key: str, *drafts: Draft) -> None:
         self._use(key)
@@ -343,7 +345,7 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - a step may fail with anything; its row records it
             row = self._failed_row(key, attempt, started_at, failure_of(error), plan.retry)
         else:
-            row = StepRow(key, Phase.COMPLETED, attempt, started_at, self._around.now(), output=output)
+            row = StepRow(key, Phase.COMPLETED, attempt, started_at, self._end_time(), output=output)
         await self._record(row, () if narrate is None else tuple(narrate(self._transition(row))))
         return row
 
@@ -373,7 +375,7 @@ class Execution:
             self.idle_since = asyncio.get_running_loop().time()
 
     def _failed_row(self, key: str, attempt: int, started_at: datetime, error: NexusError, retry: Retry) -> StepRow:
-        now = self._around.now()
+        now = self._end_time()
         again = error.retryable and attempt < retry.attempts
         pause = retry.delay_seconds(attempt, self._around.entropy.uniform()) if again else 0.0
         return StepRow(
@@ -385,6 +387,14 @@ class Execution:
             error=error.to_json(),
             retry_at=now + timedelta(seconds=pause) if again else None,
         )
+
+    def _end_time(self) -> datetime:
+        """Now, and later than every end before: the order of ends outlives equal moments and the clocks of hosts."""
+        now = self._around.now()
+        if self._last_end is not None and now <= self._last_end:
+            now = self._last_end + MOMENT
+        self._last_end = now
+        return now
 
     def _transition(self, row: StepRow) -> Transition:
         ended = row.ended_at or row.started_at

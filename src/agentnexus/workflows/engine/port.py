@@ -59,7 +59,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A step changed phase. `output` is set on completion, `error` on retry and failure."""
+    """A step changed phase. `output` is set on completion, `error` on retry and failure.
+
+    `ended_at` is set on what is recorded; in the order in which a run's steps ended it always grows.
+    """
 
     key: str
     phase: Phase
@@ -68,6 +71,7 @@ class Transition:
     error: NexusError | None = None
     duration_ms: int = 0
     retry_in_seconds: float = 0.0
+    ended_at: datetime | None = None
 
 
 Narrator: TypeAlias = Callable[[Transition], Sequence[Draft]]
