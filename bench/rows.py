@@ -1,4 +1,4 @@
-"""What the table of ``docs/benchmarks.md`` shows: a row, the benchmark whose JSON has its figures, and how to read them."""
+"""What the table of ``docs/benchmarks.md`` shows: each row names the benchmark and reads its figures."""
 
 from __future__ import annotations
 
