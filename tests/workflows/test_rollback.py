@@ -13,11 +13,11 @@ from agentnexus.core.events import Event
 from agentnexus.core.offers import Capability, Need
 from agentnexus.core.payments import Limits, PaymentState, Receipt, ReceiptStatus
 from agentnexus.ledger.memory import MemoryBooks
-from agentnexus.workflows import run as body
-from agentnexus.workflows import telling
+from agentnexus.workflows import rollback, telling
 from agentnexus.workflows.engine.port import NewRun, Retry, RunState
 from agentnexus.workflows.model import Plan, PlanStep, StepStatus, Undo, Workflow, WorkflowRequest, WorkflowStatus
-from agentnexus.workflows.run import BODY, budget_id
+from agentnexus.workflows.plan_run import budget_id
+from agentnexus.workflows.run import BODY
 from agentnexus.workflows.worker import WorkflowRoom, open_room
 
 from .catalogue import USDC, offer_of
@@ -32,7 +32,7 @@ WF = "wf_back"
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "UNKNOWN_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(telling, "UNKNOWN_TRIES", 2)
-    monkeypatch.setattr(body, "CLEANING", Retry(attempts=3, first_delay_seconds=0, longest_delay_seconds=0))
+    monkeypatch.setattr(rollback, "CLEANING", Retry(attempts=3, first_delay_seconds=0, longest_delay_seconds=0))
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from agentnexus.core.money import Money
 from agentnexus.core.offers import Capability, Need
 from agentnexus.core.payments import ReceiptStatus
 from agentnexus.platform.blobs import MemoryBlobs
-from agentnexus.workflows import run as body
-from agentnexus.workflows import telling
+from agentnexus.workflows import rollback, telling
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.memory import MemoryJournal
 from agentnexus.workflows.engine.port import NewRun, Retry, RunState
@@ -41,7 +40,7 @@ TWICE = StepRetry(attempts=2, first_delay_seconds=0, longest_delay_seconds=0)
 def at_once() -> object:
     patch = pytest.MonkeyPatch()
     patch.setattr(telling, "UNKNOWN_PAUSE_SECONDS", 0.0)
-    patch.setattr(body, "CLEANING", Retry(attempts=3, first_delay_seconds=0, longest_delay_seconds=0))
+    patch.setattr(rollback, "CLEANING", Retry(attempts=3, first_delay_seconds=0, longest_delay_seconds=0))
     yield
     patch.undo()
 

@@ -21,6 +21,7 @@ from agentnexus.workflows.audit import Entry
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.engine.port import Draft, Engine, NewRun, RunRecord, RunState
 from agentnexus.workflows.model import (
+    SINGLE,
     Estimate,
     FileRef,
     Plan,
@@ -33,9 +34,10 @@ from agentnexus.workflows.model import (
     WorkflowRequest,
     WorkflowStatus,
 )
+from agentnexus.workflows.plan_run import hire_key
 from agentnexus.workflows.ports import Hirer, Uploads
 from agentnexus.workflows.reviewing import OPERATOR, Reviewing
-from agentnexus.workflows.run import BODY, hire_key
+from agentnexus.workflows.run import BODY
 
 TASK_MIN, TASK_MAX = 3, 100_000
 PAGE_MAX = 200
@@ -154,7 +156,7 @@ class Workflows:
         """
         offer = await self._offer_of(user_id, agent_id, capability)
         step = PlanStep(id="s1", title=offer.title, capability=capability, input=dict(input), offer=StepOffer.of(offer))
-        plan = Plan(planner="single", steps=(step,), output={"$step": "s1"})
+        plan = Plan(planner=SINGLE, steps=(step,), output={"$step": "s1"})
         request = WorkflowRequest(
             user_id=user_id, text=offer.title, files=tuple(files), max_cost=_positive(max_cost), auto_approve=True,
             max_seconds=max_seconds, plan=plan, parent_budget=parent_budget,

@@ -15,7 +15,7 @@ from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt
 from agentnexus.core.ports import Clock
 from agentnexus.core.updates import Log, Progress, Update
 from agentnexus.workflows.engine.port import Draft, Phase, StepContext, Transition
-from agentnexus.workflows.model import PlanStep, StepStatus, StepWarning, spent
+from agentnexus.workflows.model import PlanStep, StepStatus, StepWarning, WorkflowStatus, spent
 
 PROGRESS_SECONDS = 0.25
 UNKNOWN_TRIES = 12
@@ -46,6 +46,11 @@ async def known_outcome(call: Callable[[], Awaitable[Answer]]) -> Answer:
 def step_attribute(status: StepStatus, **values: object) -> dict[str, object]:
     """The attribute ``step:<id>`` of a run: what `StepState` adds to the plan."""
     return {"status": status.value, **{key: value for key, value in values.items() if value is not None}}
+
+
+def status_draft(name: EventName, status: WorkflowStatus, **data: object) -> Draft:
+    """The event with which a workflow comes into a status; an ``error`` stays with it."""
+    return Draft(name, data, {"status": status.value, **({"error": data["error"]} if "error" in data else {})})
 
 
 def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:

@@ -14,13 +14,14 @@ from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
 from agentnexus.workflows.granting import Approvals
+from agentnexus.workflows.plan_run import Means
 from agentnexus.workflows.planner.offline import OfflinePlanner
 from agentnexus.workflows.planner.port import Planner
 from agentnexus.workflows.planning import Planning
 from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget, Uploads
 from agentnexus.workflows.reviewing import Reviewing
 from agentnexus.workflows.reviews import PostgresReviews
-from agentnexus.workflows.run import BODY, Means, body_of, narrate_end
+from agentnexus.workflows.run import BODY, body_of, narrate_end
 from agentnexus.workflows.service import Workflows
 
 

@@ -375,7 +375,7 @@ class Execution:
             self.idle_since = asyncio.get_running_loop().time()
 
     def _failed_row(self, key: str, attempt: int, started_at: datetime, error: NexusError, retry: Retry) -> StepRow:
-        now = self._end_time()
+        now = self._around.now()
         again = error.retryable and attempt < retry.attempts
         pause = retry.delay_seconds(attempt, self._around.entropy.uniform()) if again else 0.0
         return StepRow(
@@ -389,7 +389,7 @@ class Execution:
         )
 
     def _end_time(self) -> datetime:
-        """Now, and later than every end before: the order of ends outlives equal moments and the clocks of hosts."""
+        """Of what completes now, later than all before: their order outlives equal moments and the clocks of hosts."""
         now = self._around.now()
         if self._last_end is not None and now <= self._last_end:
             now = self._last_end + MOMENT

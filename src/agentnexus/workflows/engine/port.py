@@ -61,7 +61,7 @@ class Phase(StrEnum):
 class Transition:
     """A step changed phase. `output` is set on completion, `error` on retry and failure.
 
-    `ended_at` is set on what is recorded; in the order in which a run's steps ended it always grows.
+    `ended_at` is set on what is recorded; in the order in which a run's steps completed it always grows.
     """
 
     key: str
