@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agentnexus.bootstrap.buying import on_solana
 from agentnexus.bootstrap.ground import Chain, Ground, open_chain, open_ground
 from agentnexus.bootstrap.prepaid import compare_treasury, open_escrow
 from agentnexus.bootstrap.upkeep import account_of, book_deposits, own_addresses
@@ -66,9 +67,15 @@ def _treasury_settings(facts: Mapping[str, Mapping[str, object]], home: Path) ->
         return {}
     return {
         "solana_rpc_url": facts["solana"]["rpc_url"],
+        "solana_buyer_keypair": _if_there(home / "solana-buyer.json"),
         "treasury_keypair": home / "solana-treasury.json",
         "treasury_fee_keypair": home / "solana-relayer.json",
     }
+
+
+def _if_there(path: Path) -> Path | None:
+    """None for an economy from before it had that key."""
+    return path if path.exists() else None
 
 
 async def check_books() -> BooksReport:
@@ -80,6 +87,13 @@ async def check_books() -> BooksReport:
                 await _compare_wallets(ground, chain, books, report)
         except Unavailable as error:
             report.problems.append(f"the wallets are not compared with the chain: {error.message}")
+        try:
+            async with on_solana(ground) as solana:
+                if solana is not None:
+                    await solana.book_deposits(books)
+                    await _compare(ground, books, await solana.observed(), report)
+        except Unavailable as error:
+            report.problems.append(f"the wallet on Solana is not compared with the chain: {error.message}")
         try:
             async with open_escrow(ground, books) as escrow:
                 if escrow is not None:
@@ -104,6 +118,10 @@ async def _compare_wallets(ground: Ground, chain: Chain, books: Books, report: B
         account_of(chain, address): Money(chain.usdc, await token.balance(address))
         for address in own_addresses(ground, chain)
     }
+    await _compare(ground, books, observed, report)
+
+
+async def _compare(ground: Ground, books: Books, observed: Mapping[str, Money], report: BooksReport) -> None:
     comparison = await Reconciler(books, ground.clock, ground.ids).compare(observed)
     for account, money in observed.items():
         word = "agrees" if account in comparison.agreeing else "payments on their way"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 
-from agentnexus.bootstrap.ground import Chain, Ground
-from agentnexus.core.money import Rate
+from agentnexus.bootstrap.ground import USDC_WORTH, Chain, Ground
+from agentnexus.core.errors import Unavailable
+from agentnexus.core.money import Asset, Parity, Rate
 from agentnexus.core.ports import Market
 from agentnexus.hiring.cache import OfferCache
 from agentnexus.hiring.cashier import Wallet
@@ -32,6 +34,9 @@ from agentnexus.platform.settings import Environment, Settings
 from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.rails.evm.wallet import EvmRail
 
+if TYPE_CHECKING:
+    from agentnexus.bootstrap.solana_buying import SolanaBuyer
+
 SELLER_SECONDS = 300.0
 SILENCE_SECONDS = 45.0  # of a run that is listened to: three of the heartbeats that our sellers send
 CONNECT_SECONDS = 5.0
@@ -41,7 +46,10 @@ SOLD_BELOW = "/x402/"
 
 @dataclass(frozen=True, slots=True)
 class Buying:
-    """What the faces and the workers need to buy."""
+    """What the faces and the workers need to buy.
+
+    `solana` is None where no wallet there is configured; `parity` says which assets count one for one (decision 0011).
+    """
 
     books: Books
     hiring: Hiring
@@ -50,6 +58,13 @@ class Buying:
     signer: Ed25519Signer
     http: httpx.AsyncClient
     offers: OfferCache
+    parity: Parity
+    solana: SolanaBuyer | None = None
+
+    async def recover(self) -> int:
+        """Send again, on every network, what a process left behind; how many transactions stay open."""
+        left = await self.rail.recover()
+        return left if self.solana is None else left + await self.solana.rail.recover()
 
 
 @asynccontextmanager
@@ -73,36 +88,61 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
         )
         sellers = await stack.enter_async_context(_strangers(ground, SELLER_SECONDS))
         listening = await stack.enter_async_context(_strangers(ground, SILENCE_SECONDS))
-        books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids))
+        solana = await stack.enter_async_context(on_solana(ground))
+        parity = Parity(chain.usdc, () if solana is None else (solana.usdc,), USDC_WORTH)
+        wallets = {rail.name: wallet} | ({} if solana is None else {solana.rail.name: solana.wallet})
+        books = await stack.enter_async_context(Books(ground.database, ground.clock, ground.ids, parity=parity))
         cache = Cache(second=RedisLevel.connect(settings.redis_url) if settings.redis_url else None)
         offers = OfferCache(cache)
         hiring = await stack.enter_async_context(
             Hiring(
-                gatherer=Gatherer(markets(ground, chain, http, sellers, listening), offers, clock=ground.clock),
+                gatherer=Gatherer(markets(ground, parity.assets, http, sellers, listening), offers, clock=ground.clock),
                 books=books,
                 database=ground.database,
-                wallets={rail.name: wallet},
+                wallets=wallets,
                 signer=signer,
-                rates=Rates((Rate(chain.usdc, Decimal(1), "USDC is counted as one dollar", ground.clock.now()),)),
+                rates=Rates(tuple(Rate(each, Decimal(1), USDC_WORTH, ground.clock.now()) for each in parity.assets)),
                 clock=ground.clock,
                 ids=ground.ids,
                 entropy=ground.entropy,
+                parity=parity,
             )
         )
-        yield Buying(books, hiring, rail, wallet, signer, http, offers)
+        yield Buying(books, hiring, rail, wallet, signer, http, offers, parity, solana)
+
+
+@asynccontextmanager
+async def on_solana(ground: Ground) -> AsyncIterator[SolanaBuyer | None]:
+    """The node's wallet there, None where none is configured. Raises `Unavailable` when its libraries are missing."""
+    if ground.settings.solana_buyer_keypair is None:
+        yield None
+        return
+    try:
+        from agentnexus.bootstrap.solana_buying import open_solana_buyer
+    except ImportError as error:
+        raise Unavailable(
+            "the Solana parts are not installed", next_step="install them: uv sync --extra solana"
+        ) from error
+    async with open_solana_buyer(ground) as buyer:
+        yield buyer
 
 
 def markets(
-    ground: Ground, chain: Chain, http: httpx.AsyncClient, sellers: httpx.AsyncClient, listening: httpx.AsyncClient
+    ground: Ground,
+    payable: Sequence[Asset],
+    http: httpx.AsyncClient,
+    sellers: httpx.AsyncClient,
+    listening: httpx.AsyncClient,
 ) -> list[Market]:
     """Every market this node buys on. A new market is one line here.
 
     Args:
+        payable: what our wallets pay in; among equal prices of one offer the first is taken.
         http: asks the places that the operator configured.
         sellers: asks the addresses that offers name.
         listening: hears what those tell while they work; of its own, so that listeners take no purchase's connection.
     """
-    settings, assets = ground.settings, {chain.usdc.caip19: chain.usdc}
+    settings, assets = ground.settings, {asset.caip19: asset for asset in payable}
     policy = PaymentPolicy(assets, allow_local_http=_is_local(ground), local_paths=_local_paths(settings))
     client = X402Client(sellers, policy, ground.clock)
     sources: list[OfferSource] = []
@@ -133,7 +173,7 @@ def _is_local(ground: Ground) -> bool:
 def _local_paths(settings: Settings) -> dict[int, str | None]:
     """On this machine an offer may lead to our paid routes and to strangers' ports, never to our other parts."""
     paths: dict[int, str | None] = {}
-    for url in (settings.registry_url, settings.facilitator_url, settings.evm_rpc_url):
+    for url in (settings.registry_url, settings.facilitator_url, settings.evm_rpc_url, settings.solana_rpc_url):
         if url and (port := urlsplit(url).port):
             paths[port] = None
     if settings.api_url and (port := urlsplit(settings.api_url).port):

@@ -24,6 +24,7 @@ from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex
 from agentnexus.rails.evm.transactions import TransactionSender
 
 CHAIN_START_SECONDS = 3.0  # what a start waits for a chain that it can do without for now
+USDC_WORTH = "USDC is counted as one dollar"  # why its prices compare, and why it counts one for one across networks
 TRANSACTION = re.compile(r"^0x[0-9a-fA-F]{64}$")
 
 

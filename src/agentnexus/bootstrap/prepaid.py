@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
-from agentnexus.bootstrap.ground import Ground
+from agentnexus.bootstrap.ground import USDC_WORTH, Ground
 from agentnexus.bootstrap.upkeep import RECONCILE_SECONDS, repeat
 from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money, Rate
@@ -27,7 +27,6 @@ from agentnexus.workflows.funds import BudgetFunds
 
 DEPOSIT_AGE_MAX = timedelta(days=7)
 REPAIR_SECONDS = 10.0
-RATE_SOURCE = "USDC is counted as one dollar"
 
 
 @asynccontextmanager
@@ -107,7 +106,7 @@ def prepaid_hires(
 def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:
     """Workflows count in one USDC, prepaid accounts in another: both are dollars."""
     assets = (priced_in, escrow.treasury.assets[0])
-    rates = Rates(tuple(Rate(asset, Decimal(1), RATE_SOURCE, clock.now()) for asset in assets))
+    rates = Rates(tuple(Rate(asset, Decimal(1), USDC_WORTH, clock.now()) for asset in assets))
     return PrepaidFunds(escrow, otherwise, Exchange(rates, clock).convert, priced_in)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.counting import CountedHiring
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_funds
@@ -32,7 +33,7 @@ def open_workflows(
     funds = None if escrow is None else prepaid_funds(escrow, budget_funds, chain.usdc, ground.clock)
     return open_room(
         engine,
-        hirer=buying.hiring,
+        hirer=CountedHiring(buying.hiring, buying.parity),
         budgets=buying.books.budgets,
         blobs=blobs,
         clock=ground.clock,

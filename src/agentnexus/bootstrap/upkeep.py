@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -21,8 +22,12 @@ from agentnexus.platform.outbox import prune
 from agentnexus.rails.evm.token import Token
 from agentnexus.rails.evm.watch import TransferChange, TransferWatcher, WatchedTransfer
 
+if TYPE_CHECKING:
+    from agentnexus.bootstrap.solana_buying import SolanaBuyer
+
 WATCHER = "wallets"
 WATCH_SECONDS = 1.0
+SOLANA_WATCH_SECONDS = 5.0  # what arrives there is final after seconds anyway
 EXPIRE_SECONDS = 5.0
 RECONCILE_SECONDS = 60.0
 PURGE_SECONDS = 3600.0
@@ -71,13 +76,17 @@ async def book_deposits(ground: Ground, chain: Chain, books: Books) -> int:
     return len(await watcher.poll(book))
 
 
-async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
+async def keep_up(ground: Ground, chain: Chain, books: Books, solana: SolanaBuyer | None = None) -> None:
     """Run all upkeep for ever; a round that fails is logged and tried again."""
     token = Token(chain.sender.rpc, chain.usdc.reference, chain.sender.network.chain_id)
     reconciler = Reconciler(books, ground.clock, ground.ids)
 
     async def deposits() -> None:
         await book_deposits(ground, chain, books)
+
+    async def solana_deposits() -> None:
+        if solana is not None:
+            await solana.book_deposits(books)
 
     async def expire() -> None:
         await books.expire(ground.clock.now())
@@ -86,6 +95,9 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
         await deposits()  # what has just come in is no difference
         addresses = own_addresses(ground, chain)
         observed = {account_of(chain, each): Money(chain.usdc, await token.balance(each)) for each in addresses}
+        if solana is not None:
+            await solana_deposits()
+            observed |= await solana.observed()
         await reconciler.compare(observed, twice=True)
         await reconciler.find_stuck()
 
@@ -98,6 +110,7 @@ async def keep_up(ground: Ground, chain: Chain, books: Books) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(repeat("purge", purge, PURGE_SECONDS))
         group.create_task(repeat("deposits", deposits, WATCH_SECONDS))
+        group.create_task(repeat("solana-deposits", solana_deposits, SOLANA_WATCH_SECONDS))
         group.create_task(repeat("expire", expire, EXPIRE_SECONDS))
         group.create_task(repeat("reconcile", reconcile, RECONCILE_SECONDS, first_after=RECONCILE_SECONDS))
 

@@ -184,3 +184,41 @@ class Rate:
         if money.asset.caip19 != self.asset.caip19:
             raise TypeError(f"rate of {self.asset.caip19} used for {money.asset.caip19}")
         return money.decimal * self.usd
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Assets that somebody vouches count one for one, such as USDC on two networks; `source` says who and why.
+
+    `unit` is the one that budgets and prices are counted in. All have its number of decimals, so that an amount of one
+    is the same integer in another.
+    """
+
+    unit: Asset
+    others: tuple[Asset, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for other in self.others:
+            if other.decimals != self.unit.decimals:
+                raise InvalidInput(
+                    f"{other.caip19} has {other.decimals} decimals, {self.unit.caip19} has {self.unit.decimals}",
+                    field="decimals",
+                    next_step="only assets with equal decimals count one for one",
+                )
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        """The unit first."""
+        return (self.unit, *self.others)
+
+    def equal(self, one: Asset, other: Asset) -> bool:
+        """Whether an amount of one counts as the same amount of the other."""
+        if one.caip19 == other.caip19:
+            return True
+        known = {asset.caip19 for asset in self.assets}
+        return one.caip19 in known and other.caip19 in known
+
+    def counted(self, money: Money) -> Money:
+        """The amount in the unit; as it is for an asset that nobody vouches for."""
+        return Money(self.unit, money.atomic) if self.equal(money.asset, self.unit) else money

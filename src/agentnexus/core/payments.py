@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Noun, Offer, Quote
@@ -90,8 +90,20 @@ class Limits(Noun):
     keep_back: Money | None = None  # never touched: spendable is total - keep_back
 
 
+class Counted(Noun):
+    """What a payment counted as in the payer's budget, which is kept in another asset, and who says so."""
+
+    amount: Money
+    source: str
+
+
 class PaymentRecord(Noun):
-    """One payment in a receipt: enough to find it on its network."""
+    """One payment in a receipt: enough to find it on its network.
+
+    `authorization` is what the payer signed, by a name that nobody else's payment has: an ERC-3009 nonce, or the
+    payer's signature in a Solana transaction. Receipts from before it was kept lack it; absent fields stay out of the
+    JSON, so that their signatures stay good.
+    """
 
     rail: str
     network: str
@@ -102,6 +114,19 @@ class PaymentRecord(Noun):
     transaction: str  # "" when nothing moved
     state: PaymentState
     refund_transaction: str = ""
+    authorization: str = ""
+    counted: Counted | None = None
+
+    def worth(self, asset: str) -> int:
+        """Atomic units of an asset (CAIP-19) that this payment is, or counted as; 0 when it is neither."""
+        if self.asset == asset:
+            return int(self.amount)
+        return 0 if self.counted is None or self.counted.amount.asset.caip19 != asset else self.counted.amount.atomic
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        written: dict[str, object] = handler(self)
+        return {name: value for name, value in written.items() if value or name not in ("authorization", "counted")}
 
 
 class ReceiptStatus(StrEnum):

@@ -62,9 +62,9 @@ class PrepaidHires:
 
 
 def _paid(row: HireRow, zero: Money) -> Money:
-    """What stayed with sellers, of all attempts, in the asset of `zero`."""
+    """What stayed with sellers, of all attempts, in the asset of `zero` or counted in it."""
     payments = (payment for receipt in row.receipts for payment in receipt.payments)
     return total(
-        (Money(zero.asset, int(p.amount)) for p in payments if p.state in PAID and p.asset == zero.asset.caip19),
+        (Money(zero.asset, each.worth(zero.asset.caip19)) for each in payments if each.state in PAID),
         zero.asset,
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from agentnexus.core.errors import NexusError, NotFound, PaymentFailed, PaymentUnknown
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset
 from agentnexus.core.payments import Payment, PaymentRequest, PaymentState, PayMode
 from agentnexus.core.ports import Clock, Holding, Rail
-from agentnexus.hiring.holds import PAID, HoldRow, HoldStore
+from agentnexus.hiring.holds import PAID, HoldRow, HoldStore, settled_amount
 from agentnexus.ledger.door import Door
 from agentnexus.platform.logs import log
 
@@ -199,7 +199,7 @@ class Cashier:
     async def conclude(self, row: HoldRow, payment: Payment, reason: str = "") -> HoldRow:
         """Bring ledger and row to what the network said."""
         if payment.state in PAID:
-            taken = _settled_amount(payment)
+            taken = settled_amount(payment)
             if taken.atomic == 0:
                 return await self._give_back(row, PaymentState.REFUNDED, payment, reason or "nothing was taken")
             await self.books.capture(row.reservation, taken)
@@ -245,15 +245,6 @@ class Cashier:
             hold=row.key,
             rail=row.request.rail,
         )
-
-
-def _settled_amount(payment: Payment) -> Money:
-    """What was really taken; less than asked only where the rail says so (metered schemes)."""
-    stated = payment.evidence.get("settled_amount")
-    amount = payment.request.amount
-    if isinstance(stated, str) and stated.isdecimal() and len(stated) <= 78 and int(stated) <= amount.atomic:
-        return Money(amount.asset, int(stated))
-    return amount
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -28,6 +28,7 @@ from agentnexus.core.errors import (
     SellerFailed,
     Unavailable,
 )
+from agentnexus.core.money import Parity
 from agentnexus.core.offers import Job, JobState, Need, Offer, Quote, Strategy
 from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
@@ -48,7 +49,7 @@ from agentnexus.hiring.gather import Gatherer
 from agentnexus.hiring.holds import PAID, HoldRow, HoldStore
 from agentnexus.hiring.jobs import Attempt, Ending, HireRow, HireStore
 from agentnexus.hiring.locks import HireLocks
-from agentnexus.hiring.match import Buyer
+from agentnexus.hiring.match import Buyer, too_dear
 from agentnexus.hiring.model import Comparison, Hired, RankedOffer, Rates, SourceHealth
 from agentnexus.hiring.purse import JobPurse, Terms
 from agentnexus.hiring.receipts import payment_record, sign_receipt
@@ -57,6 +58,7 @@ from agentnexus.hiring.shop import Found, Shop, no_offer
 from agentnexus.hiring.statistics import Outcome, SellerRecords
 from agentnexus.ledger.door import Door
 from agentnexus.platform.database import Database
+from agentnexus.platform.telemetry import hires_total, observed, payments_total
 
 CANDIDATES_MAX = 16
 FALLBACK_MAX = 20
@@ -97,6 +99,7 @@ class Hiring:
         allow_insecure: take plain-text endpoints outside this machine and its network.
         checkpoint: called at named points between steps; tests stop the process there.
         paid_patience_seconds: how long a seller that has the money and lost its answer is asked again.
+        parity: assets that budgets count one for one; receipts say so where another one was paid.
     """
 
     def __init__(
@@ -114,8 +117,10 @@ class Hiring:
         allow_insecure: bool = False,
         checkpoint: Checkpoint = no_checkpoint,
         paid_patience_seconds: float = PAID_PATIENCE_SECONDS,
+        parity: Parity | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._parity = parity
         self._ids = ids or TimeOrderedIds(self._clock)
         self._signer = signer
         self._allow_insecure = allow_insecure
@@ -247,7 +252,8 @@ class Hiring:
                 deadline=deadline,
                 on_update=on_update,
             )
-            return await self._run(order, hire)
+            with observed("hire", key, capability=need.capability or ""):
+                return await self._run(order, hire)
 
     async def _enter(
         self, stack: AsyncExitStack, key: str, user_id: str, prefer: Sequence[str]
@@ -413,7 +419,7 @@ class Hiring:
                 f"{offer.market} gave no quote within {QUOTE_SECONDS:g} s", next_step="choose another"
             ) from error
         limit = job.need.constraints.max_price
-        if limit is not None and quote.maximum.asset.caip19 == limit.asset.caip19 and quote.maximum > limit:
+        if limit is not None and too_dear(quote.maximum, limit, self.shop.rates, self._clock.now()):
             raise PaymentFailed(
                 f"the quote is {quote.maximum}, {limit} is the most allowed", next_step="raise the price limit"
             )
@@ -523,8 +529,13 @@ class Hiring:
         error: NexusError | None = None,
     ) -> Receipt:
         records = tuple(
-            payment_record(row, self.cashier.wallet(row.request.rail).address) for row in payments if row.payment
+            payment_record(row, self.cashier.wallet(row.request.rail).address, self._parity)
+            for row in payments
+            if row.payment
         )
+        hires_total.labels(attempt.offer.market, str(status)).inc()
+        for record in records:
+            payments_total.labels(record.rail, record.asset, str(record.state)).inc()
         receipt = Receipt(
             id="rct_" + attempt.job_id.removeprefix("job_"),
             job_id=attempt.job_id,

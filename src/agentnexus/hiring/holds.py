@@ -12,6 +12,7 @@ from datetime import datetime
 import asyncpg
 
 from agentnexus.core.events import Event, EventName
+from agentnexus.core.money import Money
 from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState
 from agentnexus.platform.database import Database
 
@@ -185,6 +186,15 @@ class HoldStore:
         if found is None:
             raise AssertionError(f"hold {key} vanished")
         return found
+
+
+def settled_amount(payment: Payment) -> Money:
+    """What was really taken; less than asked only where the rail says so (metered schemes)."""
+    stated = payment.evidence.get("settled_amount")
+    amount = payment.request.amount
+    if isinstance(stated, str) and stated.isdecimal() and len(stated) <= 78 and int(stated) <= amount.atomic:
+        return Money(amount.asset, int(stated))
+    return amount
 
 
 def _event(row: HoldRow, at: datetime) -> Event:

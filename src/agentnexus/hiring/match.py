@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need, Offer
 from agentnexus.hiring.model import Rates
 from agentnexus.hiring.schemas import Schemas
@@ -105,12 +106,17 @@ def price_refusal(need: Need, offer: Offer, rates: Rates, now: datetime) -> Refu
     if limit is None:
         return None
     price = offer.price.maximum
+    if not too_dear(price, limit, rates, now):
+        return None
+    return Refusal("price", f"costs up to {price}, {limit} is the most allowed")
+
+
+def too_dear(price: Money, limit: Money, rates: Rates, now: datetime) -> bool:
+    """Exact within one asset, in USD between assets; what has no rate is too dear."""
     if price.asset.caip19 == limit.asset.caip19:
-        too_dear = price > limit
-    else:
-        price_usd, limit_usd = rates.usd(price, now), rates.usd(limit, now)
-        too_dear = price_usd is None or limit_usd is None or price_usd > limit_usd
-    return Refusal("price", f"costs up to {price}, {limit} is the most allowed") if too_dear else None
+        return price > limit
+    price_usd, limit_usd = rates.usd(price, now), rates.usd(limit, now)
+    return price_usd is None or limit_usd is None or price_usd > limit_usd
 
 
 def input_refusal(need: Need, offer: Offer, schemas: Schemas) -> Refusal | None:

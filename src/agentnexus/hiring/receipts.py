@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from agentnexus.core.canonical import Json, canonical_json, content_hash
 from agentnexus.core.errors import InvalidInput
-from agentnexus.core.money import Money
+from agentnexus.core.money import Money, Parity
 from agentnexus.core.offers import Need
-from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt, ReceiptStatus
+from agentnexus.core.payments import Counted, PaymentRecord, PaymentState, Receipt, ReceiptStatus
 from agentnexus.core.ports import Signer
-from agentnexus.hiring.holds import PAID, HoldRow
+from agentnexus.hiring.holds import PAID, HoldRow, settled_amount
 from agentnexus.platform.signing import verify_ed25519_now
 
 VERSION = 1
@@ -34,21 +34,25 @@ async def sign_receipt(receipt: Receipt, signer: Signer) -> Receipt:
     return named.model_copy(update={"signature": base64.b64encode(signature).decode()})
 
 
-def payment_record(row: HoldRow, payer: str) -> PaymentRecord:
-    """One payment as a receipt shows it."""
+def payment_record(row: HoldRow, payer: str, parity: Parity | None = None) -> PaymentRecord:
+    """One payment as a receipt shows it; with what it counted as, where budgets are kept in another asset."""
     payment = row.as_payment()
     amount = row.request.amount
-    settled = payment.evidence.get("settled_amount")
+    taken = settled_amount(payment) if row.paid else amount
+    worth = taken if parity is None else parity.counted(taken)
+    same = parity is None or worth.asset.caip19 == amount.asset.caip19
     return PaymentRecord(
         rail=row.request.rail,
         network=amount.asset.network,
         asset=amount.asset.caip19,
-        amount=settled if row.paid and isinstance(settled, str) else str(amount.atomic),
+        amount=str(taken.atomic),
         payer=payer,
         payee=row.request.payee,
         transaction=str(payment.evidence.get("transaction") or ""),
         state=row.state,
         refund_transaction=str(payment.evidence.get("cancel_transaction") or ""),
+        authorization=str(payment.evidence.get("nonce") or payment.evidence.get("signature") or ""),
+        counted=None if parity is None or same else Counted(amount=worth, source=parity.source),
     )
 
 
@@ -187,6 +191,9 @@ def _payment_checks(number: int, payment: PaymentRecord) -> Iterator[Check]:
         yield Check(f"{name}.amount", passed=False, detail=f"not a number: {payment.amount[:80]!r}")
     yield Check(f"{name}.network", payment.asset.startswith(payment.network + "/"), payment.network)
     yield Check(f"{name}.parties", bool(payment.payer and payment.payee), f"{payment.payer} to {payment.payee}")
+    if payment.counted is not None:
+        counted = payment.counted
+        yield Check(f"{name}.counted", str(counted.amount.atomic) == payment.amount, f"as {counted.amount}")
     if payment.state in PAID:
         yield Check(f"{name}.transaction", bool(payment.transaction), "a paid payment names its transaction")
         yield Check(f"{name}.refund", not payment.refund_transaction, "a paid payment was not refunded")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput, NotFound
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, Parity
 from agentnexus.ledger.limits import Counter, Scope, UsageKey, counted_in, decide
 from agentnexus.ledger.model import (
     AccountKey,
@@ -50,7 +50,7 @@ class Book:
     """Accounts, reservations, transfers, budgets and counters by key.
 
     `whole`: nothing exists beside what is here, so an account not met before is new. A part of a larger ledger must not
-    open accounts: their money is elsewhere.
+    open accounts: their money is elsewhere. `parity`: assets that budgets count one for one.
     """
 
     accounts: dict[AccountKey, AccountState] = field(default_factory=dict)
@@ -60,6 +60,7 @@ class Book:
     usage: dict[UsageKey, dict[str, Counter]] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     whole: bool = True
+    parity: Parity | None = None
 
     def apply(self, operation: Operation, now: datetime, new_id: NewId) -> Answer:
         """Do one operation at `now` (UTC). Repeating a key with the same terms gives the first answer again.
@@ -105,7 +106,7 @@ class Book:
             return known
         path = self.path(terms.budget_id)
         payer = self.account(terms.payer, terms.amount.asset)
-        rejection = decide(path, self.usage, terms, payer.available, now)
+        rejection = decide(path, self.usage, self._counted(terms, path), payer.available, now)
         if rejection is not None:
             raise rejection.to_error()
         _require_cover(payer, terms.amount)
@@ -124,6 +125,13 @@ class Book:
         self.changes.accounts[payer.key] = None
         self._keep(reservation)
         return reservation
+
+    def _counted(self, terms: Terms, path: list[BudgetState]) -> Terms:
+        """The payment as its budgets count it (a tree of them has one asset): counters are plain integers of that."""
+        asset = path[0].asset if path else terms.amount.asset
+        if self.parity is None or not self.parity.equal(asset, terms.amount.asset):
+            return terms
+        return replace(terms, amount=Money(asset, terms.amount.atomic))
 
     def _capture(self, operation: Capture, now: datetime, new_id: NewId) -> Reservation:
         reservation = self._reservation(operation.key)

@@ -15,7 +15,7 @@ from typing import Self
 
 from agentnexus.core.clock import SystemClock, TimeOrderedIds
 from agentnexus.core.errors import NotFound
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, Parity
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, check_total, no_budget, status_of
 from agentnexus.ledger.check import RECOUNT, check_ledger
@@ -45,12 +45,17 @@ class Books(Door):
     """Any number of processes may have one on the same database.
 
     Call `close` (or use ``async with``) before the pool closes.
+
+    Args:
+        parity: assets that budgets count one for one; every process that reserves should be told the same.
     """
 
-    def __init__(self, db: Database, clock: Clock | None = None, ids: Ids | None = None) -> None:
+    def __init__(
+        self, db: Database, clock: Clock | None = None, ids: Ids | None = None, *, parity: Parity | None = None
+    ) -> None:
         self.db = db
         self._clock = clock or SystemClock()
-        self._store = Store(db, self._clock, ids or TimeOrderedIds(self._clock))
+        self._store = Store(db, self._clock, ids or TimeOrderedIds(self._clock), parity)
         self._flusher = Flusher(self._store)
         self.budgets = Budgets(db, self._clock, self._store.assets)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.core.money import Asset, Money, total
+from agentnexus.core.money import Asset, Money, Parity, total
 from agentnexus.ledger.metrics import By, Metrics, Scoped, Spending
 from agentnexus.ledger.model import check_text
 from agentnexus.ledger.rows import Assets
@@ -70,8 +70,8 @@ class Report:
 class Economics:
     """Reads the books; keeps only the owners' hosted prices."""
 
-    def __init__(self, db: Database, asset: Asset) -> None:
-        self.metrics = Metrics(db)
+    def __init__(self, db: Database, asset: Asset, parity: Parity | None = None) -> None:
+        self.metrics = Metrics(db, parity)
         self.asset = asset
         self._db = db
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from agentnexus.core.clock import SystemClock, TimeOrderedIds
 from agentnexus.core.errors import Conflict, NotFound
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, Parity
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.book import Book, may_expire
 from agentnexus.ledger.budgets import BudgetsDoor, BudgetStatus, check_total, no_budget, status_of
@@ -34,8 +34,8 @@ from agentnexus.ledger.model import (
 class MemoryBooks(Door):
     """A whole `Book` behind the door."""
 
-    def __init__(self, clock: Clock | None = None, ids: Ids | None = None) -> None:
-        self.book = Book()
+    def __init__(self, clock: Clock | None = None, ids: Ids | None = None, *, parity: Parity | None = None) -> None:
+        self.book = Book(parity=parity)
         self._clock = clock or SystemClock()
         self._ids = ids or TimeOrderedIds(self._clock)
         self._assets: dict[str, Asset] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset, Money, Parity
 from agentnexus.ledger.model import TransferKind, to_utc
 from agentnexus.platform.database import Database
 
@@ -39,12 +39,17 @@ class Scoped:
     since: datetime | None = None
     until: datetime | None = None
 
-    def where(self) -> tuple[str, list[object]]:
+    def where(self, assets: Sequence[str] = ()) -> tuple[str, list[object]]:
         """Conditions on a captured reservation ``r`` and its budget ``b``, with their arguments from ``$1`` on.
+
+        `assets` are those that count, by CAIP-19 id; the scope's own when there are none.
 
         Only what is asked for becomes a condition, so that each question gets the plan and index that suit it.
         """
-        conditions, arguments = ["r.state = 'posted'", "r.asset = $1"], list[object]([self.asset.caip19])
+        conditions, arguments = (
+            ["r.state = 'posted'", "r.asset = any($1)"],
+            list[object]([assets or [self.asset.caip19]]),
+        )
         for condition, value in (
             ("b.path @> array[{}::text]", self.budget_id),
             ("b.owner = {}", self.owner),
@@ -108,17 +113,28 @@ CAPTURED = "from ledger.reservation r left join ledger.budget b on b.id = r.budg
 FEES = "join ledger.transfer f on f.key = r.key and f.kind = 'fee'"
 MOVED = """
 select coalesce(sum(amount), 0) from ledger.transfer
-where asset = $1 and kind = $2 and ($3::text is null or debit = $3)
+where asset = any($1) and kind = $2 and ($3::text is null or debit = $3)
   and ($4::text is null or credit = $4)
   and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
 """
 
 
 class Metrics:
-    """Reads only. All figures are of one asset: adding assets needs rates, and those are not the ledger's."""
+    """Reads only. All figures are in one asset: adding others needs rates, and those are not the ledger's.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        parity: assets that count one for one: a figure in one of them has the others in it.
+    """
+
+    def __init__(self, db: Database, parity: Parity | None = None) -> None:
         self._db = db
+        self._parity = parity
+
+    def _counted(self, asset: Asset) -> list[str]:
+        """The assets that figures in `asset` add up."""
+        if self._parity is None or not self._parity.equal(asset, self._parity.unit):
+            return [asset.caip19]
+        return [each.caip19 for each in self._parity.assets]
 
     async def spending(self, scope: Scoped, by: By) -> list[Spending]:
         """Spent, count and average per label, largest first."""
@@ -130,7 +146,7 @@ class Metrics:
 
     async def summary(self, scope: Scoped, by: Sequence[By]) -> tuple[Spending, Mapping[By, list[Spending]]]:
         """Everything as one figure, labelled ``total``, and by each label."""
-        where, arguments = scope.where()
+        where, arguments = scope.where(self._counted(scope.asset))
         labels = ", ".join(f"{LABELS[each]} as {each}" for each in by)
         names = ", ".join(by)
         sql = f"""select {names}, grouping({names}) as missing, coalesce(sum(captured), 0) as spent, count(*) as count
@@ -153,7 +169,7 @@ class Metrics:
 
     async def spent(self, scope: Scoped) -> Spending:
         """Everything in the scope as one figure, labelled ``total``."""
-        where, arguments = scope.where()
+        where, arguments = scope.where(self._counted(scope.asset))
         sql = f"select coalesce(sum(r.captured), 0) as spent, count(*) as count {CAPTURED} where {where}"
         async with self._db.connection() as connection:
             row = await connection.fetchrow(sql, *arguments)
@@ -162,7 +178,7 @@ class Metrics:
 
     async def paid_fees(self, scope: Scoped) -> Money:
         """Fees of the payments in the scope."""
-        where, arguments = scope.where()
+        where, arguments = scope.where(self._counted(scope.asset))
         sql = f"select coalesce(sum(f.amount), 0) {CAPTURED} {FEES} where {where}"
         async with self._db.connection() as connection:
             return Money(scope.asset, int(await connection.fetchval(sql, *arguments)))
@@ -194,5 +210,7 @@ class Metrics:
 
     async def _moved(self, window: Scoped, kind: TransferKind, debit: str | None, credit: str | None) -> Money:
         async with self._db.connection() as connection:
-            moved = await connection.fetchval(MOVED, window.asset.caip19, str(kind), debit, credit, *window.window())
+            moved = await connection.fetchval(
+                MOVED, self._counted(window.asset), str(kind), debit, credit, *window.window()
+            )
         return Money(window.asset, int(moved))

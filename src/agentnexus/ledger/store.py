@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from agentnexus.core.errors import NexusError
+from agentnexus.core.money import Parity
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.ledger.book import Book, touched_accounts
 from agentnexus.ledger.checkpoints import Checkpoints
@@ -81,8 +82,9 @@ class StaleKnowledge(Exception):
 class Store:
     """Runs batches against PostgreSQL. One instance per process and event loop."""
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids) -> None:
+    def __init__(self, db: Database, clock: Clock, ids: Ids, parity: Parity | None = None) -> None:
         self.db = db
+        self._parity = parity
         self.assets = Assets()
         self.checkpoints = Checkpoints(db)
         self._clock = clock
@@ -199,7 +201,7 @@ class Store:
         if any(row["asset"] is None and row["limits"] != self._limits[row["id"]] for row in rows):
             self._budgets.clear()
             raise StaleKnowledge
-        book = Book(whole=False)
+        book = Book(whole=False, parity=self._parity)
         for row in rows:
             identity, asset, reserved, posted = row["id"], row["asset"], int(row["reserved"]), int(row["posted"])
             if asset is None:

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     treasury_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that holds prepaid money
     treasury_fee_keypair: Path | None = None  # pays the network's fees of withdrawals; the treasury itself if not set
 
+    solana_buyer_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that pays sellers there
+
     # Pays the network's fees of x402 payments that our facilitator settles on Solana; not set: it settles none there.
     solana_sponsor_keypair: Path | None = None
     solana_pay_to: str | None = None  # wallet that listed agents are paid to on Solana; not set: EVM only
@@ -81,7 +83,16 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     upload_quota_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024)  # of one user's files together
     uploads_per_hour: int = Field(default=2000, ge=1)
+    # What a run of an agent may use at most, whatever its manifest asks for; the upper bounds are the sandbox's own.
+    agent_memory_mib: int = Field(default=1024, ge=32, le=8192)
+    agent_cpu: float = Field(default=1.0, ge=0.05, le=4)
+    agent_timeout_seconds: float = Field(default=300, gt=0, le=1800)
+    agent_tmp_mib: int = Field(default=100, ge=1, le=1024)
+    agent_processes: int = Field(default=128, ge=4, le=1024)
+    agent_concurrency: int = Field(default=10, ge=1, le=1000)
+    agent_secrets_file: Path | None = None
     log_level: str = "INFO"
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)  # of a role that serves no HTTP otherwise
 
     @cached_property
     def evm_network(self) -> str:

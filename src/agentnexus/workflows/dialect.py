@@ -126,8 +126,8 @@ def _result(workflow: Workflow, step: StepState) -> dict[str, object]:
         if receipt.id != step.receipt:
             continue
         for payment in receipt.payments:
-            if payment.state.value in ("confirmed", "released") and payment.asset == zero.caip19:
-                paid += int(payment.amount)
+            if payment.state.value in ("confirmed", "released"):
+                paid += payment.worth(zero.caip19)
             signature = payment.transaction or signature
     return {
         "stepId": step.id,

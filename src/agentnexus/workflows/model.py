@@ -19,6 +19,7 @@ from agentnexus.workflows.transforms import Condition, Transform
 STEPS_MAX = 100
 PARALLEL_MAX = 16
 TEXT_MAX = 100_000
+SINGLE = "single"  # the planner of runs of one agent: its step is pinned to that very offer
 LOCAL = "plan.transform"  # the capability of steps that are done here, for nothing
 StepKind = Literal["service_call", "data_transform", "conditional"]
 
@@ -40,13 +41,14 @@ class StepOffer(Noun):
     seller: str
     seller_name: str = ""
     title: str = ""
+    endpoint: str = ""
     price: Money
 
     @classmethod
     def of(cls, offer: Offer) -> StepOffer:
         return cls(
             id=offer.id, market=offer.market, seller=offer.seller.key, seller_name=offer.seller.name,
-            title=offer.title, price=offer.price.maximum,
+            title=offer.title, endpoint=offer.endpoint, price=offer.price.maximum,
         )  # fmt: skip
 
 
@@ -287,12 +289,12 @@ def _planned(step: PlanStep) -> dict[str, object]:
 
 
 def spent(receipts: Sequence[Receipt], zero: Money) -> Money:
-    """What receipts say was really paid, in the asset of `zero` (other assets are left out)."""
+    """What receipts say was really paid, in the asset of `zero` or counted in it (what is neither is left out)."""
     paid = [
-        Money(zero.asset, int(payment.amount))
+        Money(zero.asset, payment.worth(zero.asset.caip19))
         for receipt in receipts
         for payment in receipt.payments
-        if payment.asset == zero.asset.caip19 and payment.state.value in ("confirmed", "released")
+        if payment.state.value in ("confirmed", "released")
     ]
     return total(paid, zero.asset)
 

@@ -43,7 +43,7 @@ async def run_api(host: str, port: int) -> None:
             ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups), escrow=escrow
         )
 
-        economics = Economics(ground.database, chain.usdc)
+        economics = Economics(ground.database, chain.usdc, buying.parity)
 
         prices = SolanaPrices(ground.settings, selling.facilitator)
 

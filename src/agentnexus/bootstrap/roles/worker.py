@@ -39,7 +39,7 @@ async def run_worker() -> None:
             work = [
                 group.create_task(room.engine.work(), name="engine"),
                 group.create_task(Repair(buying.hiring, clock=ground.clock).run(), name="repair"),
-                group.create_task(keep_up(ground, chain, buying.books), name="upkeep"),
+                group.create_task(keep_up(ground, chain, buying.books, buying.solana), name="upkeep"),
                 group.create_task(desk.scheduler.run(), name="scheduler"),
                 group.create_task(deliver_webhooks(ground, buying), name="webhooks"),
                 group.create_task(tell(ground.database, wakeups), name="outbox"),

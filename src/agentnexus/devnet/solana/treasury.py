@@ -1,4 +1,4 @@
-"""Keys of the prepaid treasury on the development chain, as the files that the roles read."""
+"""The node's keys on the development chain, as the files that the roles read: buyer, prepaid treasury, fee payer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 from agentnexus.devnet.solana.accounts import solana_accounts
 from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
 
-TREASURY, FEE_PAYER = "treasury", "relayer"
+BUYER, TREASURY, FEE_PAYER = "buyer", "treasury", "relayer"
 
 
 def treasury_environment(chain: SolanaDevelopmentChain, home: Path) -> dict[str, str]:
-    """Settings of roles that keep prepaid accounts; the key files are written below `home` at first use."""
+    """Settings of roles that buy there and keep prepaid accounts; the key files are written below `home` at first use."""
     return {
         "NEXUS_SOLANA_RPC_URL": chain.rpc_url,
         "NEXUS_SOLANA_NETWORK": chain.network.name,
+        "NEXUS_SOLANA_BUYER_KEYPAIR": str(_key_file(home, BUYER)),
         "NEXUS_TREASURY_KEYPAIR": str(_key_file(home, TREASURY)),
         "NEXUS_TREASURY_FEE_KEYPAIR": str(_key_file(home, FEE_PAYER)),
     }

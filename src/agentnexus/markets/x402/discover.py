@@ -199,7 +199,10 @@ def _executions(entry: Entry) -> dict[str, object]:
 
 
 def _payable(accepts: object, assets: Mapping[str, Asset]) -> tuple[tuple[dict[str, object], ...], Money]:
-    """Requirements in assets we know, and the cheapest price; amounts are never guessed from a decimal price."""
+    """Requirements in assets we know, and the cheapest price, of equal ones that in the asset we know first.
+
+    Amounts are never guessed from a decimal price.
+    """
     if not isinstance(accepts, list):
         raise ValueError("no x402 accepts: cannot be paid")
     rails: list[dict[str, object]] = []
@@ -215,7 +218,8 @@ def _payable(accepts: object, assets: Mapping[str, Asset]) -> tuple[tuple[dict[s
         prices.append(Money(asset, int(amount)))
     if not prices:
         raise ValueError("no accepts in an asset we know")
-    return tuple(rails), min(prices, key=lambda money: money.decimal)
+    ours = list(assets)
+    return tuple(rails), min(prices, key=lambda money: (money.decimal, ours.index(money.asset.caip19)))
 
 
 def _asset(accept: Mapping[str, object], assets: Mapping[str, Asset]) -> Asset | None:

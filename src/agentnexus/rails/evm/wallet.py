@@ -190,6 +190,11 @@ class EvmRail:
             return payment.model_copy(update={"state": PaymentState.FAILED})
         return await self._lookup_sent(payment, outgoing)
 
+    async def recover(self) -> int:
+        """Send again what was stored and nobody saw mined; call it when a process starts. How many stay open."""
+        keys = {key.public_id: key for key in (self.signer, self._relayer)}
+        return sum([len(await self._sender.recover(key)) for key in keys.values()])
+
     async def _lookup_hold(self, payment: Payment) -> Payment:
         authorization = _authorization(payment)
         outcome = await self._outcomes.read(

@@ -92,8 +92,8 @@ class Authorizations:
     async def open(self, request: PaymentRequest, key: str) -> Hold:
         """Sign a transaction, once per key for ever; nothing leaves and nothing moves yet.
 
-        Evidence: ``payload`` (what goes to the seller), ``payer``, ``message_hash``, ``last_valid_block_height``,
-        ``opened_slot``. Raises `InvalidInput`, `WrongNetwork`, `InsufficientFunds`.
+        Evidence: ``payload`` (what goes to the seller), ``payer``, ``signature`` (the payer's), ``message_hash``,
+        ``last_valid_block_height``, ``opened_slot``. Raises `InvalidInput`, `WrongNetwork`, `InsufficientFunds`.
         """
         if request.mode is not PayMode.AUTHORIZE:
             raise InvalidInput(f"a Solana hold is an authorisation, not {request.mode}", field="mode")
@@ -244,6 +244,7 @@ class Authorizations:
         evidence: dict[str, object] = {
             "payload": {"transaction": row["payload"]},
             "payer": str(self._payer),
+            "signature": exact.payer_signature(row["payload"]),
             "message_hash": row["message_hash"],
             "last_valid_block_height": row["last_valid_block_height"],
             "opened_slot": row["opened_slot"],

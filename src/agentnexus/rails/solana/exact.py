@@ -101,6 +101,11 @@ def source_and_memo(payload: str) -> tuple[Pubkey, bytes]:
     return message.account_keys[bytes(transfer.accounts)[0]], bytes(memo_.data)
 
 
+def payer_signature(payload: str) -> str:
+    """Of a transaction that `partly_signed` made: what the payer signed it with. It stays in it, whoever sends it."""
+    return str(VersionedTransaction.from_bytes(base64.b64decode(payload)).signatures[1])
+
+
 def fully_signed(transaction: VersionedTransaction, fee_payer_signature: bytes) -> VersionedTransaction:
     """The same transaction with slot 0 filled in."""
     signatures = [Signature.from_bytes(fee_payer_signature), *transaction.signatures[1:]]

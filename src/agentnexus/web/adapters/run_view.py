@@ -157,7 +157,7 @@ def _reserved(workflow: Workflow) -> Money:
 def _sum(workflow: Workflow, states: set[PaymentState]) -> Money:
     asset = workflow.max_cost.asset
     payments = [payment for receipt in workflow.receipts for payment in receipt.payments]
-    atomic = sum(int(each.amount) for each in payments if each.state in states and each.asset == asset.caip19)
+    atomic = sum(each.worth(asset.caip19) for each in payments if each.state in states)
     return Money(asset, atomic)
 
 
