@@ -11,9 +11,9 @@ from typing import TypeAlias
 import pytest
 from eth_abi.abi import decode, encode
 
-from agentnexus.devnet.artifacts import load_artifact
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.process import wait_until_ready
+from agentnexus.rails.evm.contracts.artifacts import load_artifact
 from agentnexus.rails.evm.encoding import keccak, quantity, selector, to_hex
 from agentnexus.rails.evm.rpc import RpcValue
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentnexus.devnet.artifacts import load_artifact
+from agentnexus.rails.evm.contracts.artifacts import load_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ("Account", "AccountFactory", "Entitlements", "Escrow", "Paymaster")

@@ -12,8 +12,8 @@ import pytest
 from eth_abi import encode
 
 from agentnexus.core.errors import InvalidInput, NotFound
-from agentnexus.devnet.artifacts import load_artifact
 from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.rails.evm.contracts.artifacts import load_artifact
 from agentnexus.rails.evm.encoding import selector
 from agentnexus.rails.evm.errors import Refusal, Reverted
 from agentnexus.rails.evm.token import Token, paid, refusal_of

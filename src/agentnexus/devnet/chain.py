@@ -20,8 +20,8 @@ import psutil
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset
 from agentnexus.devnet.accounts import ACCOUNT_NAMES, DevelopmentAccount, development_accounts
-from agentnexus.devnet.artifacts import load_artifact
 from agentnexus.platform.process import die_with_parent, free_port, wait_until_ready
+from agentnexus.rails.evm.contracts.artifacts import load_artifact
 from agentnexus.rails.evm.encoding import keccak, quantity, rlp, selector, to_hex, word
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.networks import NETWORKS, Network
@@ -35,6 +35,7 @@ START_BALANCE_USDC = 10_000 * WHOLE_USDC
 STATE_INTERVAL_SECONDS = 2
 _START_TIMEOUT_SECONDS = 20.0
 _STOP_TIMEOUT_SECONDS = 10.0
+_GAS_MAX = 8_000_000  # EntryPoint alone takes five
 _UNFUNDED = {"deployer", "relayer", "outsider"}
 
 
@@ -258,7 +259,7 @@ class DevelopmentChain:
         return self._from_deployer(to=usdc_address(), data=to_hex(data))
 
     def _from_deployer(self, **fields: RpcValue) -> dict[str, RpcValue]:
-        return {"from": self.accounts["deployer"].address, "gas": hex(5_000_000), **fields}
+        return {"from": self.accounts["deployer"].address, "gas": hex(_GAS_MAX), **fields}
 
     async def _send_all(self, transactions: Sequence[dict[str, RpcValue]]) -> list[dict[str, RpcValue]]:
         """Send from the node's own unlocked accounts and wait until every one is mined."""

@@ -1,0 +1,25 @@
+"""User operations of ERC-4337 v0.8: model, hash, building, signing, and bundlers that bring them on chain."""
+
+from agentnexus.rails.evm.contracts.contract import Call
+from agentnexus.rails.evm.userops.build import Sender, build
+from agentnexus.rails.evm.userops.bundler import Bundler, GasEstimate, UserOperationReceipt
+from agentnexus.rails.evm.userops.model import UserOperation
+from agentnexus.rails.evm.userops.self_bundler import SelfBundler
+from agentnexus.rails.evm.userops.signers import OperationSigner, OwnerSigner, SessionSigner
+from agentnexus.rails.evm.userops.sponsors import SigningSponsor, Sponsor
+
+__all__ = [
+    "Bundler",
+    "Call",
+    "GasEstimate",
+    "OperationSigner",
+    "OwnerSigner",
+    "SelfBundler",
+    "Sender",
+    "SessionSigner",
+    "SigningSponsor",
+    "Sponsor",
+    "UserOperation",
+    "UserOperationReceipt",
+    "build",
+]

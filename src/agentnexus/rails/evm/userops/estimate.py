@@ -1,0 +1,123 @@
+"""Gas of an operation, found by one simulation on the node: each of EntryPoint's calls, by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agentnexus.core.errors import InvalidInput
+from agentnexus.rails.evm.contracts.abi import abi_of
+from agentnexus.rails.evm.contracts.contract import Call
+from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
+from agentnexus.rails.evm.contracts.refusals import refusal
+from agentnexus.rails.evm.encoding import from_hex, quantity, to_hex
+from agentnexus.rails.evm.errors import NodeError
+from agentnexus.rails.evm.rpc import Rpc, RpcValue, method_missing
+from agentnexus.rails.evm.userops.bundler import GasEstimate
+from agentnexus.rails.evm.userops.model import UserOperation
+
+_TRANSACTION_GAS = 21_000
+_NON_ZERO_BYTE_GAS, _ZERO_BYTE_GAS = 16, 4
+# What EntryPoint does for an operation outside everything it meters: copying, the event, paying.
+_OPERATION_GAS = 14_000
+_VERIFICATION_OVERHEAD_GAS = 6_000  # EntryPoint's own work that counts as verification: nonce, prefund
+_SIMULATION_GAS = 10_000_000
+# Where a node cannot simulate: enough for any operation of ours.
+_GENEROUS = GasEstimate(call=500_000, verification=400_000, pre_verification=0)
+
+
+async def estimate_gas(rpc: Rpc, operation: UserOperation, chain_id: int, *, block: str = "latest") -> GasEstimate:
+    """Limits with some room. Raises `ContractRefused` when creation, paymaster or calls would fail."""
+    before = pre_verification_gas(operation)
+    trial = replace(
+        operation,
+        verification_gas_limit=operation.verification_gas_limit or _SIMULATION_GAS // 10,
+        call_gas_limit=operation.call_gas_limit or _SIMULATION_GAS // 10,
+        pre_verification_gas=before,
+    )
+    steps = _steps(trial, chain_id)
+    try:
+        used = await _simulate(rpc, [call for _, call in steps], block)
+    except NodeError as error:
+        if not method_missing(error):
+            raise
+        return replace(_GENEROUS, pre_verification=before)
+    gas = dict(zip((name for name, _ in steps), used, strict=True))
+    return GasEstimate(
+        call=_with_room(gas["call"]),
+        verification=_with_room(gas.get("create", 0) + gas["validate"] + _VERIFICATION_OVERHEAD_GAS),
+        pre_verification=before,
+        paymaster_verification=_with_room(gas["sponsor"]) if "sponsor" in gas else None,
+    )
+
+
+def pre_verification_gas(operation: UserOperation) -> int:
+    """What the bundle costs for this operation beyond what EntryPoint meters, when it is alone in its bundle."""
+    # Numbers that are not known yet are counted as if they were long.
+    filled = replace(
+        operation,
+        call_gas_limit=operation.call_gas_limit or 0xFFFFFF,
+        verification_gas_limit=operation.verification_gas_limit or 0xFFFFFF,
+        pre_verification_gas=operation.pre_verification_gas or 0xFFFFFF,
+        max_fee_per_gas=operation.max_fee_per_gas or 0xFFFFFFFFFF,
+    )
+    data = abi_of("EntryPoint").encode("handleOps", ([filled.pack().value()], ENTRY_POINT))
+    return _TRANSACTION_GAS + _OPERATION_GAS + _data_gas(data)
+
+
+def _steps(operation: UserOperation, chain_id: int) -> list[tuple[str, Call]]:
+    """The calls that EntryPoint will make."""
+    packed = operation.pack()
+    operation_hash = operation.hash(chain_id)
+    steps = []
+    if operation.factory is not None:
+        steps.append(("create", Call(operation.factory, operation.factory_data)))
+    validate = abi_of("Account").encode("validateUserOp", (packed.value(), operation_hash, 0))
+    steps.append(("validate", Call(operation.sender, validate)))
+    if operation.paymaster is not None:
+        values = (packed.value(), operation_hash, operation.max_cost_wei)
+        data = abi_of("Paymaster").encode("validatePaymasterUserOp", values)
+        steps.append(("sponsor", Call(operation.paymaster, data)))
+    steps.append(("call", Call(operation.sender, operation.call_data)))
+    return steps
+
+
+async def _simulate(rpc: Rpc, calls: list[Call], block: str) -> list[int]:
+    """Gas of each call without the transaction around it, run one after the other from EntryPoint."""
+    requests: list[RpcValue] = [
+        {"from": ENTRY_POINT, "to": call.target, "data": to_hex(call.data), "gas": hex(_SIMULATION_GAS)}
+        for call in calls
+    ]
+    answer = await rpc.call("eth_simulateV1", {"blockStateCalls": [{"calls": requests}]}, block)
+    (only,) = answer if isinstance(answer, list) and len(answer) == 1 else [None]
+    results = only.get("calls") if isinstance(only, dict) else None
+    if not isinstance(results, list) or len(results) != len(calls):
+        raise InvalidInput("the node's simulation has another number of results than calls", field="eth_simulateV1")
+    used = []
+    for call, result in zip(calls, results, strict=True):
+        if not isinstance(result, dict) or quantity(result.get("status"), field="status") != 1:
+            raise _failure(result)
+        whole = quantity(result.get("gasUsed"), field="gasUsed")
+        used.append(max(whole - _TRANSACTION_GAS - _data_gas(call.data), 0))
+    return used
+
+
+def _failure(result: RpcValue) -> Exception:
+    """Why a simulated call failed: its revert data, which nodes put in either of two places."""
+    if not isinstance(result, dict):
+        return InvalidInput("the node's simulation is not an object", field="eth_simulateV1")
+    error = result.get("error")
+    data = error.get("data") if isinstance(error, dict) else None
+    return refusal(from_hex(data or result.get("returnData") or "0x", field="returnData"))
+
+
+def _data_gas(data: bytes) -> int:
+    zeros = data.count(0)
+    return zeros * _ZERO_BYTE_GAS + (len(data) - zeros) * _NON_ZERO_BYTE_GAS
+
+
+def _with_room(gas: int) -> int:
+    """A fifth and a little: states change until mining, and refunds hide a part of what is needed meanwhile.
+
+    Not more: EntryPoint takes a tenth of what is left over, from 40,000 on.
+    """
+    return gas + gas // 5 + 10_000

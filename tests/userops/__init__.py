@@ -1,0 +1,1 @@
+"""User operations, contract clients and deployment, on a real chain where a chain is needed."""
