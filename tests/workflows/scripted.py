@@ -51,6 +51,8 @@ class ScriptedHirer:
         self.needs: dict[str, Need] = {}
         self.budgets: dict[str, str] = {}
         self.prefers: dict[str, Sequence[str]] = {}
+        self.tasks: dict[str, str] = {}
+        self.only: dict[str, str] = {}
         self.cancelled: dict[str, str] = {}
         self.answers: dict[str, Hired] = {}
         self.written: dict[str, list[Receipt]] = defaultdict(list)
@@ -73,9 +75,12 @@ class ScriptedHirer:
         fallback: int = 3,
         on_update: OnUpdate | None = None,
         deadline_seconds: float | None = None,
+        task: str = "",
+        only: str = "",
     ) -> Hired:
         del user_id, fallback, deadline_seconds
         self.calls[key] += 1
+        self.tasks[key], self.only[key] = task, only
         self.needs[key], self.budgets[key], self.prefers[key] = need, budget_id, prefer
         if key in self.answers:
             return self.answers[key]

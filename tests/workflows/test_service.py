@@ -449,6 +449,7 @@ async def test_one_run_button_is_a_workflow_of_one_pinned_step(house: House) -> 
     assert done.result == {"result": {"text": "text.summarize done", "answer": "yes"}}
     need = house.hirer.needs[f"{made.id}:s1:1"]
     assert need.constraints.sellers_allowed == (agent_offers()[1].seller.key,)
+    assert house.hirer.only[f"{made.id}:s1:1"] == agent_offers()[1].endpoint
 
 
 async def test_one_run_of_an_unknown_agent_is_refused_at_once(house: House) -> None:

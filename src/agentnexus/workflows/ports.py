@@ -59,8 +59,14 @@ class Hirer(Protocol):
         fallback: int = 3,
         on_update: OnUpdate | None = None,
         deadline_seconds: float | None = None,
+        task: str = "",
+        only: str = "",
     ) -> Hired:
-        """Again with the same key: a finished hire answers again, a cut-off one goes on with the same payment."""
+        """Again with the same key: a finished hire answers again, a cut-off one goes on with the same payment.
+
+        `task` is what a budget's limit per task counts by: all hires of one workflow are one task. `only` is the
+        endpoint of the one offer that may be hired; nobody else is asked.
+        """
 
     async def cancel(self, key: str, reason: str = "") -> Sequence[Receipt]:
         """Make sure that nothing is held for this hire; returns the receipts of all its attempts."""
