@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentnexus.bootstrap.authoring import make_agent, open_runtime, try_examples
+from agentnexus.bootstrap.authoring import make_agent, try_examples
 from agentnexus.core.errors import Conflict, NexusError
-from agentnexus.runtime.local.sandbox import LocalSandbox
-from agentnexus.runtime.unsafe import UnsafeLocal
 
 
 async def test_a_new_agent_passes_its_own_example_in_the_sandbox(tmp_path: Path) -> None:
@@ -47,10 +45,3 @@ async def test_an_agent_that_cannot_be_imported_is_refused_with_the_reason(tmp_p
     (tmp_path / "mine" / "agent.py").write_text("import a_module_that_nobody_has\n")
     with pytest.raises(NexusError, match="a_module_that_nobody_has"):
         await try_examples(tmp_path / "mine", unsafe_local=True)
-
-
-async def test_isolation_is_given_up_only_when_asked_for() -> None:
-    async with open_runtime(unsafe_local=False) as runtime:
-        assert isinstance(runtime, LocalSandbox)
-    async with open_runtime(unsafe_local=True) as runtime:
-        assert isinstance(runtime, UnsafeLocal)

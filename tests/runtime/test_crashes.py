@@ -255,6 +255,7 @@ def run(request: Text, context: Context) -> Text:
     for folder, _, files in os.walk("/tmp"):
         found += [Path(folder, name).read_text() for name in files]
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        found.append(Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/environ").read_text())
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        found.append(raw.decode(errors="replace"))  # of a process that is just starting or ending it may be anything
     return Text(text=" ".join(found))
 """

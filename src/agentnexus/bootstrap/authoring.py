@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentnexus.bootstrap.sandboxing import AgentSecrets, open_runtime
 from agentnexus.core.errors import Conflict, NexusError
 from agentnexus.core.updates import Result
-from agentnexus.runtime.local.sandbox import LocalSandbox
+from agentnexus.platform.settings import Settings
 from agentnexus.runtime.port import RunRequest, Runtime
-from agentnexus.runtime.unsafe import UnsafeLocal
 
 MANIFEST = """\
 name = "org.example.{name}"
@@ -83,11 +81,16 @@ def make_agent(folder: Path) -> list[Path]:
 
 async def try_examples(folder: Path, *, unsafe_local: bool = False) -> list[Trial]:
     """Run every example of the manifest in the sandbox; raises what keeps the agent from being prepared."""
-    async with open_runtime(unsafe_local=unsafe_local) as runtime:
+    settings = Settings()
+    async with open_runtime(settings, unsafe_local=unsafe_local) as runtime:
         bundle = await runtime.prepare(folder)
+        secrets = AgentSecrets(settings.agent_secrets_file).of(bundle.manifest)
         return [
             await _try(
-                runtime, RunRequest(execution_id=f"example-{number}", input=example.input), folder, example.title
+                runtime,
+                RunRequest(execution_id=f"example-{number}", input=example.input, secrets=secrets),
+                folder,
+                example.title,
             )
             for number, example in enumerate(bundle.manifest.examples, 1)
         ]
@@ -102,14 +105,3 @@ async def _try(runtime: Runtime, request: RunRequest, folder: Path, title: str) 
     except NexusError as error:
         return Trial(title, False, error.message)
     return Trial(title, False, "ended without a result")
-
-
-@asynccontextmanager
-async def open_runtime(*, unsafe_local: bool) -> AsyncIterator[Runtime]:
-    """The sandbox, or the runtime without isolation where that was asked for."""
-    if unsafe_local:
-        async with UnsafeLocal() as unsafe:
-            yield unsafe
-        return
-    async with LocalSandbox() as sandbox:
-        yield sandbox

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from agentnexus.bootstrap.authoring import open_runtime
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.sandboxing import AgentSecrets, open_runtime
 from agentnexus.bootstrap.stock import Stock, till_of
 from agentnexus.bootstrap.upkeep import repeat
 from agentnexus.core.errors import NexusError, Unavailable
@@ -64,10 +64,11 @@ async def open_selling(
     listings = Listings(ground.database, ground.clock, till)
     folders = tuple(sorted(path.parent for path in settings.agents_dir.glob("*/agent.toml")))
     async with (
-        open_runtime(unsafe_local=settings.unsafe_local) as runtime,
+        open_runtime(settings, unsafe_local=settings.unsafe_local) as runtime,
         httpx.AsyncClient(transport=NeighbourTransport()) as neighbours,
     ):
-        stock = Stock(listings, runtime, till, folders, sellers)
+        secrets = AgentSecrets(settings.agent_secrets_file)
+        stock = Stock(listings, runtime, till, folders, sellers, secrets=secrets)
         await stock.open()
         executions = Executions(
             ground.database,
@@ -78,6 +79,7 @@ async def open_selling(
             wakeups=wakeups,
             clock=ground.clock,
             ids=ground.ids,
+            secrets_of=secrets.of,
         )
         yield Selling(
             listings=listings,

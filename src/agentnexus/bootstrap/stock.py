@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
 from agentnexus.bootstrap.ground import CHAIN_START_SECONDS, Chain
+from agentnexus.bootstrap.sandboxing import AgentSecrets
 from agentnexus.core.errors import NexusError, NotFound, Unavailable
 from agentnexus.marketplace.listings.model import Listing, ListingStatus
 from agentnexus.marketplace.listings.service import Listings, Till
@@ -35,7 +36,9 @@ class Stock:
     """What this node sells.
 
     Args:
-        folders: one agent each; the agent is paid to the seller of the same place, the last seller has the rest.
+        folders: one agent each. An agent that was listed before is paid to the seller it had, since its reputation is
+            that seller's; a new one to the seller of its place, or the next one that nobody has; the last has the rest.
+        secrets: what the operator gives agents; one that lacks a secret is not listed.
     """
 
     def __init__(
@@ -45,11 +48,15 @@ class Stock:
         till: Callable[[], Awaitable[Till]],
         folders: Sequence[Path],
         sellers: Sequence[LocalSigner],
+        *,
+        secrets: AgentSecrets,
     ) -> None:
+        self._secrets = secrets
         self._listings = listings
         self._runtime = runtime
         self._till = till
-        self._places = [(folder, sellers[min(n, len(sellers) - 1)]) for n, folder in enumerate(folders)]
+        self._folders = tuple(folders)
+        self._sellers = tuple(sellers)
         self.bundles: dict[str, Bundle] = {}
         self.listed: tuple[Listing, ...] = ()
         self.left_out: dict[str, NexusError] = {}
@@ -89,7 +96,7 @@ class Stock:
         """Raises `Unavailable` when nothing is on sale, with the reason of the first agent that was left out."""
         if self.listed or not self.is_complete:
             return
-        if not self._places:
+        if not self._folders:
             raise Unavailable(
                 "no agent is on sale: the agents' folder holds none",
                 next_step="start in the folder that has `agents`, or set NEXUS_AGENTS_DIR",
@@ -104,6 +111,7 @@ class Stock:
         async def one(folder: Path, seller: LocalSigner) -> Bundle | None:
             try:
                 bundle = await self._bundle(folder)
+                self._secrets.of(bundle.manifest)
                 return bundle if await offer(bundle, seller.public_id) else None
             except NexusError as error:
                 self.left_out[folder.name] = error
@@ -111,10 +119,31 @@ class Stock:
                 return None
 
         self.left_out.clear()
+        places = await self._places()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(*place)) for place in self._places]
+            tasks = [group.create_task(one(*place)) for place in places]
         self.bundles.update({bundle.name: bundle for task in tasks if (bundle := task.result()) is not None})
         self.listed = tuple([await self._listings.get(name) for name in self.bundles])
+
+    async def _places(self) -> list[tuple[Path, LocalSigner]]:
+        """Every folder with whom its agent is paid to; a folder more or less moves no other agent."""
+        ours = {signer.public_id.lower(): signer for signer in self._sellers}
+        listed = await self._listings.payees()
+        names = [await asyncio.to_thread(_name_of, folder) for folder in self._folders]
+        taken = set(listed.values())
+        places: list[tuple[Path, LocalSigner]] = []
+        for number, (folder, name) in enumerate(zip(self._folders, names, strict=True)):
+            seller = ours.get(listed.get(name, ""))
+            if seller is None:
+                seller = self._new_seller(number, taken)
+                taken.add(seller.public_id.lower())
+            places.append((folder, seller))
+        return places
+
+    def _new_seller(self, number: int, taken: Set[str]) -> LocalSigner:
+        own = min(number, len(self._sellers) - 1)
+        free = (each for each in (self._sellers[own], *self._sellers) if each.public_id.lower() not in taken)
+        return next(free, self._sellers[-1])
 
     async def _published(self, bundle: Bundle, seller: str) -> bool:
         await self._listings.publish(bundle, seller)
@@ -139,3 +168,11 @@ class Stock:
         if known.code_hash != bundle.code_hash:
             return await self._runtime.prepare(folder)
         return replace(bundle, input_schema=dict(known.input_schema), output_schema=dict(known.output_schema))
+
+
+def _name_of(folder: Path) -> str:
+    """Of the agent in it; empty where none can be read, which is told when it is listed."""
+    try:
+        return read_bundle(folder).name
+    except NexusError:
+        return ""

@@ -13,10 +13,13 @@ def _start(role: str, run: Callable[[], Awaitable[None]]) -> int:
 
     from agentnexus.platform.logs import configure_logs
     from agentnexus.platform.settings import Settings
-    from agentnexus.platform.telemetry import configure_traces
+    from agentnexus.platform.telemetry import configure_traces, serve_metrics
 
-    configure_logs(Settings().log_level, role=role)
+    settings = Settings()
+    configure_logs(settings.log_level, role=role)
     configure_traces(role)
+    if settings.metrics_port is not None:
+        serve_metrics(settings.metrics_port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_awaited(run))
     return 0

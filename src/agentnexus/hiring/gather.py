@@ -17,6 +17,7 @@ from agentnexus.core.ports import Clock, Market
 from agentnexus.hiring.cache import OfferCache, Shelf
 from agentnexus.hiring.model import SourceHealth
 from agentnexus.platform.logs import log
+from agentnexus.platform.telemetry import discovery_seconds
 
 ANSWER_SECONDS = 2.0
 LOAD_SECONDS = 20.0
@@ -225,6 +226,7 @@ class Gatherer:
         return Unavailable(f"the market {name} did not answer: {why}", next_step="try again; other markets go on")
 
     def _answered(self, name: str, seconds: float, offers: int, dropped: int) -> None:
+        discovery_seconds.labels(name).observe(seconds)
         before = self._health[name]
         mean = (before.mean_seconds * before.answered + seconds) / (before.answered + 1)
         self._health[name] = replace(

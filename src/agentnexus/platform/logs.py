@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import cast
 
@@ -13,6 +15,19 @@ correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 SECRET_WORDS = ("key", "secret", "password", "token", "authorization", "mnemonic")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("agentnexus")
+
+
+@contextmanager
+def correlated(identifier: str) -> Iterator[None]:
+    """Bind a job's lines to its id, unless they already belong to a request or to a larger job."""
+    if correlation_id.get():
+        yield
+        return
+    token = correlation_id.set(identifier)
+    try:
+        yield
+    finally:
+        correlation_id.reset(token)
 
 
 def _add_correlation(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

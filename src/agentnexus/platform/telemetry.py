@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from opentelemetry import trace
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from agentnexus.core.errors import Unavailable
+from agentnexus.platform.logs import correlated
 
 REGISTRY = CollectorRegistry()
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,9 +39,27 @@ http_seconds = Histogram(
 tracer = trace.get_tracer("agentnexus")
 
 
+@contextmanager
+def observed(work: str, identifier: str, **attributes: str) -> Iterator[None]:
+    """A span named `work`, and log lines that carry `identifier`."""
+    told = {f"agentnexus.{name}": value for name, value in {"id": identifier, **attributes}.items()}
+    with correlated(identifier), tracer.start_as_current_span(work, attributes=told):
+        yield
+
+
 def render_metrics() -> bytes:
     """The Prometheus text page."""
     return generate_latest(REGISTRY)
+
+
+def serve_metrics(port: int, host: str = "127.0.0.1") -> None:
+    """The page at ``/metrics`` of a role that answers no HTTP itself, from a thread that ends with the process."""
+    try:
+        start_http_server(port, host, REGISTRY)
+    except OSError as error:
+        raise Unavailable(
+            f"port {port} for the metrics is taken", next_step="give every process its own NEXUS_METRICS_PORT"
+        ) from error
 
 
 def configure_traces(role: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -37,10 +37,12 @@ from agentnexus.marketplace.executions.patience import patiently
 from agentnexus.marketplace.executions.store import ExecutionStore, Finish, Ticket
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.platform.database import Database
+from agentnexus.platform.telemetry import execution_seconds, executions_total, observed
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.runtime.bundle import Bundle
 from agentnexus.runtime.port import RunRequest, Runtime
 from agentnexus.runtime.supervisor import check_input
+from agentnexus.sdk.manifest import Manifest
 
 LEASE = timedelta(seconds=15)
 ABANDONED_AFTER = timedelta(hours=1)
@@ -68,6 +70,7 @@ class Executions:
         bundles: prepared agents by listing id; add to it when one is published.
         blobs: where the files go that agents make.
         lease: how long a process may be silent before another takes its runs over; renewed at a quarter of it.
+        secrets_of: what the operator gives an agent, beside what a caller gives its run.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class Executions:
         clock: Clock,
         ids: Ids,
         lease: timedelta = LEASE,
+        secrets_of: Callable[[Manifest], Mapping[str, str]] = lambda _manifest: {},
     ) -> None:
+        self._secrets_of = secrets_of
         self._lease = lease
         self._store = ExecutionStore(database)
         self._listings = listings
@@ -126,7 +131,8 @@ class Executions:
             execution, is_ours = await self._store.claim(ticket, self._owner, self._clock.now(), self._lease)
             if is_ours:
                 work = Work(execution.id, bundle, value, user_id, secrets or {})
-                finished = await self._work(work, execution.attempts)
+                with observed("run", execution.id, agent=agent_id):
+                    finished = await self._work(work, execution.attempts)
                 if finished is not None:
                     execution = finished
             if execution.status.final:
@@ -257,7 +263,8 @@ class Executions:
                 attempt += 1
 
     async def _attempt(self, work: Work, journal: RunJournal) -> Finish:
-        request = RunRequest(work.execution_id, work.value, user_id=work.user_id, secrets=work.secrets)
+        secrets = {**self._secrets_of(work.bundle.manifest), **work.secrets}
+        request = RunRequest(work.execution_id, work.value, user_id=work.user_id, secrets=secrets)
         # Closing it ends every process of the run, so it is closed here and not whenever it is collected.
         updates = cast("AsyncGenerator[Update, None]", self._runtime.run(work.bundle, request))
         async with contextlib.aclosing(updates):
@@ -291,6 +298,9 @@ class Executions:
             data["error"] = finish.error
         event = journal.next_event(name, data)
         whole = Finish(finish.status, finish.output, finish.error, finish.metering, duration_ms)
+        executions_total.labels(work.bundle.name, finish.status.value).inc()
+        if duration_ms is not None:
+            execution_seconds.labels(work.bundle.name).observe(duration_ms / 1000)
         ended = await patiently(partial(self._store.finish, work.execution_id, self._owner, whole, event))
         self._wakeups.notify(topic(work.execution_id))
         return ended
