@@ -4,6 +4,7 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.8
 UV := .venv/bin/uv
 BIN := .venv/bin
+WORKERS ?= 2
 CODE := src agents bench tests examples
 
 .PHONY: help setup demo test check lint types style unit contracts bench up clean
@@ -55,7 +56,7 @@ style:
 	@$(BIN)/python tools/tables.py --check
 
 unit:
-	@$(BIN)/pytest -q $(PYTEST)
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 contracts: setup ## build and test the contracts; DEEP=1 for more runs, symbolic checks and slither
 	@contracts/tools/check $(if $(DEEP),--deep)
