@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import platform
 import shutil
@@ -33,6 +34,7 @@ WHOLE_USDC = 1_000_000
 START_BALANCE_USDC = 10_000 * WHOLE_USDC
 # A killed node loses at most this much of the chain that the books refer to.
 STATE_INTERVAL_SECONDS = 2
+_LOOKS_BEFORE_MINING = 50
 _START_TIMEOUT_SECONDS = 20.0
 _STOP_TIMEOUT_SECONDS = 10.0
 _GAS_MAX = 8_000_000  # EntryPoint alone takes five
@@ -95,7 +97,12 @@ class DevelopmentChain:
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.kill()
+            await self.rpc.close()
+            raise
         return self
 
     async def __aexit__(
@@ -268,9 +275,13 @@ class DevelopmentChain:
             call_int(answer)
         receipts: list[dict[str, RpcValue]] = []
 
+        looks = itertools.count(1)
+
         async def mined() -> bool:
             answers = await self.rpc.batch([Call("eth_getTransactionReceipt", (str(each),)) for each in hashes])
             receipts[:] = [answer for answer in answers if isinstance(answer, dict)]
+            if len(receipts) < len(hashes) and next(looks) % _LOOKS_BEFORE_MINING == 0:
+                await self.rpc.call("evm_mine")  # anvil now and then leaves one of a batch in its pool, ready
             return len(receipts) == len(hashes)
 
         await wait_until_ready(mined, what="a transaction of the development chain", timeout_seconds=30)
