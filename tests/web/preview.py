@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import uvicorn
@@ -12,21 +12,22 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from agentnexus.core.errors import Conflict, InvalidInput, NotFound, Unavailable
+from agentnexus.core.errors import Conflict, NotFound, Unavailable
 from agentnexus.web.adapters.events import RunLog
+from agentnexus.web.adapters.history import matches
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.app import create_pages
 from agentnexus.web.doors import AgentQuery, Doors, NewTask, PlanEdit
-from agentnexus.web.forms import Upload
 from agentnexus.web.views.agents import AgentPage, AgentView
+from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.market import MarketView, OfferView
 from agentnexus.web.views.runs import RunSummary, RunView
-from agentnexus.web.views.saved import SavedField, SavedPlan
 from agentnexus.workflows.editing import without
 from agentnexus.workflows.model import Workflow, WorkflowStatus
 from tests.web import samples
 from tests.web.money_preview import PreviewMoney
 from tests.web.prepaid_preview import PreviewPrepaid
+from tests.web.saved_preview import PreviewSaved, PreviewSchedules, PreviewWebhooks
 
 
 class PreviewRuns:
@@ -80,9 +81,14 @@ class PreviewRuns:
             self.workflows[run_id] = workflow
             self.changed.notify_all()
 
-    async def recent(self, user_id: str, cursor: str) -> tuple[Sequence[RunSummary], str]:
-        listed = [run_summary(each) for each in self.workflows.values()]
-        return (listed, "more") if not cursor else ((), "")
+    async def recent(self, user_id: str) -> tuple[Sequence[RunSummary], bool]:
+        return [run_summary(each) for each in self.workflows.values()], True
+
+    async def history(self, user_id: str, query: HistoryQuery) -> HistoryPage:
+        found = [run_summary(each) for each in self.workflows.values() if matches(each, query)]
+        if query.cursor or query.words == "rare":
+            return HistoryPage((), "" if query.cursor else "more", 1000)
+        return HistoryPage(found, "more" if found else "", len(self.workflows))
 
     async def approve(self, user_id: str, run_id: str) -> None:
         found = self._get(run_id)
@@ -161,29 +167,6 @@ class PreviewEconomy:
         return samples.FIGURES
 
 
-class PreviewSaved:
-    def __init__(self) -> None:
-        field = SavedField("s2.question", "Analyse the figures: question", "What is the sum?")
-        monthly = ("tpl_1", "Monthly figures", "Analyse sales.csv", "0.50 USDC")
-        self.plans = [SavedPlan(*monthly, steps=["Analyse"], fields=[field], files=["sales.csv"])]
-        self.ran: list[tuple[str, dict[str, str], int]] = []
-
-    async def all(self, user_id: str) -> Sequence[SavedPlan]:
-        return self.plans
-
-    async def save(self, user_id: str, run_id: str, name: str) -> None:
-        if not name:
-            raise InvalidInput("a name has 1 to 200 characters", next_step="give it a short name")
-        self.plans.append(SavedPlan(f"tpl_{run_id}", name, "A task", "0.50 USDC", ["One"], [], []))
-
-    async def run(self, user_id: str, saved_id: str, values: Mapping[str, str], files: Sequence[Upload]) -> str:
-        self.ran.append((saved_id, dict(values), len(files)))
-        return "wf_planning"
-
-    async def delete(self, user_id: str, saved_id: str) -> None:
-        self.plans = [each for each in self.plans if each.id != saved_id]
-
-
 async def _local(_request: Request) -> str:
     return "local"
 
@@ -195,15 +178,15 @@ async def _broken(_request: Request) -> None:
 def preview_app() -> Starlette:
     """The pages over sample data; its parts are in ``app.state``."""
     runs, catalogue, money, prepaid = PreviewRuns(), PreviewCatalogue(), PreviewMoney(), PreviewPrepaid()
-    saved = PreviewSaved()
+    saved, schedules, webhooks = PreviewSaved(), PreviewSchedules(), PreviewWebhooks()
     doors = Doors(
         runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, prepaid=prepaid, saved=saved,
-        user=_local, asset=samples.USDC,
+        schedules=schedules, webhooks=webhooks, user=_local, asset=samples.USDC,
     )  # fmt: skip
     routes = create_pages(doors)
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
-    app.state.saved = saved
+    app.state.saved, app.state.schedules, app.state.webhooks = saved, schedules, webhooks
     app.state.runs, app.state.catalogue, app.state.money, app.state.prepaid = runs, catalogue, money, prepaid
     return app
 

@@ -17,6 +17,7 @@ from agentnexus.api.login_routes import login_routes
 from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.bootstrap.buying import Buying
+from agentnexus.bootstrap.desks import webhook_trial
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
@@ -42,6 +43,8 @@ from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
 from agentnexus.web.adapters.saved import HouseSaved
+from agentnexus.web.adapters.schedules import HouseSchedules
+from agentnexus.web.adapters.webhooks import HouseWebhooks
 from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.desk import ROUTERS, Desk
 from agentnexus.workflows.dialect import health_json
@@ -92,6 +95,8 @@ def compose(
         ),
         prepaid=NoPrepaid() if escrow is None else HousePrepaid(escrow),
         saved=HouseSaved(desk.templates, room.workflows),
+        schedules=HouseSchedules(desk.schedules, desk.templates, room.workflows, chain.usdc),
+        webhooks=HouseWebhooks(desk.webhooks, webhook_trial(ground, buying)),
         callers=callers,
         asset=chain.usdc,
         api_url=api_url,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
 import httpx
 
 from agentnexus.bootstrap.buying import Buying
@@ -11,7 +15,11 @@ from agentnexus.platform.settings import Environment
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.desk import Desk, open_desk
 from agentnexus.workflows.webhooks.deliverer import TIMEOUT_SECONDS, Deliverer
+from agentnexus.workflows.webhooks.model import Webhook
 from agentnexus.workflows.worker import WorkflowRoom
+
+Trial: TypeAlias = Callable[[Webhook], Awaitable[tuple[int | None, str]]]
+"""Status (None when nothing answered) and the beginning of the answer."""
 
 
 def open_workflow_desk(ground: Ground, room: WorkflowRoom, wakeups: Wakeups) -> Desk:
@@ -22,10 +30,27 @@ def open_workflow_desk(ground: Ground, room: WorkflowRoom, wakeups: Wakeups) -> 
 
 
 async def deliver_webhooks(ground: Ground, buying: Buying) -> None:
-    """Until cancelled. Redirects are not followed: they lead where nobody has checked."""
+    """Until cancelled."""
+    async with _deliverer(ground, buying) as deliverer:
+        await deliverer.run()
+
+
+def webhook_trial(ground: Ground, buying: Buying) -> Trial:
+    """Sends one test message from this process."""
+
+    async def trial(webhook: Webhook) -> tuple[int | None, str]:
+        async with _deliverer(ground, buying) as deliverer:
+            return await deliverer.trial(webhook)
+
+    return trial
+
+
+@asynccontextmanager
+async def _deliverer(ground: Ground, buying: Buying) -> AsyncIterator[Deliverer]:
+    """Redirects are not followed: they lead where nobody has checked."""
     transport = OutboundTransport(allow_loopback=_is_local(ground))
     async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS, follow_redirects=False) as http:
-        await Deliverer(ground.database, http, buying.signer, clock=ground.clock).run()
+        yield Deliverer(ground.database, http, buying.signer, clock=ground.clock)
 
 
 def _is_local(ground: Ground) -> bool:

@@ -6,7 +6,20 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from agentnexus.web.doors import Doors
-from agentnexus.web.pages import agents, approvals, economy, errors, landing, money, prepaid, saved, workflows
+from agentnexus.web.pages import (
+    agents,
+    approvals,
+    economy,
+    errors,
+    history,
+    landing,
+    money,
+    prepaid,
+    saved,
+    schedules,
+    webhooks,
+    workflows,
+)
 from agentnexus.web.security import PageSecurity
 from agentnexus.web.static_files import Static
 
@@ -19,11 +32,14 @@ def pages_app(doors: Doors) -> Starlette:
             *landing.routes,
             *agents.routes,
             *workflows.routes,
+            *history.routes,
             *economy.routes,
             *money.routes,
             *approvals.routes,
             *prepaid.routes,
             *saved.routes,
+            *schedules.routes,
+            *webhooks.routes,
         ],
         exception_handlers=errors.handlers,
     )

@@ -11,11 +11,14 @@ from starlette.requests import Request
 from agentnexus.core.money import Asset, Money
 from agentnexus.web.forms import Upload
 from agentnexus.web.views.agents import AgentPage, AgentView
+from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.market import Figures, MarketView, OfferView
 from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
 from agentnexus.web.views.prepaid import PrepaidPage
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.web.views.saved import SavedPlan
+from agentnexus.web.views.schedules import FiringView, ScheduleTyped, ScheduleView
+from agentnexus.web.views.webhooks import DeliveryView, TrialView, WebhookView
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,11 @@ class Runs(Protocol):
     def follow(self, user_id: str, run_id: str) -> AsyncIterator[RunView]:
         """The view now and after every change; ends after the final state. Changes in between may be merged."""
 
-    async def recent(self, user_id: str, cursor: str) -> tuple[Sequence[RunSummary], str]:
-        """Newest first, and the cursor for more (empty at the end)."""
+    async def recent(self, user_id: str) -> tuple[Sequence[RunSummary], bool]:
+        """The newest ones, newest first, and whether there are more."""
+
+    async def history(self, user_id: str, query: HistoryQuery) -> HistoryPage:
+        """What fits the filters, newest first, and a cursor for more."""
 
     async def approve(self, user_id: str, run_id: str) -> None: ...
 
@@ -167,6 +173,49 @@ class SavedPlans(Protocol):
     async def delete(self, user_id: str, saved_id: str) -> None: ...
 
 
+class SchedulesDoor(Protocol):
+    """Tasks of the visitor that begin by themselves. Strangers' ids are `NotFound`."""
+
+    async def all(self, user_id: str) -> Sequence[ScheduleView]: ...
+
+    async def one(self, user_id: str, schedule_id: str) -> tuple[ScheduleView, Sequence[FiringView]]:
+        """With its last due times, newest first."""
+
+    async def create(self, user_id: str, typed: ScheduleTyped, files: Sequence[Upload]) -> str:
+        """The new schedule's id; `InvalidInput` says in ``details.field`` what cannot be."""
+
+    async def change(self, user_id: str, schedule_id: str, typed: ScheduleTyped) -> None:
+        """Its name and rhythm only."""
+
+    async def pause(self, user_id: str, schedule_id: str, *, paused: bool) -> None: ...
+
+    async def delete(self, user_id: str, schedule_id: str) -> None: ...
+
+
+class WebhooksDoor(Protocol):
+    """Addresses of the visitor that are told of events. Strangers' ids are `NotFound`."""
+
+    async def all(self, user_id: str) -> Sequence[WebhookView]: ...
+
+    async def one(self, user_id: str, webhook_id: str, state: str) -> tuple[WebhookView, Sequence[DeliveryView]]:
+        """With its last deliveries, newest first; `state` empty: all of them."""
+
+    async def create(self, user_id: str, url: str, events: Sequence[str], signature: str) -> WebhookView:
+        """With its secret."""
+
+    async def switch(self, user_id: str, webhook_id: str, *, enabled: bool) -> None: ...
+
+    async def rotate(self, user_id: str, webhook_id: str) -> WebhookView:
+        """With its new secret."""
+
+    async def delete(self, user_id: str, webhook_id: str) -> None: ...
+
+    async def again(self, user_id: str, webhook_id: str, run_id: str, sequence: int) -> None: ...
+
+    async def test(self, user_id: str, webhook_id: str) -> TrialView:
+        """One message now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
@@ -177,5 +226,7 @@ class Doors:
     money: MoneyDoor
     prepaid: PrepaidDoor
     saved: SavedPlans
+    schedules: SchedulesDoor
+    webhooks: WebhooksDoor
     user: Callable[[Request], Awaitable[str]]
     asset: Asset

@@ -42,6 +42,7 @@ def environment() -> Environment:
         duration=text.duration, percent=text.percent, size=text.size, plural=text.plural,
         wrapped=text.wrapped,
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
+        until=lambda moment: text.until(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",
         iso=lambda moment: moment.astimezone(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
 from agentnexus.web.adapters.runs import WorkflowRuns
-from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor, SavedPlans
+from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor, SavedPlans, SchedulesDoor, WebhooksDoor
 from agentnexus.workflows.service import Workflows
 
 
@@ -24,6 +24,8 @@ def house_doors(
     money: MoneyDoor,
     prepaid: PrepaidDoor,
     saved: SavedPlans,
+    schedules: SchedulesDoor,
+    webhooks: WebhooksDoor,
     callers: Callers,
     asset: Asset,
     api_url: str,
@@ -44,6 +46,8 @@ def house_doors(
         money=money,
         prepaid=prepaid,
         saved=saved,
+        schedules=schedules,
+        webhooks=webhooks,
         user=user,
         asset=asset,
     )

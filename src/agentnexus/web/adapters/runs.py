@@ -10,17 +10,19 @@ from agentnexus.core.canonical import bytes_hash, content_hash, idempotency_key
 from agentnexus.core.errors import InvalidInput, NotFound
 from agentnexus.core.events import Event
 from agentnexus.web.adapters.events import RunLog
+from agentnexus.web.adapters.history import search
 from agentnexus.web.adapters.lifting import Lifted, lift_files
 from agentnexus.web.adapters.run_view import run_summary, run_view
 from agentnexus.web.doors import NewTask, PlanEdit
 from agentnexus.web.newest import newest
 from agentnexus.web.views.agents import AgentView
+from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.model import FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
-PAGE: Final = 30
+PAGE: Final = 60
 PAUSE_SECONDS: Final = 0.1
 IDLE_SECONDS: Final = 60.0
 
@@ -87,10 +89,14 @@ class WorkflowRuns:
                 workflow = await self._workflows.get(run_id, user_id)
                 yield run_view(workflow, log)
 
-    async def recent(self, user_id: str, cursor: str) -> tuple[Sequence[RunSummary], str]:
-        """Newest first."""
-        found = await self._workflows.list(user_id, PAGE, cursor)
-        return [run_summary(each) for each in found.workflows], found.next_cursor
+    async def recent(self, user_id: str) -> tuple[Sequence[RunSummary], bool]:
+        """The newest ones, newest first."""
+        found = await self._workflows.list(user_id, PAGE)
+        return [run_summary(each) for each in found.workflows], bool(found.next_cursor)
+
+    async def history(self, user_id: str, query: HistoryQuery) -> HistoryPage:
+        """Raises `InvalidInput` for a cursor that is none of ours."""
+        return await search(self._workflows, user_id, query)
 
     async def approve(self, user_id: str, run_id: str) -> None:
         """Raises `NotFound`, `Conflict`."""

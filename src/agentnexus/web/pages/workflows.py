@@ -20,16 +20,23 @@ from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import page
 from agentnexus.web.results import find_file
 from agentnexus.web.views.problems import problem_of
+from agentnexus.web.views.runs import FINAL
 
+LATELY: Final = 12
 DOWNLOAD_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 async def index(request: Request) -> Response:
-    """GET /workflows"""
+    """GET /workflows: what waits for the visitor, what is under way, what ended lately."""
     doors = doors_of(request)
-    cursor = request.query_params.get("cursor", "")[:500]
-    runs, following = await doors.runs.recent(await doors.user(request), cursor)
-    return page(request, "pages/workflows.html", runs=runs, next_cursor=following)
+    runs, more = await doors.runs.recent(await doors.user(request))
+    ended = [run for run in runs if run.state.name in FINAL]
+    waiting = [run for run in runs if run.state.name == "awaiting_approval"]
+    busy = [run for run in runs if run not in ended and run not in waiting]
+    return page(
+        request, "pages/workflows.html", waiting=waiting, busy=busy, lately=ended[:LATELY],
+        more=more or len(ended) > LATELY,
+    )  # fmt: skip
 
 
 async def show(request: Request) -> Response:

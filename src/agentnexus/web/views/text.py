@@ -64,6 +64,18 @@ def ago(moment: datetime, now: datetime) -> str:
     return moment.astimezone(UTC).strftime("%d %b %Y")
 
 
+def until(moment: datetime, now: datetime) -> str:
+    """``now``, ``in 5 min``, ``in 3 h``, ``in 2 days``."""
+    seconds = (moment - now).total_seconds()
+    if seconds < 30:
+        return "now"
+    if seconds < 59.5 * 60:
+        return f"in {max(1, round(seconds / 60))} min"
+    if seconds < 23.5 * 3600:
+        return f"in {max(1, round(seconds / 3600))} h"
+    return f"in {plural(max(1, round(seconds / 86400)), 'day')}"
+
+
 def network_name(caip2: str) -> str:
     """A name for a CAIP-2 network, as ``Base`` or ``local chain (eip155:31337)``."""
     if caip2 in NETWORKS:

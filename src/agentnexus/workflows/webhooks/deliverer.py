@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import httpx
@@ -20,7 +20,7 @@ from agentnexus.core.ports import Clock, Signer
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.workflows.dialect import event_json
-from agentnexus.workflows.webhooks.model import Signature, event_id
+from agentnexus.workflows.webhooks.model import Signature, Webhook, event_id
 from agentnexus.workflows.webhooks.signing import HEADERS, ed25519_signature, hmac_signature
 
 AT_ONCE = 20
@@ -31,6 +31,7 @@ DELAYS_SECONDS = (5, 30, 120, 600, 1800, 3600, 10_800, 21_600, 43_200)
 """Waits after failed attempts; after the last one the delivery is given up, a day after the event."""
 DISABLED_AFTER = 5
 ANSWER_MAX = 500
+TRIAL = "webhook.test"
 GONE = 410
 PER_ENDPOINT = 4
 """One that is slow to answer holds up itself, not the others."""
@@ -134,15 +135,27 @@ class Deliverer:
                 again = now + timedelta(seconds=DELAYS_SECONDS[row["attempts"] - 1])
                 await connection.execute(LATER, *key, status, answer, again)
 
+    async def trial(self, webhook: Webhook) -> tuple[int | None, str]:
+        """One test message, signed like the others, neither kept nor tried again; how it was answered."""
+        at = self._clock.now()
+        message_id = f"evt_test_{webhook.id}_{int(at.timestamp())}"
+        said = {"id": message_id, "type": TRIAL, "data": {}, "seq": 0, "at": at.isoformat()}
+        body = json.dumps(said, separators=(",", ":")).encode()
+        return await self._send(webhook.url, webhook.signature, webhook.secret, message_id, body)
+
     async def _post(self, row: asyncpg.Record) -> tuple[int | None, str]:
+        message_id = event_id(row["run_id"], row["sequence"])
+        return await self._send(row["url"], row["signature"], row["secret"], message_id, _body(row, message_id))
+
+    async def _send(
+        self, url: str, signature: str, secret: str, message_id: str, body: bytes
+    ) -> tuple[int | None, str]:
         """Status (None when nothing answered) and the beginning of the answer, or why there is none."""
-        message_id, now = event_id(row["run_id"], row["sequence"]), self._clock.now()
-        body = _body(row, message_id)
-        headers = await self._headers(row, message_id, now, body)
+        headers = await self._headers(signature, secret, message_id, body)
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),
-                self._http.stream("POST", row["url"], content=body, headers=headers) as answer,
+                self._http.stream("POST", url, content=body, headers=headers) as answer,
             ):
                 return answer.status_code, await _beginning(answer)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -150,10 +163,10 @@ class Deliverer:
         except TimeoutError:
             return None, f"no answer in {TIMEOUT_SECONDS:g} s"
 
-    async def _headers(self, row: asyncpg.Record, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-        stamp = int(now.timestamp())
-        if row["signature"] == Signature.HMAC:
-            signature = hmac_signature(row["secret"], message_id, stamp, body)
+    async def _headers(self, kind: str, secret: str, message_id: str, body: bytes) -> dict[str, str]:
+        stamp = int(self._clock.now().timestamp())
+        if kind == Signature.HMAC:
+            signature = hmac_signature(secret, message_id, stamp, body)
         else:
             signature = await ed25519_signature(self._signer, message_id, stamp, body)
         signed = dict(zip(HEADERS, (message_id, str(stamp), signature), strict=True))

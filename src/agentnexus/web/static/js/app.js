@@ -45,6 +45,15 @@ function setUpForms() {
   document.querySelector("[data-focus]")?.focus();
 }
 
+// Tabs that do not fit a phone begin with the one that is open; a new schedule starts in the visitor's own time zone.
+function setUpPlace() {
+  for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+    tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+  }
+  const zone = document.querySelector("[data-zone]");
+  if (zone) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone || zone.value;
+}
+
 function setUpRequestErrors() {
   const say = () => toast("The node did not answer. What you see may be old; try again in a moment.");
   document.addEventListener("htmx:error", say);
@@ -59,4 +68,5 @@ setUpCopy();
 setUpSlash();
 setUpForms();
 setUpWallet();
+setUpPlace();
 setUpRequestErrors();
