@@ -18,7 +18,7 @@ from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, SellerFai
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.markets.x402.registry.dialects import registration_of, replacement_of, status_of
 from agentnexus.markets.x402.registry.model import Change, Query, Rating, Registration, Service
-from agentnexus.markets.x402.registry.ownership import digest_of, verified_address
+from agentnexus.markets.x402.registry.ownership import canonical_owner, text_of, verified_address
 from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.markets.x402.wire import PAYMENT_REQUIRED, read_required, to_json
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers, metrics_page
@@ -81,11 +81,11 @@ class RegistryApp:
                     f"accepts is missing, and {error.message}", next_step=SEND_ACCEPTS, field="accepts"
                 ) from error
         entry = _read(Registration, body)
-        if entry.ownerWalletAddress.lower() != sender:
+        if canonical_owner(entry.ownerWalletAddress) != sender:
             raise NotAllowed(
                 "ownerWalletAddress is not the address that signed", next_step="register under the signing address"
             )
-        if any(accept.payTo.lower() != sender for accept in entry.accepts):
+        if any(canonical_owner(accept.payTo) != sender for accept in entry.accepts):
             raise NotAllowed("accepts pays somebody else", next_step="every payTo must be the owner's address")
         return entry
 
@@ -165,7 +165,7 @@ class RegistryApp:
         return JSONResponse(await self._store.ratings((await self._found(request)).id))
 
     async def by_owner(self, request: Request) -> Response:
-        services = await self._store.by_owner(request.path_params["address"].lower())
+        services = await self._store.by_owner(canonical_owner(request.path_params["address"]))
         return JSONResponse([service.to_json() for service in services])
 
     async def categories(self, _request: Request) -> Response:
@@ -195,9 +195,7 @@ class RegistryApp:
         now = self._clock.now()
         sender = verified_address(request.method, request.url.path, body, request.headers, now)
         seconds = int(request.headers["x-owner-time"])
-        await self._store.use_signature(
-            digest_of(request.method, request.url.path, body, seconds) + sender.encode(), now
-        )
+        await self._store.use_signature(text_of(request.method, request.url.path, body, seconds) + sender.encode(), now)
         return sender
 
     async def _check_endpoint(self, service: Service) -> None:
@@ -205,8 +203,8 @@ class RegistryApp:
             raise NotAllowed("the service's own 402 does not pay the owner", next_step="register its true payee")
 
     async def _payees(self, url: str) -> set[str]:
-        """Whom the service itself asks to be paid, in lower case; raises `SellerFailed` without a 402."""
-        return {str(accept.get("payTo", "")).lower() for accept in await self._terms(url)}
+        """Whom the service itself asks to be paid; raises `SellerFailed` without a 402."""
+        return {canonical_owner(str(accept.get("payTo", ""))) for accept in await self._terms(url)}
 
     async def _terms(self, url: str) -> list[dict[str, object]]:
         """The `accepts` of the service's own 402; raises `SellerFailed` without a 402."""
