@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from agentnexus.bootstrap.authoring import make_agent
@@ -59,6 +60,45 @@ async def test_a_broken_agent_is_left_out_and_the_others_are_listed(
     # Each is paid to the key of its place in the folder, so that a broken neighbour moves nobody's money.
     assert listed[f"org.example.{COUNTER}"].seller == chain.accounts["seller-1"].address
     assert listed[f"org.example.{SECOND}"].seller == chain.accounts["seller-4"].address
+
+
+async def test_a_new_folder_moves_no_agent_to_another_key(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, agents: Path
+) -> None:
+    async with selling_from(ground, connected, agents) as selling:
+        before = await selling.listings.payees()
+    make_agent(agents / "0-first")  # before all others in the alphabet
+    shutil.rmtree(agents / NAMELESS)
+    async with selling_from(ground, connected, agents) as selling:
+        after = await selling.listings.payees()
+    new = after["org.example.0-first"]
+    assert {name: payee for name, payee in after.items() if name in before} == before
+    assert new not in before.values()
+    assert new in {chain.accounts[f"seller-{number}"].address.lower() for number in range(1, 5)}
+
+
+async def test_when_every_key_has_an_agent_the_last_one_has_the_rest(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, agents: Path
+) -> None:
+    for name in ("e-third", "f-fourth"):
+        make_agent(agents / name)
+    async with selling_from(ground, connected, agents) as selling:
+        payees = await selling.listings.payees()
+    last = chain.accounts["seller-4"].address.lower()
+    assert [payees[f"org.example.{name}"] for name in (SECOND, "e-third", "f-fourth")] == [last] * 3
+
+
+async def test_an_agent_whose_key_was_taken_away_gets_another(
+    ground: Ground, connected: Chain, chain: DevelopmentChain, agents: Path
+) -> None:
+    async with selling_from(ground, connected, agents) as selling:
+        before = await selling.listings.payees()
+    keys = ",".join(chain.accounts[f"seller-{number}"].private_key for number in (2, 3, 4))
+    fewer = dataclasses.replace(ground, settings=ground.settings.model_copy(update={"seller_keys": SecretStr(keys)}))
+    async with selling_from(fewer, connected, agents) as selling:
+        after = await selling.listings.payees()
+    assert after[f"org.example.{SECOND}"] == before[f"org.example.{SECOND}"]
+    assert after[f"org.example.{COUNTER}"] == chain.accounts["seller-2"].address.lower()
 
 
 async def test_a_second_start_takes_the_schemas_from_the_catalogue_until_the_code_changes(

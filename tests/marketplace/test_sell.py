@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from agentnexus.core.clock import SystemClock, TimeOrderedIds
-from agentnexus.core.errors import NexusError, SellerFailed, Unavailable
+from agentnexus.core.errors import ErrorCode, NexusError, SellerFailed, Unavailable
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Job, Need, Offer
 from agentnexus.core.payments import PaymentState
@@ -40,6 +42,7 @@ from agentnexus.platform.http import install_error_handlers
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.transactions import TransactionSender
 from agentnexus.rails.evm.wallet import EvmRail
+from agentnexus.runtime.bundle import read_bundle
 from agentnexus.runtime.port import Runtime
 from tests.marketplace.conftest import SELLER, TRIAL, TRIAL_ID, Node, executions_of
 from tests.x402.support import RailPurse
@@ -200,7 +203,7 @@ async def test_the_buyer_can_look_at_its_run_by_the_id_it_was_given(stall: Stall
 
 
 async def test_announced_agents_are_found_in_registry_and_bazaar_and_bought(stall: Stall) -> None:
-    announced = await stall.publisher.announce_all()
+    announced = (await stall.publisher.announce_all()).announced
 
     assert [(entry.agent_id, entry.verified) for entry in announced] == [(TRIAL_ID, True)]
     offers = [offer async for offer in stall.x402.discover(Need(capability="trial.run"))]
@@ -266,6 +269,35 @@ async def test_an_agent_paid_to_a_stranger_is_not_announced(stall: Stall) -> Non
     )
     with pytest.raises(SellerFailed, match="refused"):
         await liar.announce(listing)
+
+
+async def test_one_refused_entry_keeps_no_other_from_being_announced(stall: Stall) -> None:
+    listing = await stall.listings.get(TRIAL_ID)
+    bundle = dataclasses.replace(
+        read_bundle(TRIAL),
+        manifest=listing.manifest.model_copy(update={"name": "org.agentnexus.a-stranger"}),
+        input_schema=dict(listing.input_schema),
+        output_schema=dict(listing.output_schema),
+    )
+    await stall.listings.publish(bundle, "0x" + "9" * 40)  # whose key nobody here has; the first by name
+    with capture_logs() as logs:
+        done = await stall.publisher.announce_all()
+    assert [entry.agent_id for entry in done.announced] == [TRIAL_ID]
+    assert {name: error.code for name, error in done.refused.items()} == {
+        "org.agentnexus.a-stranger": ErrorCode.SELLER_FAILED
+    }
+    assert not done.settled
+    assert [entry["agent"] for entry in logs if entry["event"] == "publish.refused"] == ["org.agentnexus.a-stranger"]
+
+
+async def test_a_registry_that_answers_nonsense_is_a_refusal(stall: Stall) -> None:
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=["no id"]))
+    async with httpx.AsyncClient(transport=transport) as http:
+        odd = Publisher(
+            stall.listings, http, CLOCK, registry_url=REGISTRY, api_url=API, signers=stall.publisher._signers
+        )
+        done = await odd.announce_all()
+    assert "gave no id" in done.refused[TRIAL_ID].message
 
 
 async def test_a_registry_that_is_down_is_said_and_tried_again(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:

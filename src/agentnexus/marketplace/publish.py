@@ -32,6 +32,19 @@ class Announced:
     verified: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One announcement of everything: what is listed now, and by agent why the rest is not."""
+
+    announced: tuple[Announced, ...]
+    refused: Mapping[str, SellerFailed]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be tried again soon."""
+        return not self.refused and all(entry.verified for entry in self.announced)
+
+
 class Publisher:
     """Signs each listing's entry with the key of the address it is paid to.
 
@@ -57,9 +70,17 @@ class Publisher:
         self._api_url = api_url.rstrip("/")
         self._signers = signers
 
-    async def announce_all(self) -> list[Announced]:
-        """Announce every active listing. Raises `Unavailable` (no registry there) or `SellerFailed` (it said no)."""
-        return [await self.announce(listing) for listing in await self._listings.all_active()]
+    async def announce_all(self) -> Round:
+        """Announce every active listing, each by itself. Raises `Unavailable` when no registry is there."""
+        announced: list[Announced] = []
+        refused: dict[str, SellerFailed] = {}
+        for listing in await self._listings.all_active():
+            try:
+                announced.append(await self.announce(listing))
+            except SellerFailed as error:
+                refused[listing.id] = error
+                log.warning("publish.refused", agent=listing.id, reason=error.message, next_step=error.next_step)
+        return Round(tuple(announced), refused)
 
     async def announce(self, listing: Listing) -> Announced:
         """Register or refresh one entry, then have it verified; not being verified yet is no error."""
@@ -77,7 +98,7 @@ class Publisher:
                 f"the registry refused {listing.id}: {answer.status_code} {answer.text[:300]}",
                 next_step="check the listing's address and key",
             )
-        service_id = str(answer.json()["id"])
+        service_id = _id_in(answer, listing)
         # Before the API answers, or behind a proxy, the registry cannot ask us back: the next round will.
         verified = (await self._ask("POST", f"/services/{service_id}/verify", b"", {})).status_code == 200
         await self._retire_moved(listing, signer)
@@ -100,12 +121,11 @@ class Publisher:
         failures = 0
         while True:
             try:
-                announced = await self.announce_all()
-                log.info("publish.announced", agents=[entry.agent_id for entry in announced])
+                done = await self.announce_all()
+                log.info("publish.announced", agents=[entry.agent_id for entry in done.announced])
                 failures = 0
-                settled = all(entry.verified for entry in announced)
-                await asyncio.sleep(REFRESH_SECONDS if settled else RETRY_SECONDS[-1])
-            except (Unavailable, SellerFailed) as error:
+                await asyncio.sleep(REFRESH_SECONDS if done.settled else RETRY_SECONDS[-1])
+            except Unavailable as error:
                 wait_seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 log.warning("publish.failed", reason=error.message, retry_seconds=wait_seconds)
                 failures += 1
@@ -124,6 +144,16 @@ class Publisher:
             raise Unavailable(
                 f"the registry does not answer: {error or type(error).__name__}", next_step="start it: nexus registry"
             ) from error
+
+
+def _id_in(answer: httpx.Response, listing: Listing) -> str:
+    try:
+        return str(answer.json()["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SellerFailed(
+            f"the registry gave no id for {listing.id}: {answer.text[:300]}",
+            next_step="check that NEXUS_REGISTRY_URL is a registry",
+        ) from error
 
 
 def registration(listing: Listing, api_url: str, now: datetime) -> dict[str, object]:

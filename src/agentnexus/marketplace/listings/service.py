@@ -129,6 +129,10 @@ class Listings:
             if not cursor:
                 return tuple(sorted(found, key=lambda listing: listing.id))
 
+    async def payees(self) -> Mapping[str, str]:
+        """Agent id to the lower-case address it is paid to, on sale or not."""
+        return dict(await self._store.payees())
+
     async def set_status(self, agent_id: str, status: ListingStatus) -> Listing:
         """Put on sale, pause or retire; raises `NotFound`."""
         if not await self._store.set_status(agent_id, status, self._clock.now()):

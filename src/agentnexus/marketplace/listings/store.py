@@ -107,6 +107,12 @@ class ListingStore:
             )
         return [(row["version"], row["code_hash"], row["created_at"]) for row in rows]
 
+    async def payees(self) -> list[tuple[str, str]]:
+        """(agent id, seller) of every listing in any state."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("select id, seller from marketplace.listing order by id")
+        return [(row["id"], row["seller"]) for row in rows]
+
     async def search(self, query: ListingQuery) -> Page:
         """One page of active listings in the order asked for, and how many there are in all."""
         page = Page(())
