@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from agentnexus.devnet.chain import DevelopmentChain
@@ -35,3 +36,9 @@ async def deploy_contracts(chain: DevelopmentChain, tell: Callable[[str], None] 
         paymaster_deposit_wei=PAYMASTER_DEPOSIT_WEI,
         tell=tell,
     )
+
+
+def describe_contracts(manifest: Manifest | None) -> dict[str, object]:
+    """Addresses by name (``account_factory``); nothing where nothing could be deployed."""
+    addresses = manifest.addresses() if manifest else {}
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): address for name, address in addresses.items()}

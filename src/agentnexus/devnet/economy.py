@@ -24,6 +24,7 @@ import httpx
 from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.errors import Conflict, NexusError, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.devnet.contracts import deploy_contracts, describe_contracts
 from agentnexus.devnet.nursery import Nursery
 from agentnexus.devnet.solana.chain import SolanaDevelopmentChain
 from agentnexus.devnet.solana.treasury import describe as describe_solana
@@ -35,6 +36,7 @@ from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
 from agentnexus.platform.migrations.run import migrate
 from agentnexus.platform.process import free_port, listen_on, port_open, wait_until_ready
+from agentnexus.rails.evm.deployment import Manifest
 from agentnexus.rails.evm.transactions import TransactionSender
 from agentnexus.runtime.local.probe import require_isolation
 
@@ -99,6 +101,7 @@ class Economy:
         self._nursery = nursery or Nursery(self.home / "logs" / "nursery.log")
         self._postgres: EmbeddedPostgres | None = None
         self._chain: DevelopmentChain | None = None
+        self._contracts: Manifest | None = None
         self._keepers: list[asyncio.Task[None]] = []
         self._listeners: dict[str, socket.socket] = {}
         self._solana: SolanaDevelopmentChain | None = None
@@ -126,7 +129,7 @@ class Economy:
             group.create_task(self._noted("solana", bind_anew(self._start_solana, ports["solana"])))
         ports["chain"], ports["solana"] = self.chain.port, self.solana.port
         self._keepers = [
-            asyncio.create_task(self._keep("chain", self.chain, self._send_again), name="keep-chain"),
+            asyncio.create_task(self._keep("chain", self.chain, self._chain_is_back), name="keep-chain"),
             asyncio.create_task(self._keep("solana", self.solana), name="keep-solana"),
         ]
         if self._postgres is not None:
@@ -196,8 +199,9 @@ class Economy:
                 self._tell(f"{name}: {error.message}")
                 await asyncio.sleep(KEEP_SECONDS)
 
-    async def _send_again(self) -> None:
+    async def _chain_is_back(self) -> None:
         """A killed node forgets its last moments; our transactions are stored, and sent again they are the same."""
+        await self._deploy_contracts()
         database = await Database.open(self.database_url, max_size=2)
         try:
             sender = await TransactionSender.open(database, self.chain.rpc, self.chain.chain_id)
@@ -213,7 +217,7 @@ class Economy:
             "evm": {
                 "rpc_url": chain["rpc_url"],
                 "chain_id": chain["chain_id"],
-                "contracts": {"usdc": chain["usdc"]},
+                "contracts": {"usdc": chain["usdc"], **describe_contracts(self._contracts)},
                 "usdc": chain["usdc"],
             },
             "solana": describe_solana(self.solana),
@@ -279,6 +283,16 @@ class Economy:
         except Unavailable:
             await self._chain.rpc.close()
             raise
+        await self._deploy_contracts()
+
+    async def _deploy_contracts(self) -> None:
+        """Without npm's EntryPoint all else works: purchases on the chain are what is missing then."""
+        try:
+            self._contracts = await deploy_contracts(self.chain)
+        except Unavailable as error:
+            self._tell(f"no contracts on the chain: {error.message}; {error.next_step}")
+            return
+        self._contracts.save(self.home)
 
     async def _start_solana(self, port: int) -> None:
         log = self.home / "logs" / "solana.log"
