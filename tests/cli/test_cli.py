@@ -57,6 +57,8 @@ def test_start_up_imports_nothing_heavy(tmp_path: Path) -> None:
         ("task",),
         ("task", "x"),
         ("task", "x", "--budget", "1", "--file", "absent.pdf"),
+        ("task", "x", "--budget", "1", "--yes", "--plan", "absent.json"),
+        ("task", "x", "--budget", "1", "--yes", "--plan", __file__),
         ("budget", "--set", "per_year=5"),
         ("hire", "pdf.extract", "--input", "{not json", "--max-price", "1"),
         ("worker", "--port", "5"),

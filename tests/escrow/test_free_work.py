@@ -33,8 +33,8 @@ async def allowed_to_spend(room: Room, user: str, *, auto_approve: bool) -> Mone
     )  # fmt: skip
     plan = Plan(planner="hand", steps=(PlanStep(id="s1", title="", capability="a.b"),), output={"$step": "s1"})
     async with house.working(opened) as workflows, asyncio.timeout(20):
-        made = await workflows.create_planned(
-            user, "do it", plan, max_cost=PRICED_IN.parse("1"), auto_approve=auto_approve
+        made = await workflows.create(
+            user, "do it", plan=plan, max_cost=PRICED_IN.parse("1"), auto_approve=auto_approve
         )
         if not auto_approve:
             await workflows.settle_at(made.id, user)

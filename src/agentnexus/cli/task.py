@@ -6,7 +6,7 @@ import asyncio
 import json
 import mimetypes
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -29,17 +29,34 @@ EXIT_OVER_BUDGET = 3
 @click.option("--max-seconds", type=click.IntRange(1, 86_400), default=600, show_default=True)
 @click.option("--yes", is_flag=True, help="approve the plan without asking")
 @click.option("--grant", default="", help="go ahead under a signed approval that allows the plan: its id, or any")
+@click.option("--plan", type=click.File(encoding="utf-8"), help="a plan of your own as JSON; TEXT is its title then")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
 def task(
-    text: str, files: tuple[Path, ...], budget: str, max_seconds: int, yes: bool, grant: str, as_json: bool
+    text: str,
+    files: tuple[Path, ...],
+    budget: str,
+    max_seconds: int,
+    yes: bool,
+    grant: str,
+    plan: TextIO | None,
+    as_json: bool,
 ) -> int:
     """Plan TEXT over the files, show plan and price, ask, run, show result and receipts."""
     from agentnexus.cli.node import find_node
 
     if as_json and not (yes or grant):
         raise click.UsageError("--json cannot ask: add --yes or --grant, or leave --json out")
-    terms = {"input": text, "maxCost": budget, "maxTime": max_seconds * 1000, "grant": grant}
+    terms: dict[str, object] = {"input": text, "maxCost": budget, "maxTime": max_seconds * 1000, "grant": grant}
+    if plan is not None:
+        terms["plan"] = _read_plan(plan)
     return asyncio.run(_task(find_node(), terms, files, yes=yes, as_json=as_json))
+
+
+def _read_plan(file: TextIO) -> object:
+    try:
+        return json.load(file)
+    except ValueError as error:
+        raise click.BadParameter(f"{file.name} is not JSON: {error}", param_hint="--plan") from error
 
 
 async def _task(node: Node, terms: dict[str, object], files: tuple[Path, ...], *, yes: bool, as_json: bool) -> int:

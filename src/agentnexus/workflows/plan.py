@@ -39,7 +39,12 @@ class Offered:
 
 def check_plan(plan: Plan, files: Sequence[FileRef], offered: Offered) -> None:
     """Raises `InvalidPlan` with all reasons in ``details.reasons``."""
-    reasons = list(faults(plan, files, offered))[:REASONS_MAX]
+    refuse(list(faults(plan, files, offered)))
+
+
+def refuse(found: Sequence[str]) -> None:
+    """Raises `InvalidPlan` when there are reasons to; the first ones are in ``details.reasons``."""
+    reasons = list(found[:REASONS_MAX])
     if reasons:
         raise InvalidPlan(
             f"the plan cannot run: {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""),
@@ -50,11 +55,7 @@ def check_plan(plan: Plan, files: Sequence[FileRef], offered: Offered) -> None:
 
 def faults(plan: Plan, files: Sequence[FileRef], offered: Offered) -> Iterator[str]:
     """Every reason why a plan cannot run; schemas are only compared once the graph is sound."""
-    try:
-        graph = list(_graph_faults(plan, len(files)))
-    except InvalidPlan as error:
-        yield error.message
-        return
+    graph = list(unsound(plan, files))
     yield from graph
     yield from _offer_faults(plan, offered)
     if graph:
@@ -65,7 +66,19 @@ def faults(plan: Plan, files: Sequence[FileRef], offered: Offered) -> Iterator[s
         if offer is not None:
             for problem in problems(step.input, offer.capability.input_schema, types):
                 yield f"step {step.id} ({step.capability}): {problem}"
+        undo = None if step.undo is None else offered.best(step.undo.capability)
+        if step.undo is not None and undo is not None:
+            for problem in problems(step.undo.input, undo.capability.input_schema, types):
+                yield f"the undo of {step.id} ({step.undo.capability}): {problem}"
     yield from _output_faults(plan, types)
+
+
+def unsound(plan: Plan, files: Sequence[FileRef]) -> Iterator[str]:
+    """The reasons that can be told without knowing what is on sale."""
+    try:
+        yield from list(_graph_faults(plan, len(files)))
+    except InvalidPlan as error:
+        yield error.message
 
 
 def _graph_faults(plan: Plan, file_count: int) -> Iterator[str]:

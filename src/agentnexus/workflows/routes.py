@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
+from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
 from agentnexus.workflows.dialect import plan_json, step_results, workflow_json
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.funds import EscrowShortfall
@@ -56,6 +57,7 @@ class CreateBody(BaseModel):
     auto_approve: bool = Field(default=False, alias="autoApprove")
     grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
     metadata: dict[str, object] = Field(default_factory=dict, max_length=50)
+    plan: HandPlan | None = Field(default=None, description="the steps, when nobody else is to plan them")
 
 
 class PlanBody(BaseModel):
@@ -132,12 +134,16 @@ async def create(
     coin: Coin,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> dict[str, object]:
-    """Take a task; planning starts at once. The same `Idempotency-Key` gives the same workflow."""
+    """Take a task; planning starts at once. The same `Idempotency-Key` gives the same workflow.
+
+    With a `plan` of the caller's own, that is what gets sellers, a price and an approval.
+    """
     user_id = _acting_for(who, body.user_id)
     await workflows.require_files(who.acts_for, body.files)
     workflow = await workflows.create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
         auto_approve=body.auto_approve, metadata=body.metadata, grant=body.grant, key=idempotency_key,
+        plan=None if body.plan is None else plan_by_hand(body.plan, body.files),
     )  # fmt: skip
     return created(workflow)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from agentnexus.core.canonical import Json, idempotency_key
 from agentnexus.core.clock import TimeOrderedIds
 from agentnexus.core.errors import Conflict, InvalidInput, NoOffer, NotFound
 from agentnexus.core.events import Event, EventName
-from agentnexus.core.money import Money
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Receipt
 from agentnexus.core.ports import Blobs, Ids
@@ -24,6 +24,7 @@ from agentnexus.workflows.model import (
     SINGLE,
     Estimate,
     FileRef,
+    NotUndone,
     Plan,
     PlanStep,
     StepOffer,
@@ -38,6 +39,7 @@ from agentnexus.workflows.plan_run import hire_key
 from agentnexus.workflows.ports import Hirer, Uploads
 from agentnexus.workflows.reviewing import OPERATOR, Reviewing
 from agentnexus.workflows.run import BODY
+from agentnexus.workflows.telling import undo_name
 
 TASK_MIN, TASK_MAX = 3, 100_000
 PAGE_MAX = 200
@@ -112,18 +114,20 @@ class Workflows:
         grant: str = "",
         parent_budget: str | None = None,
         metadata: Mapping[str, object] | None = None,
+        plan: Plan | None = None,
         key: str = "",
     ) -> Workflow:
-        """Take a task; planning starts at once. Raises `InvalidInput`.
+        """Take a task; planning starts at once. Raises `InvalidInput`, `Conflict`.
 
         Args:
             max_cost: the most that may be spent; becomes the total of the workflow's own budget.
             grant: a signed approval (its id, or ``any``) under which it goes ahead when that allows the whole plan.
             metadata: the creator's own notes, shown as they came.
+            plan: made already, to be checked, priced and approved like any other.
             key: makes creation repeatable: the same key of the same user gives the same workflow.
         """
         task = text.strip()
-        if not TASK_MIN <= len(task) <= TASK_MAX:
+        if plan is None and not TASK_MIN <= len(task) <= TASK_MAX:
             raise InvalidInput(
                 f"a task has {TASK_MIN} to {TASK_MAX} characters, this has {len(task)}",
                 field="input",
@@ -132,6 +136,7 @@ class Workflows:
         request = WorkflowRequest(
             user_id=user_id, text=task, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
             auto_approve=auto_approve, grant=grant, parent_budget=parent_budget, metadata=dict(metadata or {}),
+            plan=plan,
         )  # fmt: skip
         return await self._start(request, key)
 
@@ -163,25 +168,6 @@ class Workflows:
         )  # fmt: skip
         return await self._start(request, key)
 
-    async def create_planned(
-        self,
-        user_id: str,
-        text: str,
-        plan: Plan,
-        files: Sequence[FileRef] = (),
-        *,
-        max_cost: Money,
-        max_seconds: float = 600.0,
-        auto_approve: bool = False,
-        key: str = "",
-    ) -> Workflow:
-        """A plan made earlier, to be checked, priced and approved like any other. Raises `InvalidInput`, `Conflict`."""
-        request = WorkflowRequest(
-            user_id=user_id, text=text, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
-            auto_approve=auto_approve, plan=plan,
-        )  # fmt: skip
-        return await self._start(request, key)
-
     async def _offer_of(self, user_id: str, agent_id: str, capability: str) -> Offer:
         ranked = await self._hirer.offers(Need(capability=capability), user_id=user_id, limit=200)
         for entry in ranked:
@@ -209,7 +195,8 @@ class Workflows:
     async def get(self, workflow_id: str, user_id: str | None) -> Workflow:
         """The whole state with receipts, and the plan as its owner edited it. Raises `NotFound`."""
         view = await self._reviewing.seen(view_of(await self._record(workflow_id, user_id)))
-        keys = [hire_key(view.id, step.id, attempt) for step in view.steps for attempt in range(1, step.attempts + 1)]
+        keys = [*_hires(view.id, ((s.id, s.attempts) for s in view.steps))]
+        keys += _hires(view.id, ((undo_name(s.id), s.undo_attempts) for s in view.steps))
         found = await asyncio.gather(*(self._hirer.receipts(key) for key in keys))
         receipts: tuple[Receipt, ...] = tuple(receipt for some in found for receipt in some)
         return view.model_copy(update={"receipts": receipts})
@@ -353,6 +340,7 @@ def view_of(record: RunRecord) -> Workflow:
         cost=Money(request.max_cost.asset, paid),
         steps=tuple(_step_state(step, attributes, record.state) for step in plan.steps) if plan else (),
         result=output.get("result") if isinstance(output, Mapping) else None,
+        not_undone=_not_undone(attributes, request.max_cost.asset),
         warnings=tuple(map(StepWarning.model_validate, _listed(output, "warnings"))),
         error=record.error,
         sequence=record.sequence,
@@ -367,9 +355,24 @@ def _listed(output: Json, key: str) -> Sequence[Json]:
     return found if isinstance(found, list | tuple) else ()
 
 
+def _hires(workflow_id: str, tried: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """The keys of all attempts, by name and how many there were."""
+    return (hire_key(workflow_id, name, attempt) for name, attempts in tried for attempt in range(1, attempts + 1))
+
+
+def _not_undone(attributes: Mapping[str, object], asset: Asset) -> tuple[NotUndone, ...]:
+    told = [value for name, value in attributes.items() if name.startswith("not_undone:")]
+    return tuple(
+        NotUndone(step=str(each["step"]), reason=str(each["reason"]), paid=Money(asset, int(str(each["paid"]))))
+        for each in told
+        if isinstance(each, Mapping)
+    )
+
+
 def _step_state(step: PlanStep, attributes: Mapping[str, object], run: RunState) -> StepState:
     known = attributes.get(f"step:{step.id}")
-    values = dict(known) if isinstance(known, Mapping) else {}
+    fate = attributes.get(f"fate:{step.id}")
+    values = {**(known if isinstance(known, Mapping) else {}), **(fate if isinstance(fate, Mapping) else {})}
     if run.final and values.get("status", "pending") == "pending":
         values["status"] = StepStatus.SKIPPED
     return StepState.model_validate({"id": step.id, "title": step.title, "capability": step.capability, **values})

@@ -116,8 +116,8 @@ class Templates:
         """
         template = await self.get(template_id, user_id)
         body = template.body
-        return await self._workflows.create_planned(
-            user_id, body.text, filled(body.plan, inputs or {}), files_for(body, files),
+        return await self._workflows.create(
+            user_id, body.text, files_for(body, files), plan=filled(body.plan, inputs or {}),
             max_cost=max_cost or body.max_cost, max_seconds=max_seconds or body.max_seconds,
             auto_approve=auto_approve, key=key,
         )  # fmt: skip
