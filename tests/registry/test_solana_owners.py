@@ -92,7 +92,7 @@ async def test_a_signature_is_good_once(world: World) -> None:
     headers = await sign_request(SOLANA, "POST", PATH, raw, world.clock.now())
     first = await world.client.post(PATH, content=raw, headers=headers)
     again = await world.client.post(PATH, content=raw, headers=headers)
-    assert (first.status_code, again.status_code) == (201, 403)
+    assert (first.status_code, again.status_code) == (201, 409)
 
 
 async def test_the_text_is_what_a_wallet_shows_and_every_change_to_it_is_noticed(world: World) -> None:

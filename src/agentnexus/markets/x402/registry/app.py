@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -195,7 +196,8 @@ class RegistryApp:
         now = self._clock.now()
         sender = verified_address(request.method, request.url.path, body, request.headers, now)
         seconds = int(request.headers["x-owner-time"])
-        await self._store.use_signature(text_of(request.method, request.url.path, body, seconds) + sender.encode(), now)
+        text = text_of(request.method, request.url.path, body, seconds)
+        await self._store.use_signature(hashlib.sha256(text + sender.encode()).digest(), now)
         return sender
 
     async def _check_endpoint(self, service: Service) -> None:

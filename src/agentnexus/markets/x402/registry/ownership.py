@@ -1,8 +1,8 @@
 """Signed requests: who sends a registration, a change or a rating proves to hold the key it names.
 
-The caller signs the text ``AgentNexus registry\n<METHOD> <path>\n<sha256 of body>\n<unix seconds>`` as its wallet signs
-messages, EVM by EIP-191 `personal_sign` and Solana by Ed25519 over the very bytes, and sends address, time and signature
-in headers. Good once and for five minutes.
+The caller signs the text ``AgentNexus registry\n<METHOD> <path>\n<sha256 of body>\n<unix seconds>`` as its wallet
+signs messages, EVM by EIP-191 `personal_sign` and Solana by Ed25519 over the very bytes, and sends address, time and
+signature in headers. Good once and for five minutes.
 """
 
 from __future__ import annotations
