@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,8 @@ TEXTS = (
     "The Moon causes the tides of the oceans. The Sun adds to them. Spring tides come at new and full moon. {n}.",
     "Solar power grew fast in 2023. Wind power passed one thousand gigawatts. Hydropower gave most electricity. {n}.",
 )
+BOTH = "Summarise the note and analyse the table"
+TABLE = b"region,sales\nnorth,12\nsouth,17\neast,9\n"
 
 
 async def test_every_workflow_ends_and_no_step_is_paid_twice(town: Town) -> None:
@@ -35,27 +38,34 @@ async def test_every_workflow_ends_and_no_step_is_paid_twice(town: Town) -> None
     stop.set()
     kills = await killer
 
-    assert len(kills) >= 5, kills
+    assert {name.split("-")[0] for name in kills} >= {"worker", "api", "facilitator"}, kills
     outcomes = Counter(str(state["status"]) for state in states)
     assert set(outcomes) <= {"completed", "failed"}, outcomes
-    assert outcomes["completed"] >= WORKFLOWS // 2, outcomes
+    assert outcomes["completed"] >= WORKFLOWS * 3 // 4, outcomes
     paid = [payment for state in states for payment in _confirmed(state)]
-    per_step = Counter((state["workflow_id"], step["id"]) for state in states for step in _paid_steps(state))
-    assert all(count == 1 for count in per_step.values())
+    assert sum(len(_steps(state)) for state in states) > WORKFLOWS  # some have steps side by side
     assert len({payment["transaction"] for payment in paid}) == len(paid)
     for state in states:
-        assert (state["status"] == "completed") == (len(_confirmed(state)) == len(state["plan"]["steps"])), _story(
-            state
-        )  # type: ignore[index, call-overload]  # JSON
+        planned = Counter(str(step["capability"]) for step in _steps(state))
+        assert _paid_for(state) <= planned, _story(state)
+        assert (state["status"] == "completed") == (_paid_for(state) == planned), _story(state)
     assert await _authorizations_used(town, first_block) == len(paid)
     await _books_balance(town)
 
 
 async def _create_all(town: Town) -> list[str]:
+    async def upload(name: str, media_type: str, data: bytes) -> object:
+        answer = await town.call("POST", "/files", files={"file": (name, data, media_type)})
+        return answer.json()["file"]
+
     async def one(number: int) -> str:
-        text = TEXTS[number % len(TEXTS)].format(n=number)
-        upload = await town.call("POST", "/files", files={"file": (f"note-{number}.txt", text.encode(), "text/plain")})
-        return await town.create("Summarise this text", key=f"chaos-{number}", files=[upload.json()["file"]])
+        """Every fourth has steps side by side: what was paid for one must outlive whatever happens to the other."""
+        text = TEXTS[number % len(TEXTS)].format(n=number).encode()
+        files = [await upload(f"note-{number}.txt", "text/plain", text)]
+        if number % 4 == 0:
+            files.append(await upload(f"sales-{number}.csv", "text/csv", TABLE))
+            return await town.create(BOTH, key=f"chaos-{number}", files=files)
+        return await town.create("Summarise this text", key=f"chaos-{number}", files=files)
 
     made: list[str] = []
     for number in range(WORKFLOWS):
@@ -66,12 +76,15 @@ async def _create_all(town: Town) -> list[str]:
 
 async def _kill_at_random(town: Town, random_moments: random.Random, stop: asyncio.Event) -> list[str]:
     killed: list[str] = []
+    first = ["worker", "api", "facilitator"]  # each of them at least once; then as chance has it
     while not stop.is_set() and len(killed) < 25:
         try:
             async with asyncio.timeout(random_moments.uniform(0.5, 3.0)):
                 await stop.wait()
         except TimeoutError:
-            victim = random_moments.choice([c for c in town.economy.children if c.name != "registry"])
+            kind = first[len(killed)] if len(killed) < len(first) else ""
+            mortal = [c for c in town.economy.children if c.name != "registry" and c.name.startswith(kind)]
+            victim = random_moments.choice(mortal)
             if victim.pid is not None:
                 os.kill(victim.pid, signal.SIGKILL)
                 killed.append(victim.name)
@@ -90,9 +103,20 @@ def _confirmed(state: dict[str, object]) -> list[dict[str, object]]:
     return [payment for receipt in receipts for payment in receipt["payments"] if payment["state"] == "confirmed"]
 
 
-def _paid_steps(state: dict[str, object]) -> list[dict[str, object]]:
-    steps: list[dict[str, object]] = state["steps"]  # type: ignore[assignment]  # JSON
-    return [step for step in steps if step["status"] == "completed"]
+def _paid_for(state: dict[str, object]) -> Counter[str]:
+    """How often each capability was paid for."""
+    receipts: list[Any] = state["receipts"]  # type: ignore[assignment]  # JSON
+    return Counter(
+        str(receipt["offer"]["capability"]["name"])
+        for receipt in receipts
+        for payment in receipt["payments"]
+        if payment["state"] == "confirmed"
+    )
+
+
+def _steps(state: dict[str, object]) -> list[dict[str, object]]:
+    plan: dict[str, list[dict[str, object]]] = state["plan"] or {"steps": []}  # type: ignore[assignment]  # JSON
+    return plan["steps"]
 
 
 async def _authorizations_used(town: Town, first_block: int) -> int:
