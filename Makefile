@@ -42,20 +42,20 @@ node_modules/.ready: package.json package-lock.json
 
 check: lint types style ## linters, types, import floors, style bars
 
-lint:
+lint: setup
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/ruff format --quiet --check $(CODE)
 	@$(BIN)/lint-imports --no-cache > .nexus/imports.log || (cat .nexus/imports.log; exit 1)
 
-types:
+types: setup
 	@$(BIN)/mypy --no-error-summary
 	@for agent in agents/*/; do $(BIN)/mypy --no-error-summary $$agent || exit 1; done
 
-style:
+style: setup
 	@$(BIN)/python tools/style.py
 	@$(BIN)/python tools/tables.py --check
 
-unit:
+unit: setup
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 contracts: setup ## build and test the contracts; DEEP=1 for more runs, symbolic checks and slither
