@@ -20,20 +20,30 @@ from agentnexus.cli.printable import printable
 @click.option("--json", "as_json", is_flag=True)
 def offers(need: str, strategy: str, as_json: bool) -> int:
     """Compare the offers for NEED (a capability such as pdf.extract, or plain words)."""
-    found = asyncio.run(fetch("/api/v1/offers", {"need": need, "strategy": strategy}))
+    body = asyncio.run(fetch_body("/api/v1/offers", {"need": need, "strategy": strategy}))
+    missing = cast("list[dict[str, str]]", printable(body.get("missing", [])))
+    for market in missing:  # beside the list, which stays the same for programs
+        click.secho(f"{market['market']} did not answer: {market['reason']}", fg="yellow", err=True)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(body["data"]))
         return 0
-    entries = cast("list[dict[str, object]]", found)
+    entries = cast("list[dict[str, object]]", body["data"])
     if not entries:
-        click.echo(f"nobody sells {need!r} right now; see `nexus agents list`")
+        click.echo(_nobody(need, [market["market"] for market in missing]))
     for number, ranked in enumerate(printable(entries), 1):
         _show_offer(number, ranked)
     return 0
 
 
+def _nobody(need: str, missing: list[str]) -> str:
+    """An empty list of offers in words; a market that is down may well sell it."""
+    if missing:
+        return f"nobody else sells {need!r} right now; try again when {' and '.join(missing)} answers"
+    return f"nobody sells {need!r} right now; see `nexus agents list`"
+
+
 def _show_offer(number: int, ranked: dict[str, object]) -> None:
-    """Three lines: what and how much, from whom, and why it is ranked here."""
+    """Four lines: what and how much, how good, from whom, and why it is ranked here."""
     from agentnexus.cli.view import money
 
     offer = cast("dict[str, dict[str, object]]", ranked["offer"])
@@ -41,6 +51,8 @@ def _show_offer(number: int, ranked: dict[str, object]) -> None:
     stars = f"{reputation['score']:.1f} of 5 ({reputation['count']})" if reputation["count"] else "not rated yet"
     click.secho(f"{number:>2}  {offer['title']}  {money(offer['price']['per_job'])}", bold=True)
     click.echo(f"    {offer['capability']['name']} on {offer['market']}  {stars}  value {ranked['value_score']:.3g}")
+    name, key = offer["seller"]["name"], ranked["seller"]
+    click.echo(f"    from {f'{name}, {key}' if name else key}")
     click.echo(f"    {'; '.join(str(reason) for reason in cast('list[object]', ranked['reasons']))}")
 
 
@@ -85,10 +97,15 @@ def parse_input(text: str) -> object:
 
 async def fetch(path: str, parameters: dict[str, str]) -> object:
     """``data`` of a GET on the running node."""
+    return (await fetch_body(path, parameters))["data"]
+
+
+async def fetch_body(path: str, parameters: dict[str, str]) -> dict[str, object]:
+    """The whole answer to a GET on the running node, with what stands beside ``data``."""
     from agentnexus.cli.node import api, find_node
 
     async with api(find_node()) as client:
-        return (await client.get(path, params=parameters)).json()["data"]
+        return cast("dict[str, object]", (await client.get(path, params=parameters)).json())
 
 
 async def send(path: str, body: object) -> object:

@@ -34,9 +34,10 @@ class RankedOffer:
     reasons: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """``{offer, price_usd, value_score, price_score, reputation_score, latency_score, score, new, reasons}``."""
+        """``{offer, seller, price_usd, value_score, price_score, reputation_score, latency_score, score, new, reasons}``."""
         return {
             "offer": self.offer.model_dump(mode="json"),
+            "seller": self.seller,
             "price_usd": f"{self.price_usd:f}",
             "value_score": round(self.value_score, 6),
             "price_score": round(self.price_score, 6),
