@@ -184,7 +184,7 @@ def test_a_large_whole_number_that_a_double_carries_is_that_double(whole: object
         {None: 1},
         b"bytes",
         {"set": {1}},
-        object(),
+        pytest.param(object(), id="an object"),
         "\ud800",
         {"\udfff": 1},
         {"a": 1, "\ud800": 2},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from bench.all import hit_rate
 from bench.planner.__main__ import judge, measure
 from bench.planner.catalogue import agent_offers
 from bench.planner.corpus import HELD_OUT, TUNED, Case, misses, questions, read_corpus, terms
 from bench.planner.speed import figures, speed
 from bench.planner.tables import query_misses, query_of
+from bench.rows import hit_rate
 from starlette.responses import Response
 
 from agentnexus.core.errors import InvalidPlan, NexusError, NoOffer

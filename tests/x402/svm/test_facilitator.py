@@ -32,6 +32,7 @@ from agentnexus.rails.solana.programs import TOKEN_2022_PROGRAM, Token
 from agentnexus.rails.solana.rpc import SolanaRpc
 
 BLOCKHASH_LIFE_SLOTS = 260  # with the margins that a facilitator allows for
+STRANGER = str(Keypair.from_seed(b"\x05" * 32).pubkey())
 
 
 async def test_a_good_payment_is_verified_and_settled(stage: Stage) -> None:
@@ -126,7 +127,7 @@ async def test_a_forged_signature_is_refused_before_the_chain_is_asked(stage: St
         ("network", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", Reason.INVALID_NETWORK),
         ("scheme", "upto", Reason.UNSUPPORTED_SCHEME),
         ("amount", "-1", Reason.INVALID_REQUIREMENTS),
-        ("asset", str(Keypair().pubkey()), Reason.SVM_MINT_MISMATCH),
+        ("asset", STRANGER, Reason.SVM_MINT_MISMATCH),
     ],
 )
 async def test_requirements_that_are_not_served_are_refused(
