@@ -5,10 +5,10 @@ create schema indexer;
 create table indexer.follower (
     name text not null,
     network text not null,
-    genesis_hash text not null default '',
     holder text not null default '',
     held_until timestamptz not null default '-infinity',
     span_blocks integer not null check (span_blocks > 0),
+    start_number bigint,
     head_number bigint,
     followed_at timestamptz,
     primary key (name, network)

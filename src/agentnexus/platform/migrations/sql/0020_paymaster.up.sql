@@ -12,33 +12,28 @@ create table paymaster.treasury (
     primary key (network, paymaster)
 );
 
--- One row per signature that was made. `reserving`: not given away yet. `signed`: may be used until it expires. `used`: on
--- the chain. `released`: can be used no more, or was refused by the budget.
+-- One row per signature. `reserving`: not given away yet. `signed`: may be used until it expires. `used`: on the chain.
+-- `released`: can be used no more. A signature's hour is cut into windows, so the same operation asked for twice in one
+-- window has the same hash and is the same row.
 create table paymaster.sponsorship (
-    id text primary key,
     network text not null,
     paymaster text not null,
     user_operation_hash text not null,
-    request_hash text not null,
     sender text not null,
     nonce numeric(78, 0) not null check (nonce >= 0),
     user_id text not null,
     policy text not null,
-    budget text not null,
     maximum_cost numeric(78, 0) not null check (maximum_cost > 0),
     valid_until timestamptz not null,
-    paymaster_data text not null,
+    paymaster_data bytea not null,
     state text not null check (state in ('reserving', 'signed', 'used', 'released')),
-    reason text not null default '',
     actual_cost numeric(78, 0),
     succeeded boolean,
     transaction text,
     created_at timestamptz not null,
     ended_at timestamptz,
-    unique (network, paymaster, user_operation_hash)
+    primary key (network, paymaster, user_operation_hash)
 );
-create unique index sponsorship_live on paymaster.sponsorship (network, paymaster, request_hash)
-    where state in ('reserving', 'signed');
 create index sponsorship_of_nonce on paymaster.sponsorship (network, paymaster, sender, nonce);
 create index sponsorship_unfinished on paymaster.sponsorship (network, paymaster, valid_until)
     where state in ('reserving', 'signed');
