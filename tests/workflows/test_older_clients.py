@@ -128,8 +128,9 @@ async def test_the_plan_and_the_results_have_their_documented_fields(client: Rea
     assert isinstance(results, dict)
     assert results[step["id"]]["success"] is True
     assert results[step["id"]]["cost"] == 0.01
+    assert results[step["id"]]["output"] == {"result": {"text": "text.summarize done", "answer": "yes"}}
     assert set(results[step["id"]]) == {
-        "stepId", "success", "output", "cost", "time", "error", "paymentSignature", "attempts",
+        "stepId", "success", "output", "outputHref", "cost", "time", "error", "paymentSignature", "attempts",
     }  # fmt: skip
 
 

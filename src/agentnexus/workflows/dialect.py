@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from agentnexus.core.canonical import canonical_json
 from agentnexus.core.errors import error_class
 from agentnexus.core.events import Event
 from agentnexus.core.money import Money
 from agentnexus.workflows.model import Plan, PlanStep, StepEstimate, StepState, StepStatus, Workflow
+from agentnexus.workflows.outputs import StepOutput
 from agentnexus.workflows.plan import layers
 from agentnexus.workflows.references import references, steps_used
 from agentnexus.workflows.schedule import critical_path
 
 DONE = frozenset({StepStatus.COMPLETED, StepStatus.COMPENSATED})
 ENDED = frozenset({*DONE, StepStatus.FAILED, StepStatus.REFUNDED})
+OUTPUTS_MAX = 1 << 20  # bytes of outputs in one answer
 
 
 def event_json(event: Event) -> dict[str, object]:
@@ -38,9 +41,11 @@ def connected_json(workflow_id: str, at: datetime) -> dict[str, object]:
     return {"type": "connected", "data": {}, "seq": 0, "at": now, "workflowId": workflow_id, "timestamp": now}
 
 
-def workflow_json(workflow: Workflow, events: Sequence[Event] | None = None) -> dict[str, object]:
-    """A workflow in both spellings; `events` only where they were asked for."""
-    own = workflow.model_dump(mode="json")
+def workflow_json(
+    workflow: Workflow, events: Sequence[Event] | None = None, outputs: Mapping[str, StepOutput] | None = None
+) -> dict[str, object]:
+    """A workflow in both spellings; `events` and what its steps gave only where they were asked for."""
+    own = workflow.model_dump(mode="json", exclude={"steps"})
     plan, estimate = workflow.plan, workflow.estimate
     seconds = None if estimate is None else estimate.seconds
     older: dict[str, object] = {
@@ -48,7 +53,7 @@ def workflow_json(workflow: Workflow, events: Sequence[Event] | None = None) -> 
         "naturalLanguageInput": workflow.text,
         "executionPlan": None if plan is None else plan_json(workflow, plan),
         "currentStep": next((step.id for step in workflow.steps if step.status is StepStatus.RUNNING), None),
-        "stepResults": step_results(workflow),
+        "stepResults": step_results(workflow, outputs),
         "estimatedCost": None if estimate is None else number(estimate.expected),
         "estimatedTime": None if seconds is None else round(seconds * 1000),
         "maxCost": number(workflow.max_cost),
@@ -61,7 +66,7 @@ def workflow_json(workflow: Workflow, events: Sequence[Event] | None = None) -> 
     }
     if events is not None:
         older["events"] = [event_json(event) for event in events]
-    return {**own, **older, "error": _error(workflow)}
+    return {**own, **older, "steps": states_json(workflow, outputs), "error": _error(workflow)}
 
 
 def number(amount: Money) -> float:
@@ -113,12 +118,46 @@ def _step_json(step: PlanStep, estimate: StepEstimate | None, parallel: bool) ->
     }
 
 
-def step_results(workflow: Workflow) -> dict[str, dict[str, object]]:
-    """By step that has ended: ``{stepId, success, cost, time, error?, paymentSignature?, attempts}``."""
-    return {step.id: _result(workflow, step) for step in workflow.steps if step.status in ENDED}
+def states_json(workflow: Workflow, outputs: Mapping[str, StepOutput] | None = None) -> list[dict[str, object]]:
+    """The steps as they stand, with what they gave in `output`, and where to have it whole in `output_href`."""
+    shown = _outputs_json(workflow, outputs)
+    return [
+        {
+            **step.model_dump(mode="json"),
+            "output": shown[step.id][0] if step.id in shown else None,
+            "output_href": shown[step.id][1] if step.id in shown else None,
+        }
+        for step in workflow.steps
+    ]
 
 
-def _result(workflow: Workflow, step: StepState) -> dict[str, object]:
+def _outputs_json(workflow: Workflow, outputs: Mapping[str, StepOutput] | None) -> dict[str, tuple[object, str]]:
+    """By step: the output and its address. So much of them together is shown; large ones are only at their address."""
+    shown: dict[str, tuple[object, str]] = {}
+    left = OUTPUTS_MAX
+    for step_id, found in (outputs or {}).items():
+        size = 0 if found.blob else len(canonical_json(found.value))
+        fits = not found.blob and size <= left
+        left -= size if fits else 0
+        shown[step_id] = (found.value if fits else None, f"/workflows/{workflow.id}/steps/{step_id}/output")
+    return shown
+
+
+def step_results(workflow: Workflow, outputs: Mapping[str, StepOutput] | None = None) -> dict[str, dict[str, object]]:
+    """By step that has ended: ``{stepId, success, output, outputHref, cost, time, error, paymentSignature, attempts}``.
+
+    `output` is None where it is large: then it is at `outputHref`.
+    """
+    shown = _outputs_json(workflow, outputs)
+    nothing = (None, None)
+    return {
+        step.id: _result(workflow, step, *shown.get(step.id, nothing))
+        for step in workflow.steps
+        if step.status in ENDED
+    }
+
+
+def _result(workflow: Workflow, step: StepState, output: object, href: str | None) -> dict[str, object]:
     zero = workflow.max_cost.asset
     paid = 0
     signature = None
@@ -132,7 +171,8 @@ def _result(workflow: Workflow, step: StepState) -> dict[str, object]:
     return {
         "stepId": step.id,
         "success": step.status in DONE,
-        "output": step.output or None,
+        "output": output,
+        "outputHref": href,
         "cost": number(Money(zero, paid)),
         "time": step.duration_ms or 0,
         "error": None if step.error is None else str(step.error.get("message", "")),

@@ -13,7 +13,7 @@ from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
-from agentnexus.workflows.dialect import plan_json, step_results, workflow_json
+from agentnexus.workflows.dialect import plan_json, states_json, step_results, workflow_json
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.funds import EscrowShortfall
 from agentnexus.workflows.model import FileRef, Workflow
@@ -173,19 +173,26 @@ async def health(workflows: Service) -> dict[str, object]:
 
 @router.get("/workflows/{workflow_id}")
 async def get(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
-    """The whole state: plan, estimate, steps, cost, receipts, result, and its first thousand events."""
+    """The whole state: plan, estimate, steps and what they gave, cost, receipts, result, its first thousand events."""
     found = await workflows.get(workflow_id, who.acts_for)
     events = await workflows.past_events(found, EVENTS_MAX)
-    return {"success": True, "workflow": workflow_json(found, events)}
+    return {"success": True, "workflow": workflow_json(found, events, await workflows.outputs(found))}
 
 
 @router.get("/workflows/{workflow_id}/steps")
 async def steps(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
-    """The planned steps, and the results of those that have ended."""
+    """The planned steps, and the results of those that have ended with what they gave."""
     found = await workflows.get(workflow_id, who.acts_for)
+    outputs = await workflows.outputs(found)
     planned = [] if found.plan is None else plan_json(found, found.plan)["steps"]
-    states = [step.model_dump(mode="json") for step in found.steps]
-    return {"success": True, "steps": planned, "stepResults": step_results(found), "states": states}
+    results, states = step_results(found, outputs), states_json(found, outputs)
+    return {"success": True, "steps": planned, "stepResults": results, "states": states}
+
+
+@router.get("/workflows/{workflow_id}/steps/{step_id}/output")
+async def step_output(workflow_id: str, step_id: str, workflows: Service, who: Who) -> Response:
+    """The whole of what a step gave, as JSON, however large."""
+    return Response(await workflows.output(workflow_id, who.acts_for, step_id), media_type="application/json")
 
 
 @router.patch("/workflows/{workflow_id}/plan")

@@ -35,6 +35,7 @@ from agentnexus.workflows.model import (
     WorkflowRequest,
     WorkflowStatus,
 )
+from agentnexus.workflows.outputs import StepOutput, outputs_of
 from agentnexus.workflows.plan_run import hire_key
 from agentnexus.workflows.ports import Hirer, Uploads
 from agentnexus.workflows.reviewing import OPERATOR, Reviewing
@@ -200,6 +201,18 @@ class Workflows:
         found = await asyncio.gather(*(self._hirer.receipts(key) for key in keys))
         receipts: tuple[Receipt, ...] = tuple(receipt for some in found for receipt in some)
         return view.model_copy(update={"receipts": receipts})
+
+    async def outputs(self, workflow: Workflow) -> dict[str, StepOutput]:
+        """What its steps gave, by step."""
+        return await outputs_of(self._engine, workflow.id, [step.id for step in workflow.steps])
+
+    async def output(self, workflow_id: str, user_id: str | None, step_id: str) -> bytes:
+        """The whole of what a step gave, as JSON. Raises `NotFound`."""
+        await self._record(workflow_id, user_id)
+        found = (await outputs_of(self._engine, workflow_id, [step_id])).get(step_id)
+        if found is None:
+            raise NotFound(f"step {step_id} has given nothing", next_step="see which steps are completed")
+        return await found.whole(self._blobs)
 
     async def newest(self, workflow_id: str, user_id: str | None) -> int:
         """The sequence of its last event so far. Raises `NotFound`."""

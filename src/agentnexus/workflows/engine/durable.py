@@ -12,7 +12,7 @@ from agentnexus.core.errors import NexusError
 from agentnexus.core.events import Event
 from agentnexus.core.ports import Entropy, Ids
 from agentnexus.platform.batching import GroupCommit
-from agentnexus.workflows.engine.journal import Journal
+from agentnexus.workflows.engine.journal import Journal, decode
 from agentnexus.workflows.engine.port import Body, Draft, EndNarrator, NewRun, RunRecord, RunState
 from agentnexus.workflows.engine.worker import Worker, WorkerSettings
 
@@ -62,6 +62,9 @@ class DurableEngine:
 
     async def get(self, run_id: str) -> RunRecord:
         return await self.journal.get(run_id)
+
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> Mapping[str, Json]:
+        return {key: decode(text) for key, text in (await self.journal.outputs(run_id, keys)).items()}
 
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None = None) -> list[RunRecord]:
         return await self.journal.list_runs(tenant, limit, before)

@@ -148,6 +148,9 @@ class Journal(Protocol):
 
     async def get(self, run_id: str) -> RunRecord: ...
 
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> dict[str, str]:
+        """JSON texts of those of the steps that are completed, by key; of an unknown run none."""
+
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
         """Newest first by (created_at, id); `before` is the last one of the page before."""
 

@@ -15,7 +15,7 @@ from agentnexus.core.errors import NotFound
 from agentnexus.core.events import Event
 from agentnexus.core.ports import Clock
 from agentnexus.workflows.engine.journal import Claim, Letter, News, StepRow, Write, decode, encode
-from agentnexus.workflows.engine.port import Draft, NewRun, RunRecord, RunState
+from agentnexus.workflows.engine.port import Draft, NewRun, Phase, RunRecord, RunState
 from agentnexus.workflows.engine.turns import Turns
 
 
@@ -248,6 +248,11 @@ class MemoryJournal:
 
     async def get(self, run_id: str) -> RunRecord:
         return self._find(run_id).run
+
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> dict[str, str]:
+        rows = self._runs[run_id].steps if run_id in self._runs else {}
+        found = [rows[key] for key in keys if key in rows]
+        return {row.key: row.output or "null" for row in found if row.phase is Phase.COMPLETED}
 
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
         runs = [s.run for s in self._runs.values() if s.run.tenant == tenant]

@@ -233,6 +233,9 @@ class Engine(Protocol):
     async def get(self, run_id: str) -> RunRecord:
         """Raises `NotFound`."""
 
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> Mapping[str, Json]:
+        """What those of the steps gave that are completed, by key."""
+
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None = None) -> list[RunRecord]:
         """Newest first by (created_at, id); `before` is the last one of the page before.
 

@@ -218,6 +218,10 @@ class PostgresJournal:
             raise NotFound(f"there is no run {run_id}", next_step="check the id")
         return _record(row)
 
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> dict[str, str]:
+        async with self._connection() as connection:
+            return {row["key"]: row["output"] for row in await connection.fetch(sql.OUTPUTS, run_id, list(keys))}
+
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
         created_at, run_id = before or (None, None)
         async with self._connection() as connection:

@@ -250,6 +250,10 @@ select id from r
 """
 
 GET = "select * from workflow.run where id = $1"
+OUTPUTS = """
+select key, coalesce(output::text, 'null') as output from workflow.step
+where run_id = $1 and key = any($2::text[]) and state = 'completed'
+"""
 EXISTS = "select 1 from workflow.run where id = $1"
 LIST = """
 select * from workflow.run

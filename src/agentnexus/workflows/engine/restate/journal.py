@@ -27,6 +27,7 @@ from agentnexus.workflows.engine.restate.shapes import (
     Freeing,
     Head,
     Interest,
+    Keys,
     Look,
     Moment,
     Opening,
@@ -54,6 +55,7 @@ ANSWER = TypeAdapter(Answer)
 LOOK = TypeAdapter(Look)
 TAKEN: TypeAdapter[Taken | None] = TypeAdapter(Taken | None)
 TALE = TypeAdapter(Tale)
+OUTPUTS = TypeAdapter(dict[str, str])
 PLACES = TypeAdapter(list[str])
 
 
@@ -263,6 +265,9 @@ class RestateJournal:
         if look.head is None:
             raise NotFound(f"there is no run {run_id}", next_step="check the id")
         return record(run_id, look.head, look.input, look.output)
+
+    async def outputs(self, run_id: str, keys: Sequence[str]) -> dict[str, str]:
+        return await self._ingress.call(RUN, "outputs", Keys(keys=list(keys)), OUTPUTS, key=self._key(run_id))
 
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
         """A run is in the index some milliseconds after its start; what this process started it lists at once."""

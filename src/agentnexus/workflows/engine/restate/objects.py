@@ -12,7 +12,7 @@ from zlib import crc32
 import restate
 from restate import InvocationRetryPolicy, ObjectContext, ObjectSharedContext, VirtualObject
 
-from agentnexus.workflows.engine.port import RunState
+from agentnexus.workflows.engine.port import Phase, RunState
 from agentnexus.workflows.engine.restate.shapes import (
     Answer,
     Bell,
@@ -22,6 +22,7 @@ from agentnexus.workflows.engine.restate.shapes import (
     Entry,
     Freeing,
     Head,
+    Keys,
     Look,
     Moment,
     Opening,
@@ -245,6 +246,13 @@ async def look(ctx: ObjectSharedContext, _nothing: None = None) -> Look:
         return Look(head=None)
     given = await ctx.get("input", type_hint=str)
     return Look(head=head, input=given or "null", output=await ctx.get("output", type_hint=str))
+
+
+@runs.handler(kind="shared")
+async def outputs(ctx: ObjectSharedContext, wanted: Keys) -> dict[str, str]:
+    """JSON texts of those of the steps that are completed."""
+    found = [await ctx.get(f"step {key}", type_hint=Step) for key in wanted.keys]
+    return {step.key: step.output or "null" for step in found if step is not None and step.phase is Phase.COMPLETED}
 
 
 @runs.handler(kind="shared")

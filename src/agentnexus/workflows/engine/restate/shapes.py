@@ -251,6 +251,12 @@ class Look(Shape):
     output: str | None = None
 
 
+class Keys(Shape):
+    """Which steps are asked about."""
+
+    keys: list[str]
+
+
 class Page(Shape):
     """A question for up to `limit` things after (or, of a tenant's runs, before) a place."""
 
