@@ -46,10 +46,12 @@ class PreviewRuns:
         self.created.append(task)
         return "wf_planning"
 
-    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object], key: str) -> str:
+    async def run_agent(
+        self, user_id: str, agent: AgentView, value: dict[str, object], key: str, *, any_seller: bool = False
+    ) -> str:
         if self.refuse:
             raise self.refuse
-        self.ran.append((agent.id, value))
+        self.ran.append(("market" if any_seller else agent.id, value))
         return "wf_executing"
 
     def _get(self, run_id: str) -> Workflow:

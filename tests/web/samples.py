@@ -340,8 +340,11 @@ def _estimate(step: PlanStep) -> StepEstimate:
     """With another seller who asks a little more."""
     assert step.offer is not None
     dearer = step.offer.model_copy(
-        update={"id": f"{step.offer.id}-other", "title": "Careful & Sons", "price": step.offer.price * 2}
-    )
+        update={
+            "id": f"{step.offer.id}-other", "title": "Careful & Sons", "price": step.offer.price * 2,
+            "latency_ms": 1840, "rating": 4.62, "ratings": 1200,
+        }
+    )  # fmt: skip
     return StepEstimate(
         step=step.id, expected=step.offer.price, worst_case=dearer.price, seconds=2, alternatives=(dearer,)
     )

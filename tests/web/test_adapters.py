@@ -164,6 +164,19 @@ async def test_a_task_is_stopped_and_a_strangers_is_not_found(room: Room) -> Non
     assert cancelled.money.spent == ""
 
 
+async def test_a_run_whose_seller_the_market_chooses_goes_on_to_the_next_seller(room: Room) -> None:
+    async with room.working() as runs:
+        run_id = await runs.run_agent("ann", PDF, {"file": "AAAA"}, "k", any_seller=True)
+        assert await runs.run_agent("ann", PDF, {"file": "AAAA"}, "k", any_seller=True) == run_id
+        assert await runs.run_agent("ann", PDF, {"file": "AAAA"}, "k") != run_id
+        views = await views_until(runs, run_id, "completed")
+    shown = views[-1]
+    assert shown.text == f"{PDF.name}, from whoever sells it best"
+    assert [step.capability for step in shown.steps] == ["pdf.extract"]
+    assert (shown.planner, shown.agent_id, shown.can_keep) == ("", "", True)
+    assert shown.money.limit == PDF.price
+
+
 async def test_an_agent_that_nobody_sells_any_more_is_said_so(room: Room) -> None:
     async with room.working() as runs:
         with pytest.raises(NoOffer):

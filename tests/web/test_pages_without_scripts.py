@@ -298,3 +298,14 @@ async def test_a_file_that_is_not_there_is_not_found(client: httpx.AsyncClient, 
     answer = await client.get("/tasks/wf_completed/file", params={"at": place}, headers=HTML)
     assert answer.status_code == 404
     assert "Download the whole result instead." in answer.text or "no file" in answer.text.lower()
+
+
+async def test_the_market_may_choose_the_seller_of_a_run(client: httpx.AsyncClient, runs: PreviewRuns) -> None:
+    page = (await client.get("/agents/org.agentnexus.pdf-extractor")).text
+    assert 'name="_run" value="market">Let the market choose' in page
+    assert 'href="/economy?need=pdf.extract"' in page
+    sent = {"_run": "market", "in/question": "What?", "in/sources/0/name": "a", "in/sources/0/text": "text"}
+    answer = await client.post("/agents/org.agentnexus.knowledge-qa/run", data=sent)
+    assert answer.status_code == 303
+    ((seller, value),) = runs.ran
+    assert (seller, value["question"]) == ("market", "What?")

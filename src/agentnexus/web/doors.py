@@ -60,8 +60,13 @@ class Runs(Protocol):
     async def create(self, user_id: str, task: NewTask) -> str:
         """The new workflow's id; planning has begun."""
 
-    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object], key: str) -> str:
-        """One run of one agent, already approved; the new workflow's id."""
+    async def run_agent(
+        self, user_id: str, agent: AgentView, value: dict[str, object], key: str, *, any_seller: bool = False
+    ) -> str:
+        """One run, already approved, at most for the agent's price; the new workflow's id.
+
+        `any_seller`: of the agent's capability by whoever sells it best, and by the next one if that fails.
+        """
 
     async def view(self, user_id: str, run_id: str) -> RunView: ...
 

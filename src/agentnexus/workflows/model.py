@@ -34,7 +34,7 @@ class FileRef(Noun):
 
 
 class StepOffer(Noun):
-    """The offer a step is planned with. `price` is its maximum."""
+    """The offer a step is planned with. `price` is its maximum; `rating` 0-5 from `ratings` outcomes, 0 means new."""
 
     id: str
     market: str
@@ -43,12 +43,16 @@ class StepOffer(Noun):
     title: str = ""
     endpoint: str = ""
     price: Money
+    latency_ms: int | None = None
+    rating: float = 0.0
+    ratings: int = 0
 
     @classmethod
     def of(cls, offer: Offer) -> StepOffer:
         return cls(
             id=offer.id, market=offer.market, seller=offer.seller.key, seller_name=offer.seller.name,
-            title=offer.title, endpoint=offer.endpoint, price=offer.price.maximum,
+            title=offer.title, endpoint=offer.endpoint, price=offer.price.maximum, latency_ms=offer.latency_ms,
+            rating=offer.reputation.score, ratings=offer.reputation.count,
         )  # fmt: skip
 
 

@@ -23,10 +23,14 @@ from agentnexus.web.views.runs import (
     State,
     StepView,
 )
-from agentnexus.web.views.text import duration, money, network_name, size
-from agentnexus.workflows.model import PlanStep, StepEstimate, StepState, Workflow, WorkflowStatus
+from agentnexus.web.views.text import duration, money, network_name, plural, size
+from agentnexus.workflows.model import SINGLE, PlanStep, StepEstimate, StepOffer, StepState, Workflow, WorkflowStatus
 
-PLANNERS: Final = {"offline": "the offline planner", "llm": "a language model", "single": ""}
+MARKET: Final = "market"
+"""The planner of one step whose seller the market chooses."""
+PLANNERS: Final = {
+    "offline": "the offline planner", "llm": "a language model", "hand": "hand", SINGLE: "", MARKET: "",
+}  # fmt: skip
 HERE, FREE = "done here", "free"
 WARNINGS_SHOWN: Final = 20
 PAID: Final = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
@@ -118,12 +122,15 @@ def _reviewable(view: StepView, planned: PlanStep, estimate: StepEstimate | None
     offers = {offer.id: offer for offer in (planned.offer, *(estimate.alternatives if estimate else ()))}
     cheapest_first = sorted(offers.values(), key=lambda offer: offer.price.decimal)
     chosen = planned.offer.id
-    choices = tuple(
-        Choice(offer.id, offer.title or offer.seller_name or offer.seller, money(offer.price), offer.id == chosen)
-        for offer in cheapest_first
-    )
+    choices = tuple(_choice(offer, offer.id == chosen) for offer in cheapest_first)
     cap = "" if planned.max_price is None else f"{planned.max_price.decimal.normalize():f}"
     return replace(view, choices=choices, cap=cap)
+
+
+def _choice(offer: StepOffer, chosen: bool) -> Choice:
+    label = offer.title or offer.seller_name or offer.seller
+    rating = f"{offer.rating:.1f} of 5, {plural(offer.ratings, 'rating')}" if offer.ratings else ""
+    return Choice(offer.id, label, money(offer.price), chosen, offer.market, duration(offer.latency_ms), rating)
 
 
 def _money(workflow: Workflow) -> MoneyView:
@@ -197,14 +204,14 @@ def _payment(payment: PaymentRecord, asset: Asset) -> PaymentView:
 
 def _output_schema(workflow: Workflow) -> Schema | None:
     """Of a single run: what its seller promised. A plan's result is made of several."""
-    if workflow.planner != "single" or not workflow.receipts:
+    if workflow.planner not in (SINGLE, MARKET) or not workflow.receipts:
         return None
     return workflow.receipts[-1].offer.capability.output_schema
 
 
 def _agent_id(workflow: Workflow) -> str:
     """Of a single run on this node: the agent whose page runs it again."""
-    if workflow.planner != "single" or not workflow.receipts:
+    if workflow.planner != SINGLE or not workflow.receipts:
         return ""
     before, mark, agent_id = workflow.receipts[-1].offer.endpoint.rpartition("/x402/agents/")
     return agent_id if mark and before else ""

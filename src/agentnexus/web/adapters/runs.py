@@ -12,14 +12,14 @@ from agentnexus.core.events import Event
 from agentnexus.web.adapters.events import RunLog
 from agentnexus.web.adapters.history import search
 from agentnexus.web.adapters.lifting import Lifted, lift_files
-from agentnexus.web.adapters.run_view import run_summary, run_view
+from agentnexus.web.adapters.run_view import MARKET, run_summary, run_view
 from agentnexus.web.doors import NewTask, PlanEdit
 from agentnexus.web.newest import newest
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.workflows.editing import PlanChange
-from agentnexus.workflows.model import FileRef, Workflow
+from agentnexus.workflows.model import FileRef, Plan, PlanStep, Workflow
 from agentnexus.workflows.service import Workflows
 
 PAGE: Final = 60
@@ -46,15 +46,27 @@ class WorkflowRuns:
         )  # fmt: skip
         return made.id
 
-    async def run_agent(self, user_id: str, agent: AgentView, value: dict[str, object], key: str) -> str:
+    async def run_agent(
+        self, user_id: str, agent: AgentView, value: dict[str, object], key: str, *, any_seller: bool = False
+    ) -> str:
         """The agent's price is the limit; files in the input become files of the workflow."""
         if agent.amount is None:
             raise InvalidInput(f"{agent.name} has no price", next_step="choose another agent")
         lifted = lift_files(agent.input_schema or {}, value)
-        made = await self._workflows.create_single(
-            user_id, agent.id, agent.capability, lifted.value, max_cost=agent.amount,
-            files=await self._kept(lifted, user_id),
-            key=idempotency_key(key, agent.id, content_hash(value)) if key else "",  # type: ignore[arg-type] # JSON by parsing
+        files = await self._kept(lifted, user_id)
+        seller = MARKET if any_seller else agent.id
+        repeatable = idempotency_key(key, seller, content_hash(value)) if key else ""  # type: ignore[arg-type] # JSON by parsing
+        if not any_seller:
+            made = await self._workflows.create_single(
+                user_id, agent.id, agent.capability, lifted.value, max_cost=agent.amount, files=files, key=repeatable
+            )
+            return made.id
+        step = PlanStep(
+            id="s1", title=agent.name, capability=agent.capability, input=lifted.value, max_price=agent.amount
+        )
+        made = await self._workflows.create(
+            user_id, f"{agent.name}, from whoever sells it best", files, max_cost=agent.amount, auto_approve=True,
+            plan=Plan(planner=MARKET, steps=(step,), output={"$step": step.id}), key=repeatable,
         )  # fmt: skip
         return made.id
 

@@ -32,6 +32,7 @@ SORTS: Final = (
     ("newest", "Newest"),
 )
 MAX_EXAMPLES: Final = 5
+ANY_SELLER: Final = "market"
 INDEX: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -109,8 +110,9 @@ async def run(request: Request) -> Response:
         return _agent_page(request, found, form, parsed.value, status=422)
     try:
         run_id = await doors.runs.run_agent(
-            await doors.user(request), found, parsed.value, text_of(data, "_key", limit=64)
-        )
+            await doors.user(request), found, parsed.value, text_of(data, "_key", limit=64),
+            any_seller=text_of(data, "_run", limit=10) == ANY_SELLER,
+        )  # fmt: skip
     except NexusError as error:
         return _agent_page(request, found, build_form(schema, parsed.value), parsed.value, error=error)
     return RedirectResponse(f"/tasks/{run_id}", 303)

@@ -23,6 +23,7 @@ from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.runs import FINAL
 
 LATELY: Final = 12
+STEP_ID: Final = re.compile(r"[a-z0-9_]{1,32}")
 DOWNLOAD_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
@@ -77,7 +78,9 @@ async def edit(request: Request) -> Response:
         run = await doors.runs.view(user, run_id)
         refused = problem_of(error)
         return page(request, "pages/workflow.html", status=error.http_status, run=run, refused=refused)
-    return RedirectResponse(f"/tasks/{run_id}#run-approval", 303)
+    # The step that was changed is in sight again, in its open fold; a step that is gone leads to the new price.
+    place = "run-approval" if wanted.drop or not STEP_ID.fullmatch(wanted.step) else f"change-{wanted.step}"
+    return RedirectResponse(f"/tasks/{run_id}#{place}", 303)
 
 
 async def cancel(request: Request) -> Response:

@@ -65,12 +65,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A seller a step could have; `chosen` is the one it is planned with."""
+    """A seller a step could have; `chosen` is the one it is planned with. `speed` and `rating` may be unknown."""
 
     id: str
     label: str
     price: str
     chosen: bool = False
+    market: str = ""
+    speed: str = ""
+    rating: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,11 @@ class RunView:
     @property
     def done_steps(self) -> int:
         return sum(step.state.name == "completed" for step in self.steps)
+
+    @property
+    def movable(self) -> int:
+        """How many steps have somebody else to be bought from."""
+        return sum(len(step.choices) > 1 for step in self.steps)
 
     @property
     def wide(self) -> Drawing:
