@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from agentnexus.core.errors import BudgetExceeded
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Offer
-from agentnexus.workflows.model import Estimate, Plan, PlanStep, StepEstimate, StepOffer
+from agentnexus.workflows.model import SINGLE, Estimate, Plan, PlanStep, StepEstimate, StepOffer
 from agentnexus.workflows.plan import Offered, is_sound, layers
 from agentnexus.workflows.schedule import critical_path
 
@@ -23,7 +23,7 @@ def no_fee(_offer: Offer) -> Money | None:
 
 def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Estimate:
     """All sums in the asset of `zero`; offers in other assets count as what they cost there only where they match."""
-    steps = tuple(_step(step, offered, zero) for step in plan.steps)
+    steps = tuple(_step(step, offered, zero, pinned=plan.planner == SINGLE) for step in plan.steps)
     seconds = {entry.step: entry.seconds for entry in steps}
     sound = is_sound(plan)
     expected, worst = zero, zero
@@ -40,26 +40,36 @@ def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Es
     )
 
 
-def _step(step: PlanStep, offered: Offered, zero: Money) -> StepEstimate:
+def _step(step: PlanStep, offered: Offered, zero: Money, *, pinned: bool) -> StepEstimate:
+    """The planned offer and the best others set the price that may be paid; within it anybody may be hired."""
     if step.local:
         return StepEstimate(step=step.id, expected=zero, worst_case=zero, seconds=0.0)
     planned = offered.planned(step)
     others = [
         offer
-        for offer in offered.offers.get(step.capability, ())
+        for offer in (() if pinned else offered.offers.get(step.capability, ()))
         if (planned is None or offer.id != planned.id) and _within(offer, step.max_price)
     ]
-    candidates = [o for o in ([planned] if planned else []) + others[:FALLBACKS] if _same_asset(o, zero)]
+    counted = [o for o in ([planned] if planned else []) + others[:FALLBACKS] if _same_asset(o, zero)]
     expected = planned.price.maximum if planned is not None and _same_asset(planned, zero) else zero
+    most = _dearest(counted, zero)
+    hireable = [offer for offer in counted + others if most is not None and _within(offer, most)]
     undoing = () if step.undo is None else offered.offers.get(step.undo.capability, ())
-    undone = max((offer.price.maximum for offer in undoing if _same_asset(offer, zero)), default=zero)
+    undo_most = _dearest(undoing, zero)
     return StepEstimate(
         step=step.id,
         expected=expected,
-        worst_case=max((_at_worst(o, step.retry.attempts) for o in candidates), default=expected) + undone,
+        worst_case=max((_at_worst(o, step.retry.attempts) for o in hireable), default=expected) + (undo_most or zero),
         seconds=None if planned is None or planned.latency_ms is None else planned.latency_ms / 1000,
         alternatives=tuple(StepOffer.of(offer) for offer in others[:FALLBACKS]),
+        most=most,
+        undo_most=undo_most,
     )
+
+
+def _dearest(offers: Sequence[Offer], zero: Money) -> Money | None:
+    """The highest price among those in the asset that is counted in."""
+    return max((offer.price.maximum for offer in offers if _same_asset(offer, zero)), default=None)
 
 
 def _same_asset(offer: Offer, zero: Money) -> bool:

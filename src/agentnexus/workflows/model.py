@@ -139,13 +139,19 @@ class Plan(Noun):
 
 
 class StepEstimate(Noun):
-    """Price of one step: with its planned offer, and at worst (dearest fallback, every attempt kept by the seller)."""
+    """Price of one step: with its planned offer, and at worst (dearest fallback, every attempt kept by the seller).
+
+    `most` is the dearest price that was counted, and `undo_most` that of undoing it: nobody dearer is hired without
+    being approved again. None where nobody sells it in the asset that is counted in.
+    """
 
     step: str
     expected: Money
     worst_case: Money
     seconds: float | None = None
     alternatives: tuple[StepOffer, ...] = ()
+    most: Money | None = None
+    undo_most: Money | None = None
 
 
 class Estimate(Noun):
@@ -161,6 +167,9 @@ class Estimate(Noun):
     steps: tuple[StepEstimate, ...] = ()
     critical_path: tuple[str, ...] = ()
     parallel_groups: tuple[tuple[str, ...], ...] = ()
+
+    def step(self, step_id: str) -> StepEstimate | None:
+        return next((entry for entry in self.steps if entry.step == step_id), None)
 
 
 class WorkflowStatus(StrEnum):

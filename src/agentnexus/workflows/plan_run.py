@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentnexus.core.canonical import Json, canonical_json
+from agentnexus.core.errors import NexusError, NoOffer
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need
 from agentnexus.core.ports import Blobs, Clock
 from agentnexus.workflows.engine.port import Retry, Run, StepContext, StepFunction
 from agentnexus.workflows.granting import Approvals
-from agentnexus.workflows.model import SINGLE, Plan, PlanStep, StepOffer, WorkflowRequest
+from agentnexus.workflows.model import SINGLE, Estimate, Plan, PlanStep, StepOffer, Undo, WorkflowRequest
 from agentnexus.workflows.planning import Planning
 from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
 from agentnexus.workflows.references import SKIPPED, fill
@@ -58,6 +59,7 @@ class PlanRun:
     means: Means
     request: WorkflowRequest
     plan: Plan
+    estimate: Estimate
     results: dict[str, Mapping[str, object]] = field(default_factory=dict)
 
     async def need(self, step: PlanStep) -> Need:
@@ -66,10 +68,22 @@ class PlanRun:
             capability=step.capability,
             input=await self.filled(step.input),
             constraints=Constraints(
-                max_price=step.max_price or self.request.max_cost,
+                max_price=self._most(step),
                 sellers_allowed=() if (offer := self._pinned(step)) is None else (offer.seller,),
             ),
         )
+
+    def _most(self, step: PlanStep) -> Money:
+        """The dearest price of the estimate that was approved, unless the owner's own cap is lower."""
+        entry = self.estimate.step(step.id)
+        caps = (self.request.max_cost, step.max_price, None if entry is None else entry.most)
+        return min(cap for cap in caps if cap is not None)
+
+    async def undoing(self, step: PlanStep, undo: Undo) -> Need:
+        """What undoing a step asks sellers for, at most for what was estimated."""
+        entry = self.estimate.step(step.id)
+        limits = Constraints(max_price=self.request.max_cost if entry is None else entry.undo_most)
+        return Need(capability=undo.capability, input=await self.filled(undo.input), constraints=limits)
 
     def only(self, step: PlanStep) -> str:
         """The address that alone may be hired from: of the agent whose Run button was pressed; else empty."""
@@ -116,3 +130,17 @@ class PlanRun:
             return None
 
         return function
+
+
+def dearer_than_approved(error: NexusError, step: PlanStep, need: Need) -> NexusError:
+    """The error itself, or in its place that whoever still sells the step asks more than was approved for it."""
+    misses = error.details.get("near_misses")
+    near = [miss for miss in misses if miss["rule"] == "price"] if isinstance(misses, list) else []
+    if not isinstance(error, NoOffer) or not near:
+        return error
+    return NoOffer(
+        f"nobody does step {step.id} any more for the {need.constraints.max_price} that it may cost:"
+        f" {near[0]['seller']} asks {near[0]['price']}",
+        next_step="give the task again: its plan will have the new price, for you to approve",
+        **error.details,
+    )

@@ -30,6 +30,7 @@ from agentnexus.workflows.engine.port import (
 from agentnexus.workflows.granting import granted
 from agentnexus.workflows.model import (
     PARALLEL_MAX,
+    Estimate,
     Plan,
     PlanStep,
     StepStatus,
@@ -37,7 +38,16 @@ from agentnexus.workflows.model import (
     WorkflowStatus,
     as_json,
 )
-from agentnexus.workflows.plan_run import CLEANING, SKIPPED_KEY, Means, PlanRun, budget_id, hire_key, step_key
+from agentnexus.workflows.plan_run import (
+    CLEANING,
+    SKIPPED_KEY,
+    Means,
+    PlanRun,
+    budget_id,
+    dearer_than_approved,
+    hire_key,
+    step_key,
+)
 from agentnexus.workflows.ports import EscrowFunds
 from agentnexus.workflows.rollback import Rollback
 from agentnexus.workflows.schedule import cut_off, ready, urgency
@@ -73,17 +83,17 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
         return output
 
     async def whole(run: Run, request: WorkflowRequest) -> Json:
-        plan = await _plan(run, means, request)
+        plan, priced = await _plan(run, means, request)
         grant = await granted(run, means.approvals, request, plan)
         if grant.given:
             approved = [status_draft(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=grant.grant_id)]
         else:
-            plan, approved = await _approval(run, request, plan, grant.objection)
+            plan, priced, approved = await _approval(run, request, plan, priced, grant.objection)
         executing = status_draft(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
         await run.mark("executing", *approved, executing)
         deadline = await run.step("deadline", _deadline(means, request))
         under = grant.grant_id if grant.given else ""
-        work = PlanRun(run, means, request, plan)
+        work = PlanRun(run, means, request, plan, priced)
         conductor = Conductor(work, datetime.fromisoformat(str(deadline)), under)
         return await conductor.conduct()
 
@@ -109,7 +119,7 @@ def _deadline(means: Means, request: WorkflowRequest) -> Callable[[StepContext],
     return function
 
 
-async def _plan(run: Run, means: Means, request: WorkflowRequest) -> Plan:
+async def _plan(run: Run, means: Means, request: WorkflowRequest) -> tuple[Plan, Estimate]:
     async def function(_context: StepContext) -> Json:
         planned = await means.planning.plan(request)
         return {"plan": planned.plan.model_dump(mode="json"), "estimate": planned.estimate.model_dump(mode="json")}
@@ -118,7 +128,7 @@ async def _plan(run: Run, means: Means, request: WorkflowRequest) -> Plan:
     assert isinstance(found, Mapping)
     plan = Plan.model_validate(found["plan"])
     await run.mark("plan-ready", _plan_ready(plan, found["plan"], found["estimate"]))
-    return plan
+    return plan, Estimate.model_validate(found["estimate"])
 
 
 def _plan_ready(plan: Plan, plan_json: object, estimate_json: object, **data: object) -> Draft:
@@ -133,13 +143,15 @@ def _plan_ready(plan: Plan, plan_json: object, estimate_json: object, **data: ob
     return Draft(EventName.WORKFLOW_PLAN_READY, {**told, **data}, attributes)
 
 
-async def _approval(run: Run, request: WorkflowRequest, plan: Plan, objection: str) -> tuple[Plan, list[Draft]]:
-    """The plan to run, and who approved it. Edits on the way are told; the one the approval names is what runs.
+async def _approval(
+    run: Run, request: WorkflowRequest, plan: Plan, priced: Estimate, objection: str
+) -> tuple[Plan, Estimate, list[Draft]]:
+    """The plan to run, its price, and who approved them. Edits are told; the one the approval names is what runs.
 
     `objection` says why no grant allows the plan; then only a person can.
     """
     if request.auto_approve and not objection:
-        return plan, []
+        return plan, priced, []
     why = {"objection": objection} if objection else {}
     await run.mark("ask", status_draft(EventName.WORKFLOW_AWAITING_APPROVAL, WorkflowStatus.AWAITING_APPROVAL, **why))
     revision = 0
@@ -152,9 +164,10 @@ async def _approval(run: Run, request: WorkflowRequest, plan: Plan, objection: s
         edited = int(str(said.get("revision", 0)))
         if edited > revision:  # an older edit that comes late is part of it
             revision, plan = edited, Plan.model_validate(said["plan"])
+            priced = Estimate.model_validate(said["estimate"])
             await run.mark(f"edited-{edited}", _plan_ready(plan, said["plan"], said["estimate"], revision=edited))
         if "by" in said:
-            return plan, [status_draft(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=said["by"])]
+            return plan, priced, [status_draft(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=said["by"])]
     raise AssertionError("counting never ends")
 
 
@@ -296,10 +309,10 @@ class Conductor:
                     only=self.work.only(step),
                 )
             )
-        except NexusError:
+        except NexusError as error:
             with suppress(Unavailable):  # which must not take the place of the real error: it would be tried again
                 reporter.money(await self.work.means.hirer.receipts(key))
-            raise
+            raise dearer_than_approved(error, step, need) from error
         receipts = hired.receipts or (hired.receipt,)
         return as_json({**money_of(receipts, self.work.request.max_cost), **await self.work.kept(hired.output)})
 
