@@ -3,6 +3,7 @@ pragma solidity 0.8.30;
 
 import {AccessControlDefaultAdminRules} from "@openzeppelin/contracts/access/extensions/AccessControlDefaultAdminRules.sol";
 import {ERC1155} from "@openzeppelin/contracts/token/ERC1155/ERC1155.sol";
+import {ERC1155Utils} from "@openzeppelin/contracts/token/ERC1155/utils/ERC1155Utils.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
@@ -63,6 +64,8 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     uint256 private constant _SOULBOUND_AT = 168;
     uint256 private constant _ACTIVE_AT = 176;
 
+    /// @dev Instead of the base's own, which only lists of ids reach: a single mint then builds no list.
+    mapping(uint256 id => mapping(address holder => uint256)) private _balances;
     mapping(uint256 class => Class) private _classes;
     mapping(uint256 class => string) private _uris;
     mapping(address holder => BitMaps.BitMap) private _usedNonces;
@@ -141,7 +144,7 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
 
     /// @notice Mints to one holder.
     function mint(address to, uint256 id, uint64 amount) external onlyRole(MINTER_ROLE) {
-        _mint(to, id, amount, "");
+        _mintOne(to, id, amount);
     }
 
     /// @notice Mints several ids to one holder.
@@ -160,7 +163,7 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
         );
         _usedNonces[voucher.to].set(voucher.nonce);
         emit VoucherUsed(voucher.to, voucher.nonce, voucher.deal);
-        _mint(voucher.to, voucher.id, voucher.amount, "");
+        _mintOne(voucher.to, voucher.id, voucher.amount);
     }
 
     /// @notice Stops all minting; transfers, burning and access go on.
@@ -240,6 +243,11 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     }
 
     /// @inheritdoc ERC1155
+    function balanceOf(address holder, uint256 id) public view override returns (uint256) {
+        return _balances[id][holder];
+    }
+
+    /// @inheritdoc ERC1155
     function uri(uint256 id) public view override returns (string memory) {
         string memory own = _uris[id >> _EPOCH_BITS];
         return bytes(own).length == 0 ? super.uri(id) : own;
@@ -257,20 +265,36 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
 
     // ------------------------------------------------------------------------------------------------ inside
 
-    /// @dev All mints, burns and transfers come through here, before the receiver is asked.
+    /// @dev What `_mint` of the base does, for one id.
+    function _mintOne(address to, uint256 id, uint256 amount) private {
+        require(to != address(0), ERC1155InvalidReceiver(to));
+        _add(to, id, amount);
+        emit TransferSingle(msg.sender, address(0), to, id, amount);
+        ERC1155Utils.checkOnERC1155Received(msg.sender, address(0), to, id, amount, "");
+    }
+
+    /// @dev All burns, transfers and mints of lists come through here, before the receiver is asked.
     function _update(address from, address to, uint256[] memory ids, uint256[] memory amounts) internal override {
-        super._update(from, to, ids, amounts);
+        require(ids.length == amounts.length, ERC1155InvalidArrayLength(ids.length, amounts.length));
         for (uint256 i = 0; i < ids.length; ++i) {
-            if (from == address(0)) {
-                _countMint(to, ids[i], amounts[i]);
-                continue;
-            }
-            Class storage record = _class(ids[i] >> _EPOCH_BITS);
-            if (to == address(0)) {
-                record.supply -= uint64(amounts[i]);
-            } else {
-                require(!record.soulbound, Soulbound(ids[i]));
-            }
+            if (from == address(0)) _add(to, ids[i], amounts[i]);
+            else _move(from, to, ids[i], amounts[i]);
+        }
+        if (ids.length == 1) emit TransferSingle(msg.sender, from, to, ids[0], amounts[0]);
+        else emit TransferBatch(msg.sender, from, to, ids, amounts);
+    }
+
+    /// @dev To nobody is a burn.
+    function _move(address from, address to, uint256 id, uint256 amount) private {
+        uint256 held = _balances[id][from];
+        require(held >= amount, ERC1155InsufficientBalance(from, held, amount, id));
+        Class storage record = _class(id >> _EPOCH_BITS);
+        _balances[id][from] = held - amount;
+        if (to == address(0)) {
+            record.supply -= uint64(amount);
+        } else {
+            require(!record.soulbound, Soulbound(id));
+            _balances[id][to] += amount;
         }
     }
 
@@ -290,18 +314,24 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     }
 
     /// @dev Reads and writes the class's slot once; the compiler would do it for every field.
-    function _countMint(address to, uint256 id, uint256 amount) private {
+    function _add(address to, uint256 id, uint256 amount) private {
         Class storage record = _classes[id >> _EPOCH_BITS];
         uint256 word;
         assembly ("memory-safe") {
             word := sload(record.slot)
         }
-        require(uint8(word >> _EXISTS_AT) != 0, NoSuchClass(id >> _EPOCH_BITS));
-        require(uint8(word >> _ACTIVE_AT) != 0, ClassInactive(id >> _EPOCH_BITS));
+        if (uint8(word >> _ACTIVE_AT) == 0) {
+            require(uint8(word >> _EXISTS_AT) != 0, NoSuchClass(id >> _EPOCH_BITS));
+            revert ClassInactive(id >> _EPOCH_BITS);
+        }
         require(uint64(id) == 0 || uint32(word >> _PERIOD_AT) != 0, NoSuchEpoch(id));
-        (uint64 cap, uint64 supply) = (uint64(word), uint64(word >> _SUPPLY_AT));
-        require(amount <= cap - supply, CapReached(id >> _EPOCH_BITS, cap));
-        word += amount << _SUPPLY_AT;
+        (uint256 cap, uint256 supply) = (uint64(word), uint64(word >> _SUPPLY_AT));
+        unchecked {
+            // The supply is never above the cap, and nobody's balance above the supply: nothing here can wrap.
+            require(amount <= cap - supply, CapReached(id >> _EPOCH_BITS, uint64(cap)));
+            word += amount << _SUPPLY_AT;
+            _balances[id][to] += amount;
+        }
         assembly ("memory-safe") {
             sstore(record.slot, word)
         }

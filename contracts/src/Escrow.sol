@@ -80,6 +80,10 @@ contract Escrow is AccessControlDefaultAdminRules {
     uint256 private constant _BPS = 10_000;
     /// @dev Enough for a contract wallet to take coin; what needs more is credited and fetched by its owner.
     uint256 private constant _COIN_TRANSFER_GAS = 100_000;
+    /// @dev What must be left for that: the chain hands on 63 of 64 parts, after 36,700 for coin to a new address. Else
+    /// whoever ends a deal could starve a receiver on purpose, and a contract that can take coin but not ask for its
+    /// credit would have lost it.
+    uint256 private constant _GAS_BEFORE_COIN_TRANSFER = 140_000;
 
     /// @notice What this escrow holds; zero for the chain's own coin.
     address public immutable TOKEN;
@@ -131,6 +135,7 @@ contract Escrow is AccessControlDefaultAdminRules {
     error TooMuch(uint256 asked, uint256 remaining);
     error NothingToPay();
     error CoinTransferFailed(address to);
+    error TooLittleGas(uint256 left);
 
     /// @param admin Grants roles and sets the fee; a multisig. Handing it over takes two steps and `adminDelay`.
     /// @param feeRecipient Where swept fees go.
@@ -469,6 +474,7 @@ contract Escrow is AccessControlDefaultAdminRules {
 
     function _transfer(address to, uint256 amount) private returns (bool done) {
         if (TOKEN != address(0)) return IERC20(TOKEN).trySafeTransfer(to, amount);
+        require(gasleft() >= _GAS_BEFORE_COIN_TRANSFER, TooLittleGas(gasleft()));
         // No return data is copied: a recipient could make that as dear as they like.
         assembly ("memory-safe") {
             done := call(_COIN_TRANSFER_GAS, to, amount, 0, 0, 0, 0)

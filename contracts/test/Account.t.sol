@@ -5,8 +5,6 @@ import {Account as ERC4337Account} from "@openzeppelin/contracts/account/Account
 import {ERC7821} from "@openzeppelin/contracts/account/extensions/draft-ERC7821.sol";
 import {Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
 import {PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
-import {Base64} from "@openzeppelin/contracts/utils/Base64.sol";
-import {WebAuthn} from "@openzeppelin/contracts/utils/cryptography/WebAuthn.sol";
 import {Account} from "../src/Account.sol";
 import {AccountFactory} from "../src/AccountFactory.sol";
 import {Recovery} from "../src/account/Recovery.sol";
@@ -14,8 +12,6 @@ import {AccountFixture, Target} from "./support/AccountFixture.sol";
 
 /// @notice Owners, their signatures, EIP-1271, EIP-7702, the factory and recovery.
 contract AccountTest is AccountFixture {
-    uint256 private constant _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551;
-
     // factory
 
     function test_Factory_AnswersTheSameAddressBeforeAndAfter() public {
@@ -96,14 +92,14 @@ contract AccountTest is AccountFixture {
 
     function test_Operation_ByThePasskey() public {
         PackedUserOperation memory op = operation(address(account), ping());
-        op.signature = _passkey(PASSKEY, hashOf(op));
+        op.signature = byPasskey(PASSKEY, hashOf(op));
         send(op);
         vm.assertEq(target.calls(), 1);
     }
 
     function test_Operation_ByTheP256Key() public {
         PackedUserOperation memory op = operation(address(account), ping());
-        (bytes32 r, bytes32 s) = _p256(PASSKEY, hashOf(op));
+        (bytes32 r, bytes32 s) = p256(PASSKEY, hashOf(op));
         op.signature = abi.encodePacked(uint8(Account.Kind.P256Key), r, s);
         send(op);
         vm.assertEq(target.calls(), 1);
@@ -114,9 +110,9 @@ contract AccountTest is AccountFixture {
         bytes32 hash = hashOf(op);
         op.signature = ecdsa(1, hash);
         expectRefusedSignature(op);
-        op.signature = _passkey(1, hash);
+        op.signature = byPasskey(1, hash);
         expectRefusedSignature(op);
-        (bytes32 r, bytes32 s) = _p256(1, hash);
+        (bytes32 r, bytes32 s) = p256(1, hash);
         op.signature = abi.encodePacked(uint8(Account.Kind.P256Key), r, s);
         expectRefusedSignature(op);
         op.signature = abi.encodePacked(uint8(Account.Kind.Session), signed(1, hash));
@@ -132,7 +128,7 @@ contract AccountTest is AccountFixture {
         Account plain = Account(payable(factory.createAccount(ownerOf(OWNER_KEY, 0), address(0), 0, "plain")));
         vm.deal(address(plain), 1 ether);
         PackedUserOperation memory op = operation(address(plain), ping());
-        op.signature = _passkey(PASSKEY, hashOf(op));
+        op.signature = byPasskey(PASSKEY, hashOf(op));
         expectRefusedSignature(op);
     }
 
@@ -162,7 +158,7 @@ contract AccountTest is AccountFixture {
 
     function test_IsValidSignature_IsBoundToTheAccount() public {
         bytes32 hash = keccak256("message");
-        bytes memory signature = ecdsa(OWNER_KEY, _nested(account, hash));
+        bytes memory signature = ecdsa(OWNER_KEY, nested(account, hash));
         vm.assertTrue(account.isValidSignature(hash, signature) == 0x1626ba7e);
         vm.assertTrue(account.isValidSignature(keccak256("other"), signature) == 0xffffffff);
         Account twin = Account(payable(factory.createAccount(ownerOf(OWNER_KEY, 0), address(0), 0, "twin")));
@@ -173,8 +169,8 @@ contract AccountTest is AccountFixture {
 
     function test_IsValidSignature_ByThePasskeyAndNotBySessions() public view {
         bytes32 hash = keccak256("message");
-        bytes32 nested = _nested(account, hash);
-        vm.assertTrue(account.isValidSignature(hash, _passkey(PASSKEY, nested)) == 0x1626ba7e);
+        bytes32 nested = nested(account, hash);
+        vm.assertTrue(account.isValidSignature(hash, byPasskey(PASSKEY, nested)) == 0x1626ba7e);
         bytes memory session = abi.encodePacked(uint8(Account.Kind.Session), signed(SESSION_KEY, nested));
         vm.assertTrue(account.isValidSignature(hash, session) == 0xffffffff);
         vm.assertTrue(account.isValidSignature(hash, "") == 0xffffffff);
@@ -223,7 +219,7 @@ contract AccountTest is AccountFixture {
         PackedUserOperation memory op = operation(address(account), ping());
         op.signature = ecdsa(OWNER_KEY, hashOf(op));
         expectRefusedSignature(op);
-        op.signature = _passkey(PASSKEY, hashOf(op));
+        op.signature = byPasskey(PASSKEY, hashOf(op));
         expectRefusedSignature(op);
     }
 
@@ -301,39 +297,5 @@ contract AccountTest is AccountFixture {
         vm.prank(address(account));
         account.setOwner(ownerOf(3, 0));
         vm.assertEq(account.pendingRecovery().readyAt, 0);
-    }
-
-    function _p256(uint256 key, bytes32 hash) private pure returns (bytes32 r, bytes32 s) {
-        (r, s) = vm.signP256(key, hash);
-        if (uint256(s) > _P256_ORDER / 2) s = bytes32(_P256_ORDER - uint256(s));
-    }
-
-    function _passkey(uint256 key, bytes32 hash) private pure returns (bytes memory) {
-        string memory client = string.concat(
-            '{"type":"webauthn.get","challenge":"', Base64.encodeURL(abi.encodePacked(hash)), '","origin":"x"}'
-        );
-        bytes memory data = abi.encodePacked(sha256("example.org"), uint8(5), uint32(0));
-        (bytes32 r, bytes32 s) = _p256(key, sha256(abi.encodePacked(data, sha256(bytes(client)))));
-        WebAuthn.WebAuthnAuth memory assertion = WebAuthn.WebAuthnAuth(r, s, 23, 1, data, client);
-        bytes memory encoded = abi.encode(assertion);
-        // The struct's own words, without the offset that `abi.encode` puts before them.
-        bytes memory body = new bytes(encoded.length - 32);
-        for (uint256 i = 0; i < body.length; ++i) body[i] = encoded[i + 32];
-        return abi.encodePacked(uint8(Account.Kind.Passkey), body);
-    }
-
-    /// @dev What an owner signs for a plain hash: ERC-7739's personal form under the account's own domain.
-    function _nested(Account signer, bytes32 hash) private view returns (bytes32) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("AgentNexus Account"),
-                keccak256("1"),
-                block.chainid,
-                address(signer)
-            )
-        );
-        bytes32 message = keccak256(abi.encode(keccak256("PersonalSign(bytes prefixed)"), hash));
-        return keccak256(abi.encodePacked("\x19\x01", domain, message));
     }
 }

@@ -109,7 +109,7 @@ contract GasTest is EscrowFixture {
     function test_FirstMint() public {
         vm.prank(minter);
         tokens.mint(buyer, 1 << 64, 1);
-        _within("first mint", 59_000);
+        _within("first mint", 58_000);
     }
 
     function _within(string memory name, uint256 limit) private {

@@ -3,72 +3,76 @@ pragma solidity 0.8.30;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {Paymaster as ERC4337Paymaster} from "@openzeppelin/contracts/account/paymaster/Paymaster.sol";
-import {Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
 import {IEntryPoint, PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
+import {Account} from "../src/Account.sol";
 import {Paymaster} from "../src/Paymaster.sol";
-import {AccountFixture, Target} from "./support/AccountFixture.sol";
+import {Target} from "./support/AccountFixture.sol";
+import {PaymasterFixture} from "./support/PaymasterFixture.sol";
 
-contract PaymasterTest is AccountFixture {
-    uint256 private constant _SIGNER_KEY = 0x516;
-    /// @dev 300 USDC for a coin.
-    uint256 private constant _PRICE = 300_000_000;
-
-    Paymaster private paymaster;
-
-    function setUp() public override {
-        super.setUp();
-        vm.deal(address(account), 0);
-        paymaster = new Paymaster(vm.addr(_SIGNER_KEY), address(this), 2 days);
-        vm.deal(address(this), 20 ether);
-        paymaster.deposit{value: 1 ether}();
-        paymaster.grantRole(paymaster.WITHDRAWER_ROLE(), address(this));
-        // As an account does once, before it first pays its gas in a token.
-        vm.prank(address(account));
-        usdc.approve(address(paymaster), type(uint256).max);
-    }
-
+contract PaymasterTest is PaymasterFixture {
     // sponsored
 
     function test_Sponsored_AnAccountWithoutCoinActs() public {
-        send(_sponsored(0, uint48(block.timestamp + 60)));
+        send(sponsored(0, uint48(block.timestamp + 60)));
         vm.assertEq(target.calls(), 1);
         vm.assertTrue(entryPoint.balanceOf(address(paymaster)) < 1 ether);
         vm.assertEq(address(account).balance, 0);
     }
 
     function testFuzz_Sponsored_StandsForTheWholeOperation(uint8 field) public {
-        PackedUserOperation memory op = _sponsored(0, uint48(block.timestamp + 60));
-        field = uint8(bound(field, 0, 5));
+        PackedUserOperation memory op = sponsored(0, uint48(block.timestamp + 60));
+        field = uint8(bound(field, 0, 9));
         if (field == 0) op.callData = abi.encodeCall(Target.ping, ());
         if (field == 1) op.accountGasLimits = bytes32(uint256(op.accountGasLimits) + 1);
         if (field == 2) op.preVerificationGas += 1;
         if (field == 3) op.gasFees = bytes32(uint256(op.gasFees) + 1);
         if (field == 4) op.paymasterAndData[51] = bytes1(uint8(op.paymasterAndData[51]) ^ 1);
-        if (field == 5) op.paymasterAndData[64] = bytes1(uint8(op.paymasterAndData[64]) ^ 1);
+        if (field == 5) op.paymasterAndData[35] = bytes1(uint8(op.paymasterAndData[35]) ^ 1);
+        if (field == 6) op.paymasterAndData[58] = bytes1(uint8(op.paymasterAndData[58]) ^ 1);
+        if (field == 7) op.nonce = 1 << 64;
+        if (field == 8) op.sender = address(_twin());
+        if (field == 9) op.paymasterAndData[64] = bytes1(uint8(op.paymasterAndData[64]) ^ 1);
         op.signature = ecdsa(OWNER_KEY, hashOf(op));
-        _expectPaymasterRefusal();
+        expectPaymasterRefusal();
         this.sendExternally(op);
+    }
+
+    function test_Sponsored_StandsForHowTheAccountIsMade() public {
+        PackedUserOperation memory op = sponsored(1, 2);
+        vm.startPrank(address(entryPoint));
+        (bytes memory context, uint256 validation) = paymaster.validatePaymasterUserOp(op, 0, 0);
+        vm.assertEq(context.length, 0);
+        vm.assertEq(validation, uint256(1) << 208 | uint256(2) << 160);
+        op.initCode = hex"01";
+        (, validation) = paymaster.validatePaymasterUserOp(op, 0, 0);
+        vm.assertEq(uint160(validation), 1);
+        vm.stopPrank();
+    }
+
+    /// @dev Another account of the same owner, with all that the sponsored one has.
+    function _twin() private returns (Account) {
+        return Account(payable(factory.createAccount(ownerOf(OWNER_KEY, PASSKEY), guardian, DELAY, "twin")));
     }
 
     function test_Sponsored_OnlyInItsTime() public {
         uint48 now_ = uint48(block.timestamp);
-        PackedUserOperation memory late = _sponsored(0, now_ - 1);
+        PackedUserOperation memory late = sponsored(0, now_ - 1);
         vm.expectRevert(abi.encodeWithSelector(IEntryPoint.FailedOp.selector, 0, "AA32 paymaster expired or not due"));
         this.sendExternally(late);
-        PackedUserOperation memory early = _sponsored(now_ + 1, now_ + 60);
+        PackedUserOperation memory early = sponsored(now_ + 1, now_ + 60);
         vm.expectRevert(abi.encodeWithSelector(IEntryPoint.FailedOp.selector, 0, "AA32 paymaster expired or not due"));
         this.sendExternally(early);
     }
 
     function test_Sponsored_NeverByBlockNumbers() public {
         uint48 flag = 1 << 47;
-        PackedUserOperation memory op = _sponsored(flag, flag | uint48(block.number + 100));
-        _expectPaymasterRefusal();
+        PackedUserOperation memory op = sponsored(flag, flag | uint48(block.number + 100));
+        expectPaymasterRefusal();
         this.sendExternally(op);
     }
 
     function test_Sponsored_OncePerNonce() public {
-        PackedUserOperation memory op = _sponsored(0, uint48(block.timestamp + 60));
+        PackedUserOperation memory op = sponsored(0, uint48(block.timestamp + 60));
         send(op);
         vm.expectRevert(abi.encodeWithSelector(IEntryPoint.FailedOp.selector, 0, "AA25 invalid account nonce"));
         this.sendExternally(op);
@@ -84,23 +88,23 @@ contract PaymasterTest is AccountFixture {
             abi.encodePacked(uint8(0), uint48(0), uint48(0), new bytes(65))
         ];
         for (uint256 i = 0; i < junk.length; ++i) {
-            PackedUserOperation memory op = _withData(ping(), junk[i]);
+            PackedUserOperation memory op = withData(ping(), junk[i]);
             op.signature = ecdsa(OWNER_KEY, hashOf(op));
-            _expectPaymasterRefusal();
+            expectPaymasterRefusal();
             this.sendExternally(op);
         }
     }
 
     function test_Sponsored_RefusesAnothersSignature() public {
-        PackedUserOperation memory op = _signedBy(0xBAD, ping(), abi.encodePacked(uint8(0), uint48(0), uint48(0)));
-        _expectPaymasterRefusal();
+        PackedUserOperation memory op = signedBy(0xBAD, ping(), abi.encodePacked(uint8(0), uint48(0), uint48(0)));
+        expectPaymasterRefusal();
         this.sendExternally(op);
     }
 
     // paid in tokens
 
     function test_PaidInToken_ChargesWhatTheGasCost() public {
-        PackedUserOperation memory op = _paidInToken(_PRICE);
+        PackedUserOperation memory op = paidInToken(PRICE);
         uint256 deposit = entryPoint.balanceOf(address(paymaster));
         send(op);
         vm.assertEq(target.calls(), 1);
@@ -108,25 +112,25 @@ contract PaymasterTest is AccountFixture {
         uint256 charged = usdc.balanceOf(address(paymaster));
         vm.assertEq(charged + usdc.balanceOf(address(account)), 1_000_000);
         // Never below what it cost the paymaster, and not far above.
-        vm.assertLe(spent * _PRICE / 1e18, charged);
-        vm.assertLe(charged, spent * _PRICE / 1e18 * 12 / 10);
+        vm.assertLe(spent * PRICE / 1e18, charged);
+        vm.assertLe(charged, spent * PRICE / 1e18 * 12 / 10);
     }
 
     function test_PaidInToken_RefusesAccountsThatCannotPayAndFreePrices() public {
-        PackedUserOperation memory op = _paidInToken(_PRICE * 1_000);
-        _expectPaymasterRefusal();
+        PackedUserOperation memory op = paidInToken(PRICE * 1_000);
+        expectPaymasterRefusal();
         this.sendExternally(op);
-        op = _paidInToken(0);
-        _expectPaymasterRefusal();
+        op = paidInToken(0);
+        expectPaymasterRefusal();
         this.sendExternally(op);
     }
 
     function testFuzz_PaidInToken_StandsForTokenAndPrice(bool price) public {
-        PackedUserOperation memory op = _paidInToken(_PRICE);
+        PackedUserOperation memory op = paidInToken(PRICE);
         uint256 at = price ? 116 : 84;
         op.paymasterAndData[at] = bytes1(uint8(op.paymasterAndData[at]) ^ 1);
         op.signature = ecdsa(OWNER_KEY, hashOf(op));
-        _expectPaymasterRefusal();
+        expectPaymasterRefusal();
         this.sendExternally(op);
     }
 
@@ -138,7 +142,7 @@ contract PaymasterTest is AccountFixture {
     }
 
     function test_Validation_IsForTheEntryPoint() public {
-        PackedUserOperation memory op = _sponsored(0, 0);
+        PackedUserOperation memory op = sponsored(0, 0);
         vm.expectRevert(abi.encodeWithSelector(ERC4337Paymaster.PaymasterUnauthorized.selector, address(this)));
         paymaster.validatePaymasterUserOp(op, 0, 0);
     }
@@ -182,37 +186,5 @@ contract PaymasterTest is AccountFixture {
         vm.expectPartialRevert(IAccessControl.AccessControlUnauthorizedAccount.selector);
         paymaster.withdrawStake(payable(stranger));
         vm.stopPrank();
-    }
-
-    function _sponsored(uint48 from, uint48 until) private view returns (PackedUserOperation memory) {
-        return _signedBy(_SIGNER_KEY, ping(), abi.encodePacked(uint8(0), from, until));
-    }
-
-    function _paidInToken(uint256 price) private view returns (PackedUserOperation memory) {
-        return _signedBy(_SIGNER_KEY, ping(), abi.encodePacked(uint8(1), uint48(0), type(uint48).max >> 1, usdc, price));
-    }
-
-    function _signedBy(uint256 key, Execution[] memory calls, bytes memory policy)
-        private
-        view
-        returns (PackedUserOperation memory op)
-    {
-        op = _withData(calls, policy);
-        op.paymasterAndData = abi.encodePacked(op.paymasterAndData, signed(key, paymaster.sponsorshipHash(op)));
-        op.signature = ecdsa(OWNER_KEY, hashOf(op));
-    }
-
-    function _withData(Execution[] memory calls, bytes memory data)
-        private
-        view
-        returns (PackedUserOperation memory op)
-    {
-        op = operation(address(account), calls);
-        op.accountGasLimits = bytes32(uint256(60_000) << 128 | 60_000);
-        op.paymasterAndData = abi.encodePacked(paymaster, uint128(200_000), uint128(60_000), data);
-    }
-
-    function _expectPaymasterRefusal() private {
-        vm.expectRevert(abi.encodeWithSelector(IEntryPoint.FailedOp.selector, 0, "AA34 signature error"));
     }
 }

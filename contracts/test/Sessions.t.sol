@@ -133,7 +133,13 @@ contract SessionsTest is AccountFixture {
         vm.prank(address(account));
         account.setOwner(ownerOf(1, 0));
         vm.assertFalse(account.sessionPermits(key, address(target), Target.ping.selector));
-        _refused(ping(), Sessions.OverLimit.selector);
+        vm.assertEq(account.session(key).validUntil, 0);
+        expectRefusedSignature(_operation(ping()));
+        // Nor do they burn the gas of an operation without calls.
+        expectRefusedSignature(_operation(new Execution[](0)));
+        vm.prank(address(account));
+        vm.expectRevert(abi.encodeWithSelector(Sessions.NoSession.selector, key));
+        account.revokeSession(key);
     }
 
     function test_Session_CallsNothingButPlainBatches() public {

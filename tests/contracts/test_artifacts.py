@@ -21,7 +21,7 @@ GAS_MAX = {
     "refund by orchestrator": 48_000,
     "refund by seller": 48_000,
     "expire": 48_000,
-    "first mint": 59_000,
+    "first mint": 58_000,
 }
 
 

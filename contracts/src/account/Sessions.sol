@@ -5,14 +5,15 @@ import {ERC4337Utils} from "@openzeppelin/contracts/account/utils/ERC4337Utils.s
 import {ERC7579Utils, Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
 import {IERC7821} from "@openzeppelin/contracts/interfaces/draft-IERC7821.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
+import {IPaymaster, PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title Keys that may act for an account, within limits that the account itself keeps
 /// @notice A session names the calls a key may make (target and function), how much of each token and of the chain's coin
 /// it may spend in all, and when it is good. What it spends is counted before the calls run, whether they succeed or not.
 /// @dev Counted are `transfer` and `approve` of tokens, coin sent with calls, and the gas of operations nobody sponsors.
-/// `transferFrom` is never allowed. A contract that is allowed as a target and moves value by other functions is not
+/// A paymaster may take tokens for the gas by an allowance the account once gave it, which no limit here sees: so a session
+/// that is to use one must name it, as the permission of `validatePaymasterUserOp`. `transferFrom` is never allowed. A contract that is allowed as a target and moves value by other functions is not
 /// counted: what a session may call is the owner's choice.
 abstract contract Sessions {
     using ERC4337Utils for PackedUserOperation;
@@ -41,7 +42,7 @@ abstract contract Sessions {
 
     /// @custom:storage-location erc7201:agentnexus.account.sessions
     struct SessionsStorage {
-        mapping(address key => Session) sessions;
+        mapping(uint64 ownerEpoch => mapping(address key => Session)) sessions;
         mapping(bytes32 permission => bool) permitted;
         mapping(bytes32 limit => Allowance) allowances;
     }
@@ -77,8 +78,9 @@ abstract contract Sessions {
             InvalidSession(key, validAfter, validUntil)
         );
         SessionsStorage storage $ = _sessions();
-        uint64 generation = $.sessions[key].generation + 1;
-        $.sessions[key] = Session(validAfter, validUntil, generation);
+        Session storage session_ = _sessionOf(key);
+        uint64 generation = session_.generation + 1;
+        (session_.validAfter, session_.validUntil, session_.generation) = (validAfter, validUntil, generation);
         for (uint256 i = 0; i < permissions.length; ++i) {
             _requireGrantable(permissions[i]);
             $.permitted[_permission(key, generation, permissions[i].target, permissions[i].selector)] = true;
@@ -92,7 +94,7 @@ abstract contract Sessions {
     /// @notice Ends a key's session at once. By an owner.
     function revokeSession(address key) external {
         _requireSelf();
-        Session storage session_ = _sessions().sessions[key];
+        Session storage session_ = _sessionOf(key);
         require(session_.validUntil != 0, NoSession(key));
         (session_.validAfter, session_.validUntil) = (0, 0);
         emit SessionRevoked(key);
@@ -100,19 +102,17 @@ abstract contract Sessions {
 
     /// @notice A key's times; zeros when it has no session.
     function session(address key) external view returns (Session memory) {
-        return _sessions().sessions[key];
+        return _sessionOf(key);
     }
 
     /// @notice Whether a key's present session names this call.
     function sessionPermits(address key, address target, bytes4 selector) external view returns (bool) {
-        SessionsStorage storage $ = _sessions();
-        return $.permitted[_permission(key, $.sessions[key].generation, target, selector)];
+        return _permits(key, _sessionOf(key).generation, target, selector);
     }
 
     /// @notice What a key's present session may spend of a token in all, and has spent.
     function sessionAllowance(address key, address token) external view returns (Allowance memory) {
-        SessionsStorage storage $ = _sessions();
-        return $.allowances[_limit(key, $.sessions[key].generation, token)];
+        return _sessions().allowances[_limit(key, _sessionOf(key).generation, token)];
     }
 
     /// @return validationData Failure for a signature by no session key; otherwise the session's times, which the entry
@@ -122,12 +122,15 @@ abstract contract Sessions {
         returns (uint256 validationData)
     {
         (address key, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(hash, signature);
-        Session memory session_ = _sessions().sessions[key];
+        Session memory session_ = _sessionOf(key);
         if (failure != ECDSA.RecoverError.NoError || session_.validUntil == 0) {
             return ERC4337Utils.SIG_VALIDATION_FAILED;
         }
         if (userOp.paymasterAndData.length == 0) {
             _spend(key, session_.generation, address(0), _maxGasCost(userOp));
+        } else {
+            (address paymaster, bytes4 asked) = (userOp.paymaster(), IPaymaster.validatePaymasterUserOp.selector);
+            require(_permits(key, session_.generation, paymaster, asked), NotPermitted(paymaster, asked));
         }
         Execution[] calldata calls = _calls(userOp.callData);
         for (uint256 i = 0; i < calls.length; ++i) _checkCall(key, session_.generation, calls[i]);
@@ -140,10 +143,10 @@ abstract contract Sessions {
 
     function _checkCall(address key, uint64 generation, Execution calldata call) private {
         bytes4 selector = call.callData.length < 4 ? bytes4(0) : bytes4(call.callData[:4]);
+        // The zero selector stands for coin without data: there are contracts with a function of that selector.
         require(
-            call.target != address(this)
-                && (call.callData.length >= 4 || call.callData.length == 0)
-                && _sessions().permitted[_permission(key, generation, call.target, selector)],
+            call.target != address(this) && (selector != 0 || call.callData.length == 0)
+                && _permits(key, generation, call.target, selector),
             NotPermitted(call.target, selector)
         );
         if (call.value != 0) _spend(key, generation, address(0), call.value);
@@ -186,6 +189,10 @@ abstract contract Sessions {
         return ERC7579Utils.decodeBatch(callData[100:100 + length]);
     }
 
+    function _permits(address key, uint64 generation, address target, bytes4 selector) private view returns (bool) {
+        return _sessions().permitted[_permission(key, generation, target, selector)];
+    }
+
     function _permission(address key, uint64 generation, address target, bytes4 selector)
         private
         view
@@ -196,6 +203,11 @@ abstract contract Sessions {
 
     function _limit(address key, uint64 generation, address token) private view returns (bytes32) {
         return keccak256(abi.encode(_ownerEpoch(), key, generation, token));
+    }
+
+    /// @dev Sessions of earlier owners are out of reach here, whatever they were granted.
+    function _sessionOf(address key) private view returns (Session storage) {
+        return _sessions().sessions[_ownerEpoch()][key];
     }
 
     function _sessions() private pure returns (SessionsStorage storage $) {

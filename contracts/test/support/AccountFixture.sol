@@ -4,6 +4,8 @@ pragma solidity 0.8.30;
 import {ERC7579Utils, Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
 import {IERC7821} from "@openzeppelin/contracts/interfaces/draft-IERC7821.sol";
 import {IEntryPoint, PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
+import {Base64} from "@openzeppelin/contracts/utils/Base64.sol";
+import {WebAuthn} from "@openzeppelin/contracts/utils/cryptography/WebAuthn.sol";
 import {Account} from "../../src/Account.sol";
 import {AccountFactory} from "../../src/AccountFactory.sol";
 import {Recovery} from "../../src/account/Recovery.sol";
@@ -35,6 +37,7 @@ contract Target {
 
 /// @notice The published EntryPoint v0.8 at its canonical address, a factory, and an account with funds.
 abstract contract AccountFixture is Cheats {
+    uint256 internal constant P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551;
     bytes32 internal constant BATCH = bytes32(bytes1(0x01));
     bytes32 private constant _SALT = 0x0a59dbff790c23c976a548690c27297883cc66b4c67024f9117b0238995e35e9;
     address private constant _CREATE2 = 0x4e59b44847b379578588920cA78FbF26c0B4956C;
@@ -102,6 +105,40 @@ abstract contract AccountFixture is Cheats {
 
     function ecdsa(uint256 key, bytes32 hash) internal pure returns (bytes memory) {
         return abi.encodePacked(uint8(Account.Kind.Ecdsa), signed(key, hash));
+    }
+
+    function p256(uint256 key, bytes32 hash) internal pure returns (bytes32 r, bytes32 s) {
+        (r, s) = vm.signP256(key, hash);
+        if (uint256(s) > P256_ORDER / 2) s = bytes32(P256_ORDER - uint256(s));
+    }
+
+    function byPasskey(uint256 key, bytes32 hash) internal pure returns (bytes memory) {
+        string memory client = string.concat(
+            '{"type":"webauthn.get","challenge":"', Base64.encodeURL(abi.encodePacked(hash)), '","origin":"x"}'
+        );
+        bytes memory data = abi.encodePacked(sha256("example.org"), uint8(5), uint32(0));
+        (bytes32 r, bytes32 s) = p256(key, sha256(abi.encodePacked(data, sha256(bytes(client)))));
+        WebAuthn.WebAuthnAuth memory assertion = WebAuthn.WebAuthnAuth(r, s, 23, 1, data, client);
+        bytes memory encoded = abi.encode(assertion);
+        // The struct's own words, without the offset that `abi.encode` puts before them.
+        bytes memory body = new bytes(encoded.length - 32);
+        for (uint256 i = 0; i < body.length; ++i) body[i] = encoded[i + 32];
+        return abi.encodePacked(uint8(Account.Kind.Passkey), body);
+    }
+
+    /// @dev What an owner signs for a plain hash: ERC-7739's personal form under the account's own domain.
+    function nested(Account signer, bytes32 hash) internal view returns (bytes32) {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("AgentNexus Account"),
+                keccak256("1"),
+                block.chainid,
+                address(signer)
+            )
+        );
+        bytes32 message = keccak256(abi.encode(keccak256("PersonalSign(bytes prefixed)"), hash));
+        return keccak256(abi.encodePacked("\x19\x01", domain, message));
     }
 
     function send(PackedUserOperation memory op) internal {

@@ -17,6 +17,7 @@ interface Vm {
     function publicKeyP256(uint256 key) external pure returns (uint256 x, uint256 y);
     function signAndAttachDelegation(address implementation, uint256 key) external;
     function warp(uint256 timestamp) external;
+    function chainId(uint256 id) external;
     function deal(address account, uint256 balance) external;
     function etch(address account, bytes calldata code) external;
     function fee(uint256 baseFee) external;

@@ -64,3 +64,27 @@ contract Reenterer {
         } catch {}
     }
 }
+
+/// @notice Takes coin, but not with less gas than it likes, and says so cheaply.
+contract Impatient {
+    error TooLittle();
+
+    receive() external payable {
+        require(gasleft() > 90_000, TooLittle());
+    }
+}
+
+/// @notice Gets the fees, and tries to get them again while it gets them.
+contract GreedySweeper {
+    Escrow private immutable _escrow;
+    bool public tried;
+
+    constructor(Escrow escrow) {
+        _escrow = escrow;
+    }
+
+    receive() external payable {
+        tried = true;
+        try _escrow.sweepFees() {} catch {}
+    }
+}
