@@ -13,7 +13,17 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.offers import Capability, Offer, Price
 from agentnexus.workflows.engine.port import Retry
 from agentnexus.workflows.estimate import FALLBACKS, REFUNDED_SCHEMES, check_cost, estimate
-from agentnexus.workflows.model import Estimate, Plan, PlanStep, StepEstimate, StepOffer, StepRetry, WorkflowRequest
+from agentnexus.workflows.model import (
+    SINGLE,
+    Estimate,
+    Plan,
+    PlanStep,
+    StepEstimate,
+    StepOffer,
+    StepRetry,
+    Undo,
+    WorkflowRequest,
+)
 from agentnexus.workflows.plan import Offered, layers
 from agentnexus.workflows.planner.cache import PlanCache
 from agentnexus.workflows.planner.port import Task, fingerprint
@@ -85,6 +95,38 @@ def test_a_cheap_seller_that_keeps_money_may_be_worse_than_a_dear_one_that_does_
     assert of(
         plan_of(step("a", attempts=3)), seller("0.02", scheme="prepaid"), seller("0.05")
     ).worst_case == USDC.parse("0.06")
+
+
+def test_the_dearest_price_counted_is_kept_for_hiring_and_for_undoing() -> None:
+    undone = step("a", offer=seller("0.02")).model_copy(update={"undo": Undo(capability="c.d")})
+    (found,) = of(plan_of(undone), seller("0.02"), seller("0.05"), seller("0.3", "c.d"), seller("0.1", "c.d")).steps
+    assert (found.most, found.undo_most) == (USDC.parse("0.05"), USDC.parse("0.3"))
+    assert found.worst_case == USDC.parse("0.35")
+
+
+def test_a_seller_within_the_price_that_keeps_money_counts_though_it_is_no_alternative() -> None:
+    counted = [seller("0.05", tag=f"-{number}") for number in range(1 + FALLBACKS)]
+    (found,) = of(plan_of(step("a", attempts=3)), *counted, seller("0.04", scheme="prepaid")).steps
+    assert found.worst_case == USDC.parse("0.12")
+    assert len(found.alternatives) == FALLBACKS
+
+
+def test_a_run_of_one_agent_costs_what_that_agent_asks() -> None:
+    named = seller("0.02")
+    plan = Plan(planner=SINGLE, steps=(step("a", offer=named),))
+    (found,) = of(plan, named, seller("0.9")).steps
+    assert (found.expected, found.worst_case, found.most) == (USDC.parse("0.02"),) * 3
+    assert found.alternatives == ()
+
+
+def test_an_estimate_that_was_made_before_the_dearest_price_was_kept_is_read() -> None:
+    old = of(plan_of(step("a")), seller("0.01")).model_dump(mode="json")
+    for name in ("most", "undo_most"):
+        del old["steps"][0][name]
+    read = Estimate.model_validate(old)
+    assert read.step("a") is not None
+    assert read.steps[0].most is None
+    assert read.step("z") is None
 
 
 def test_a_step_nobody_sells_costs_nothing_yet_and_takes_unknown_time() -> None:
