@@ -59,8 +59,10 @@ def state(status: str = "completed", **changes: object) -> dict[str, object]:
 
 def receipt(status: str = "settled", **payment: object) -> dict[str, object]:
     paid = {"state": "confirmed", "amount": "20000", "network": "eip155:31337", "transaction": TRANSACTION}
+    paid["asset"] = str(USDC["asset"])
     payments = [paid | payment] if payment.get("state") != "none" else []
-    return {"id": "rct_1", "status": status, "offer": {"title": "PDF [bold]extractor"}, "payments": payments}
+    offer, quote = {"title": "PDF [bold]extractor"}, {"maximum": usd(30_000)}
+    return {"id": "rct_1", "status": status, "offer": offer, "quote": quote, "payments": payments}
 
 
 def test_the_plan_names_steps_sellers_order_and_the_most_it_may_cost() -> None:
@@ -69,6 +71,12 @@ def test_the_plan_names_steps_sellers_order_and_the_most_it_may_cost() -> None:
     for expected in ("pdf.extract", "evm:0x9999…9999", "catalogue", "0.02 USDC", "s1", "expected cost 0.03 USDC"):
         assert expected in screen.text
     assert "at most 0.045 USDC" in screen.text
+
+
+def test_what_was_paid_in_another_asset_is_not_called_by_the_price_s_name() -> None:
+    screen = Screen()
+    screen.view.result(state(receipts=[receipt(asset="solana:x/slip44:501", amount="5")]))
+    assert "5 of the smallest unit of solana:x/slip44:501" in screen.text
 
 
 def test_an_empty_plan_is_shown_without_falling_over() -> None:

@@ -149,7 +149,7 @@ class TaskView:
             colour = "green" if receipt.get("status") == "settled" else "yellow"
             title = escape(str(offer.get("title", "")))
             for payment in _list(receipt.get("payments")):
-                paid, place = _amount(payment), escape(str(payment.get("network")))
+                paid, place = _amount(payment, receipt), escape(str(payment.get("network")))
                 self.console.print(
                     f"  [{colour}]{receipt.get('status')}[/]  {title}  {paid}  [dim]{receipt.get('id')}", soft_wrap=True
                 )
@@ -181,10 +181,14 @@ def _moved(payment: Json) -> str:
     return f"transaction {payment['transaction']}" if payment.get("transaction") else "nothing moved"
 
 
-def _amount(payment: Json) -> str:
+def _amount(payment: Json, receipt: Json) -> str:
     if payment.get("state") not in ("confirmed", "released"):
         return "paid nothing"
-    return f"paid {int(str(payment['amount'])) / 1_000_000:.6f}".rstrip("0") + " USDC"
+    quote = cast("Json", receipt.get("quote") or {})
+    priced = cast("Json", quote.get("maximum") or {})
+    asset = str(payment.get("asset"))
+    known = priced if priced.get("asset") == asset else {"decimals": 0, "symbol": f"of the smallest unit of {asset}"}
+    return f"paid {money({**known, 'atomic': payment['amount']})}"
 
 
 def _planner(state: Json) -> str:

@@ -174,7 +174,7 @@ class Workflows:
         for entry in ranked:
             offer = entry.offer
             names = {offer.id, offer.seller.key, offer.seller.name, offer.endpoint.rstrip("/").rpartition("/")[2]}
-            if agent_id in names or str(offer.evidence.get("agent_id", "")) == agent_id:
+            if agent_id in names or str(offer.evidence.get("agent", "")) == agent_id:
                 return offer
         raise NoOffer(
             f"{agent_id} does not sell {capability} now",

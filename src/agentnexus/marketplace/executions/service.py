@@ -188,7 +188,7 @@ class Executions:
         if bundle is None or bundle.code_hash != listing.code_hash:
             raise Unavailable(
                 f"the code of {agent_id} {listing.manifest.version} is not on this machine",
-                next_step="ask another node, or publish it here: `nexus agents publish`",
+                next_step="ask another node, or sell it here: put its folder into `agents` and restart",
             )
         return bundle
 
