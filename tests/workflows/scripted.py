@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from agentnexus.core.canonical import content_hash
 from agentnexus.core.errors import NoOffer
@@ -42,11 +42,15 @@ class Ranked:
 
 
 class ScriptedHirer:
-    """`acts[capability]` makes the output or raises; every hire is remembered by key, like the real one's."""
+    """`acts[capability]` makes the output or raises; every hire is remembered by key, like the real one's.
+
+    `ways_back[capability]` is awaited between the end of a hire and its answer.
+    """
 
     def __init__(self, offers: Sequence[Offer]) -> None:
         self.catalogue = list(offers)
         self.acts: dict[str, Act] = {}
+        self.ways_back: dict[str, Callable[[], Awaitable[None]]] = {}
         self.calls: Counter[str] = Counter()
         self.needs: dict[str, Need] = {}
         self.budgets: dict[str, str] = {}
@@ -99,8 +103,11 @@ class ScriptedHirer:
             self.written[key].append(receipt_of(offer, key, ReceiptStatus.REFUNDED, PaymentState.REFUNDED))
             raise
         receipt = receipt_of(offer, key, ReceiptStatus.SETTLED, PaymentState.CONFIRMED)
+        receipt = receipt.model_copy(update={"finished_at": AT + timedelta(seconds=len(self.answers))})
         self.written[key].append(receipt)
         self.answers[key] = Hired(receipt, output, (receipt,))
+        if need.capability in self.ways_back:  # done and paid, and its buyer has not heard of it
+            await self.ways_back[need.capability]()
         return self.answers[key]
 
     async def _default(self, need: Need, _key: str) -> object:

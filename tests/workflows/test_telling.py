@@ -158,10 +158,10 @@ def test_a_completed_step_names_its_receipt_seller_and_price() -> None:
     ("state", "ended", "how", "status"),
     [
         (PaymentState.REFUNDED, StepStatus.REFUNDED, "refunded", "refunded"),
-        (PaymentState.CONFIRMED, StepStatus.REFUNDED, "kept", "completed"),
+        (PaymentState.CONFIRMED, StepStatus.REFUNDED, "kept", "failed"),
     ],
 )
-def test_giving_back_says_whether_the_money_came_back_or_the_work_was_kept(
+def test_giving_back_says_whether_the_money_came_back_or_was_kept_for_nothing(
     state: PaymentState, ended: StepStatus, how: str, status: str
 ) -> None:
     found = money_of([receipt(state)], ZERO)
@@ -172,6 +172,25 @@ def test_giving_back_says_whether_the_money_came_back_or_the_work_was_kept(
     assert shown["status"] == status
     assert last.attributes["paid:s1:1"] == "0", "the sum of all attempts stands at the last one"
     assert last.attributes["paid:s1:2"] == found["paid"]
+
+
+def test_a_step_that_was_done_when_it_was_stopped_is_told_as_completed() -> None:
+    found = {**money_of([receipt(PaymentState.CONFIRMED)], ZERO), "at": "2026-11-20T12:00:00+00:00", "blob": "sha256:1"}
+    *_, last = Teller(STEP, StepStatus.REFUNDED, attempts=2).give_back(transition(Phase.COMPLETED, output=found))
+    assert last.name is EventName.STEP_COMPLETED
+    shown = last.attributes["step:s1"]
+    assert isinstance(shown, dict)
+    assert (shown["status"], shown["attempts"], shown["output"]) == ("completed", 2, "sha256:1")
+    assert (last.attributes["paid:s1:1"], last.attributes["paid:s1:2"]) == ("0", found["paid"])
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_an_undo_that_failed_is_told_as_undone_only_when_it_was_done_all_the_same(done: bool) -> None:
+    found = {**money_of([receipt(PaymentState.CONFIRMED)], ZERO), **({"at": "2026-11-20T12:00:00"} if done else {})}
+    *_, last = Teller(STEP, attempts=2).undone_late(transition(Phase.COMPLETED, output=found))
+    assert last.name is (EventName.STEP_COMPENSATED if done else EventName.STEP_PROGRESS)
+    assert last.attributes["fate:s1"] == {"undo_attempts": 2, **({"status": "compensated"} if done else {})}
+    assert last.attributes["paid:undo-s1:2"] == found["paid"]
 
 
 def test_a_failed_step_that_kept_nothing_has_nothing_more_to_tell() -> None:
@@ -189,10 +208,11 @@ def test_giving_back_and_undoing_are_told_only_when_done(phase: Phase) -> None:
     teller = Teller(STEP, StepStatus.REFUNDED, attempts=1)
     assert teller.give_back(transition(phase)) == []
     assert teller.undone(transition(phase)) == []
+    assert teller.undone_late(transition(phase)) == []
 
 
 def test_an_undone_step_is_told_after_what_its_undoing_cost() -> None:
     found = money_of([receipt(PaymentState.CONFIRMED)], ZERO)
     told = Teller(STEP).undone(transition(Phase.COMPLETED, output=found))
     assert [draft.name for draft in told] == [RESERVED, SETTLED, EventName.STEP_COMPENSATED]
-    assert told[-1].data == {"step": "s1", "how": "undone"}
+    assert told[-1].data == {"step": "s1", "how": "undone", "paid": "20000"}

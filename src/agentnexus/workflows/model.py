@@ -212,6 +212,15 @@ class StepState(Noun):
     receipt: str | None = None
     output: str = ""  # blob of the step's output, once completed
     error: dict[str, object] | None = None
+    undo_attempts: int = 0
+
+
+class NotUndone(Noun):
+    """A step of a workflow that was given up and yet stays done; `paid` is what its seller has."""
+
+    step: str
+    reason: str
+    paid: Money
 
 
 class StepWarning(Noun):
@@ -256,6 +265,7 @@ class Workflow(Noun):
     metadata: dict[str, object] = Field(default_factory=dict)
     result: object = None
     warnings: tuple[StepWarning, ...] = ()
+    not_undone: tuple[NotUndone, ...] = ()
     error: dict[str, object] | None = None
     sequence: int = 0
     created_at: datetime
@@ -274,6 +284,7 @@ class Workflow(Noun):
             "result": self.result,
             "notes": list(self.plan.notes) if self.plan else [],
             "warnings": [warning.model_dump() for warning in self.warnings],
+            "not_undone": [left.model_dump(mode="json") for left in self.not_undone],
             "steps": [
                 {
                     "id": step.id,

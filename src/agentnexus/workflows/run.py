@@ -201,7 +201,7 @@ class Conductor:
             await self._steps()
             return await self.work.run.step("result", self._result)
         except (NexusError, RunCancelled) as error:
-            await Rollback(self.work).run(error)
+            await Rollback(self.work, error).run()
             raise
 
     async def _make_budget(self, _context: StepContext) -> Json:

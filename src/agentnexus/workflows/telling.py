@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from agentnexus.core.canonical import JsonObject
+from agentnexus.core.canonical import Json, JsonObject
 from agentnexus.core.errors import PaymentUnknown
 from agentnexus.core.events import EventName
 from agentnexus.core.money import Money
@@ -51,6 +51,18 @@ def step_attribute(status: StepStatus, **values: object) -> dict[str, object]:
 def status_draft(name: EventName, status: WorkflowStatus, **data: object) -> Draft:
     """The event with which a workflow comes into a status; an ``error`` stays with it."""
     return Draft(name, data, {"status": status.value, **({"error": data["error"]} if "error" in data else {})})
+
+
+def not_undone_draft(step: PlanStep, reason: str, paid: object, **more: object) -> Draft:
+    """A step of a plan that was given up stays done: why, and what its seller has, atomic."""
+    told: dict[str, object] = {"step": step.id, "reason": reason[:WARNING_MAX], "paid": paid}
+    attributes: dict[str, object] = {f"not_undone:{step.id}": told}
+    return Draft(EventName.STEP_PROGRESS, {**told, "not_undone": True, **more}, attributes)
+
+
+def undo_name(step_id: str) -> str:
+    """What the undo of a step is called in keys; no step has such a name."""
+    return f"undo-{step_id}"
 
 
 def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
@@ -172,7 +184,10 @@ class Teller:
         if transition.phase is Phase.FAILED:
             state = self._is(StepStatus.FAILED, attempts=attempt, error=error, duration_ms=transition.duration_ms)
             return [Draft(EventName.STEP_FAILED, {**data, "error": error}, state)]
-        return self._completed(transition, data)
+        found = transition.output
+        assert isinstance(found, dict)
+        paid = {f"paid:{step.id}:{attempt}": found["paid"]}
+        return self._completed(found, data, paid, attempts=attempt, duration_ms=transition.duration_ms)
 
     def skipped(self, transition: Transition) -> list[Draft]:
         """The step was not to run."""
@@ -181,46 +196,56 @@ class Teller:
         data: dict[str, object] = {"step": self.step.id, "reason": transition.output["skipped"]}
         return [Draft(EventName.STEP_SKIPPED, data, self._is(StepStatus.SKIPPED))]
 
-    def _completed(self, transition: Transition, data: dict[str, object]) -> list[Draft]:
-        found = transition.output
-        assert isinstance(found, dict)
+    def _completed(
+        self, found: Mapping[str, object], data: dict[str, object], paid: Mapping[str, object], **state: object
+    ) -> list[Draft]:
         receipts = found["receipts"]
-        last = receipts[-1] if isinstance(receipts, list) and receipts else {}
+        last = receipts[-1] if isinstance(receipts, list | tuple) and receipts else {}
         data |= {"receipt": last.get("id"), "seller": last.get("seller"), "paid": found["paid"]}
-        state = self._is(
-            StepStatus.COMPLETED,
-            attempts=transition.attempt,
-            duration_ms=transition.duration_ms,
-            receipt=last.get("id"),
-            output=found.get("blob"),
-            progress=1.0,
-        )
-        paid = {f"paid:{self.step.id}:{transition.attempt}": found["paid"]}
-        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPLETED, data, {**state, **paid})]
+        now = self._is(
+            StepStatus.COMPLETED, receipt=last.get("id"), output=found.get("blob"), progress=1.0, **state
+        )  # fmt: skip
+        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPLETED, data, {**now, **paid})]
 
     def give_back(self, transition: Transition) -> list[Draft]:
         """An unfinished step let go of its money, or had been delivered and paid in the very moment it was stopped."""
         found = transition.output
         if transition.phase is not Phase.COMPLETED or not isinstance(found, dict):
             return []
-        kept = found["paid"] != "0" and self.ended is not StepStatus.FAILED
-        state = self._is(StepStatus.COMPLETED if kept else self.ended, attempts=self.attempts)
         money: dict[str, object] = {f"paid:{self.step.id}:{n}": "0" for n in range(1, self.attempts)}
         money[f"paid:{self.step.id}:{self.attempts}"] = found["paid"]  # of all its attempts together
-        data: dict[str, object] = {"step": self.step.id, "how": "kept" if kept else "refunded", "paid": found["paid"]}
+        data: dict[str, object] = {"step": self.step.id}
+        if "at" in found:
+            return self._completed(found, {**data, "attempt": self.attempts}, money, attempts=self.attempts)
+        kept = found["paid"] != "0"
+        data |= {"how": "kept" if kept else "refunded", "paid": found["paid"]}
         if self.ended is StepStatus.FAILED:  # how it failed and what came back was told by its attempts
-            return [Draft(EventName.STEP_PROGRESS, data, money)] if found["paid"] != "0" else []
+            return [Draft(EventName.STEP_PROGRESS, data, money)] if kept else []
+        state = self._is(StepStatus.FAILED if kept else self.ended, attempts=self.attempts)
         return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPENSATED, data, {**state, **money})]
 
     def undone(self, transition: Transition) -> list[Draft]:
         """A completed step was taken back by its undo."""
-        if transition.phase is not Phase.COMPLETED:
+        if transition.phase is not Phase.COMPLETED or not isinstance(transition.output, dict):
             return []
-        data: dict[str, object] = {"step": self.step.id, "how": "undone"}
-        found = transition.output
-        drafts = payment_drafts(self.step, found)
-        paid = {f"paid:undo-{self.step.id}:1": found["paid"]} if isinstance(found, dict) else {}
-        return [*drafts, Draft(EventName.STEP_COMPENSATED, data, {**self._is(StepStatus.COMPENSATED), **paid})]
+        return self._undone(transition.output, transition.attempt, undone=True)
+
+    def undone_late(self, transition: Transition) -> list[Draft]:
+        """An undo that failed let go of its money, or had been done all the same."""
+        if transition.phase is not Phase.COMPLETED or not isinstance(transition.output, dict):
+            return []
+        return self._undone(transition.output, self.attempts, undone="at" in transition.output)
+
+    def _undone(self, found: dict[str, Json], attempts: int, *, undone: bool) -> list[Draft]:
+        fate = {"undo_attempts": attempts, **({"status": StepStatus.COMPENSATED.value} if undone else {})}
+        attributes: dict[str, object] = {
+            f"fate:{self.step.id}": fate, f"paid:{undo_name(self.step.id)}:{attempts}": found["paid"]
+        }  # fmt: skip
+        name = EventName.STEP_COMPENSATED if undone else EventName.STEP_PROGRESS
+        data: dict[str, object] = {
+            "step": self.step.id, "how": "undone" if undone else "not_undone", "paid": found["paid"]
+        }  # fmt: skip
+        return [*payment_drafts(self.step, found), Draft(name, data, attributes)]
 
     def _is(self, status: StepStatus, **values: object) -> dict[str, object]:
         return {f"step:{self.step.id}": step_attribute(status, **values)}
