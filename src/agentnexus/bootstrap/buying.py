@@ -61,11 +61,6 @@ class Buying:
     parity: Parity
     solana: SolanaBuyer | None = None
 
-    async def recover(self) -> int:
-        """Send again, on every network, what a process left behind; how many transactions stay open."""
-        left = await self.rail.recover()
-        return left if self.solana is None else left + await self.solana.rail.recover()
-
 
 @asynccontextmanager
 async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:

@@ -116,6 +116,14 @@ class Rail(Protocol):
 
 
 @runtime_checkable
+class Recovering(Protocol):
+    """What a rail adds when it stores what it sends: a process may end between storing and sending."""
+
+    async def recover(self) -> int:
+        """Send again what was stored and nobody saw finished; how many stay open. Raises `Unavailable`."""
+
+
+@runtime_checkable
 class Holding(Protocol):
     """What a rail adds when it can set money aside. A hold ends exactly once."""
 

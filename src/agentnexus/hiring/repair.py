@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError, PaymentUnknown, SellerFailed
-from agentnexus.core.ports import Clock
+from agentnexus.core.ports import Clock, Recovering
 from agentnexus.hiring.attempt import DATABASE_ERRORS
 from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.holds import HoldRow
@@ -22,13 +22,17 @@ PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What one round did: payments found collected, taken back, still unknown; attempts closed; skipped as running."""
+    """What one round did: payments found collected, taken back, still unknown; attempts closed; skipped as running.
+
+    `sending`: transactions of ours that were sent again and are not on their chains yet.
+    """
 
     paid: int = 0
     refunded: int = 0
     unknown: int = 0
     closed: int = 0
     running: int = 0
+    sending: int = 0
 
 
 class Repair:
@@ -43,6 +47,7 @@ class Repair:
         """One round over everything that is due."""
         now = self._clock.now()
         counts = {"paid": 0, "refunded": 0, "unknown": 0, "closed": 0, "running": 0}
+        counts["sending"] = await self._send_again()
         for row in await self._hiring.cashier.holds.left_open(now - self._grace, BATCH):
             counts[await self._finish(row)] += 1
         for key, _number in await self._hiring.store.abandoned(now - timedelta(seconds=abandoned_seconds), BATCH):
@@ -60,6 +65,17 @@ class Repair:
             except (NexusError, OSError, *DATABASE_ERRORS) as error:
                 log.warning("hiring.repair_failed", error=str(error))
             await asyncio.sleep(pause_seconds)
+
+    async def _send_again(self) -> int:
+        """First of all, or a payment that a killed process stored would be looked for where it never came."""
+        sending = 0
+        for name, wallet in self._hiring.cashier.wallets.items():
+            if isinstance(wallet.rail, Recovering):
+                try:
+                    sending += await wallet.rail.recover()
+                except (NexusError, OSError) as error:  # the other networks' turn comes all the same
+                    log.warning("hiring.not_sent_again", rail=name, error=str(error))
+        return sending
 
     async def _finish(self, row: HoldRow) -> str:
         async with self._hiring.locks.try_hold(row.hire_key) as free:

@@ -56,21 +56,26 @@ def official_http(keypair: Keypair, rpc_url: str, inner: httpx.AsyncBaseTranspor
 
 
 def official_server(
-    facilitator: Facilitation, asked: PaymentRequirements, runs: list[str], rpc_url: str | None = None
+    facilitator: Facilitation,
+    asked: PaymentRequirements,
+    runs: list[str],
+    rpc_url: str | None = None,
+    *,
+    method: str = "GET",
 ) -> FastAPI:
-    """A FastAPI app behind the official middleware, selling ``GET /report``; with a node it hints blockhashes."""
+    """A FastAPI app behind the official middleware, selling ``/report``; with a node it hints blockhashes."""
     server = x402ResourceServer(facilitator)
     server.register(asked.network, ExactSvmServerScheme(rpc_url))
     price = AssetAmount(amount=asked.amount, asset=asked.asset, extra={})
     accepts = {"scheme": "exact", "payTo": asked.pay_to, "network": asked.network, "price": price}
     app = FastAPI()
 
-    @app.get("/report")
+    @app.api_route("/report", methods=[method])
     async def report() -> dict[str, int]:
         runs.append("run")
         return {"run": len(runs)}
 
     app.add_middleware(
-        PaymentMiddlewareASGI, routes={"GET /report": {"accepts": accepts, "description": "d"}}, server=server
+        PaymentMiddlewareASGI, routes={f"{method} /report": {"accepts": accepts, "description": "d"}}, server=server
     )
     return app
