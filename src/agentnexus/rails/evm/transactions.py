@@ -20,6 +20,7 @@ from agentnexus.core.errors import Conflict, InsufficientFunds, PaymentFailed, P
 from agentnexus.core.ports import Clock
 from agentnexus.platform.batching import GroupCommit
 from agentnexus.platform.database import Connection, Database
+from agentnexus.rails.evm.delegation import SET_CODE_TYPE, DelegationSignature, delegations_of
 from agentnexus.rails.evm.encoding import RlpItem, keccak, rlp, rlp_list, to_hex
 from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle, Fees
@@ -60,6 +61,7 @@ class Intent:
     data: bytes
     gas: int
     value: int = 0
+    delegations: tuple[DelegationSignature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Outgoing:
             key=row["key"],
             sender=row["sender"],
             nonce=row["nonce"],
-            intent=Intent(row["target"], row["data"], row["gas"], int(row["value"])),
+            intent=Intent(row["target"], row["data"], row["gas"], int(row["value"]), delegations_of(row["raw"])),
             fees=Fees(int(row["max_fee_wei"]), int(row["priority_fee_wei"])),
             raw=row["raw"],
             transactions=tuple(row["transactions"]),
@@ -101,7 +103,7 @@ class Outgoing:
 async def sign_transaction(
     signer: EvmSigner, network: Network, nonce: int, intent: Intent, fees: Fees
 ) -> tuple[bytes, str]:
-    """The signed EIP-1559 bytes and their hash."""
+    """The signed bytes, of EIP-1559 or (with delegations) of EIP-7702, and their hash."""
     fields: list[RlpItem] = [
         network.chain_id,
         nonce,
@@ -113,10 +115,14 @@ async def sign_transaction(
         intent.data,
         [],
     ]
+    kind = b"\x02"
+    if intent.delegations:
+        kind = bytes([SET_CODE_TYPE])
+        fields.append([each.rlp_fields() for each in intent.delegations])
     body = b"".join(rlp(each) for each in fields)
-    signature = await signer.sign(keccak(b"\x02" + rlp_list(body)))
+    signature = await signer.sign(keccak(kind + rlp_list(body)))
     r, s = (int.from_bytes(signature[at : at + 32], "big") for at in (0, 32))
-    raw = b"\x02" + rlp_list(body + rlp(signature[64] - 27) + rlp(r) + rlp(s))
+    raw = kind + rlp_list(body + rlp(signature[64] - 27) + rlp(r) + rlp(s))
     return raw, to_hex(keccak(raw))
 
 

@@ -79,16 +79,19 @@ class Contract:
             found.append(value)
         return tuple(found)
 
-    async def try_call(self, call: Call, sender: str, *, block: str = "latest") -> bytes:
-        """Run a call without sending it; what it returns."""
+    async def try_call(
+        self, call: Call, sender: str, *, block: str = "latest", overrides: dict[str, RpcValue] | None = None
+    ) -> bytes:
+        """Run a call without sending it; what it returns. `overrides` is state as the node's ``eth_call`` takes it."""
         transaction: dict[str, RpcValue] = {
             "from": sender,
             "to": call.target,
             "data": "0x" + call.data.hex(),
             "value": hex(call.value),
         }
+        parameters: tuple[RpcValue, ...] = (transaction, block, overrides) if overrides else (transaction, block)
         try:
-            return call_data((await self.rpc.batch([RpcCall("eth_call", (transaction, block))]))[0])
+            return call_data((await self.rpc.batch([RpcCall("eth_call", parameters)]))[0])
         except Reverted as error:
             raise explained(error) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from agentnexus.core.errors import InvalidInput
@@ -56,6 +57,7 @@ _FAILED_OPERATION = {
     "AA51": "the operation's gas limits do not cover its cost",
     "AA95": "the bundler gave too little gas: send it with more",
 }
+_OPERATION_CODE = re.compile(r"AA\d\d")
 _OTHERWISE = "read the contract's reason in details"
 
 
@@ -116,8 +118,14 @@ def _errors() -> dict[bytes, ErrorType]:
 def _next_step(error: str, arguments: dict[str, AbiValue]) -> str:
     reason = arguments.get("reason")
     if error.startswith("FailedOp") and isinstance(reason, str):
-        return _FAILED_OPERATION.get(reason[:4], _OTHERWISE)
+        return operation_next_step(reason)
     return _NEXT_STEPS.get(error, _OTHERWISE)
+
+
+def operation_next_step(text: str) -> str:
+    """What to do about a refused operation, by EntryPoint's code anywhere in a message."""
+    found = _OPERATION_CODE.search(text)
+    return _FAILED_OPERATION.get(found[0], _OTHERWISE) if found else _OTHERWISE
 
 
 def _shown(value: AbiValue) -> object:

@@ -9,6 +9,7 @@ from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.refusals import refusal
+from agentnexus.rails.evm.delegation import AUTHORIZATION_GAS, designator
 from agentnexus.rails.evm.encoding import from_hex, quantity, to_hex
 from agentnexus.rails.evm.errors import NodeError
 from agentnexus.rails.evm.rpc import Rpc, RpcValue, method_missing
@@ -19,7 +20,10 @@ _TRANSACTION_GAS = 21_000
 _NON_ZERO_BYTE_GAS, _ZERO_BYTE_GAS = 16, 4
 # What EntryPoint does for an operation outside everything it meters: copying, the event, paying.
 _OPERATION_GAS = 14_000
-_VERIFICATION_OVERHEAD_GAS = 6_000  # EntryPoint's own work that counts as verification: nonce, prefund
+# EntryPoint's own work that counts as verification: hashing, calling the account, the nonce; the first number of a lane
+# takes a storage slot.
+_VERIFICATION_OVERHEAD_GAS, _NEW_LANE_GAS = 14_000, 17_100
+_NUMBER_MASK = (1 << 64) - 1
 _SIMULATION_GAS = 10_000_000
 # Where a node cannot simulate: enough for any operation of ours.
 _GENEROUS = GasEstimate(call=500_000, verification=400_000, pre_verification=0)
@@ -36,15 +40,16 @@ async def estimate_gas(rpc: Rpc, operation: UserOperation, chain_id: int, *, blo
     )
     steps = _steps(trial, chain_id)
     try:
-        used = await _simulate(rpc, [call for _, call in steps], block)
+        used = await _simulate(rpc, [call for _, call in steps], block, code_overrides(operation))
     except NodeError as error:
         if not method_missing(error):
             raise
         return replace(_GENEROUS, pre_verification=before)
     gas = dict(zip((name for name, _ in steps), used, strict=True))
+    nonce = _VERIFICATION_OVERHEAD_GAS + (0 if operation.nonce & _NUMBER_MASK else _NEW_LANE_GAS)
     return GasEstimate(
         call=_with_room(gas["call"]),
-        verification=_with_room(gas.get("create", 0) + gas["validate"] + _VERIFICATION_OVERHEAD_GAS),
+        verification=_with_room(gas.get("create", 0) + gas["validate"] + nonce),
         pre_verification=before,
         paymaster_verification=_with_room(gas["sponsor"]) if "sponsor" in gas else None,
     )
@@ -61,7 +66,13 @@ def pre_verification_gas(operation: UserOperation) -> int:
         max_fee_per_gas=operation.max_fee_per_gas or 0xFFFFFFFFFF,
     )
     data = abi_of("EntryPoint").encode("handleOps", ([filled.pack().value()], ENTRY_POINT))
-    return _TRANSACTION_GAS + _OPERATION_GAS + _data_gas(data)
+    delegation = AUTHORIZATION_GAS if operation.delegation else 0
+    return _TRANSACTION_GAS + _OPERATION_GAS + delegation + _data_gas(data)
+
+
+def code_overrides(operation: UserOperation) -> dict[str, RpcValue]:
+    """State for trying an operation whose delegation is not set yet."""
+    return {operation.sender: {"code": to_hex(designator(operation.delegate))}} if operation.delegate else {}
 
 
 def _steps(operation: UserOperation, chain_id: int) -> list[tuple[str, Call]]:
@@ -71,6 +82,8 @@ def _steps(operation: UserOperation, chain_id: int) -> list[tuple[str, Call]]:
     steps = []
     if operation.factory is not None:
         steps.append(("create", Call(operation.factory, operation.factory_data)))
+    elif operation.delegation is not None and operation.factory_data:
+        steps.append(("create", Call(operation.sender, operation.factory_data)))
     validate = abi_of("Account").encode("validateUserOp", (packed.value(), operation_hash, 0))
     steps.append(("validate", Call(operation.sender, validate)))
     if operation.paymaster is not None:
@@ -81,13 +94,15 @@ def _steps(operation: UserOperation, chain_id: int) -> list[tuple[str, Call]]:
     return steps
 
 
-async def _simulate(rpc: Rpc, calls: list[Call], block: str) -> list[int]:
+async def _simulate(rpc: Rpc, calls: list[Call], block: str, overrides: dict[str, RpcValue]) -> list[int]:
     """Gas of each call without the transaction around it, run one after the other from EntryPoint."""
     requests: list[RpcValue] = [
         {"from": ENTRY_POINT, "to": call.target, "data": to_hex(call.data), "gas": hex(_SIMULATION_GAS)}
         for call in calls
     ]
-    answer = await rpc.call("eth_simulateV1", {"blockStateCalls": [{"calls": requests}]}, block)
+    answer = await rpc.call(
+        "eth_simulateV1", {"blockStateCalls": [{"calls": requests, "stateOverrides": overrides}]}, block
+    )
     (only,) = answer if isinstance(answer, list) and len(answer) == 1 else [None]
     results = only.get("calls") if isinstance(only, dict) else None
     if not isinstance(results, list) or len(results) != len(calls):

@@ -8,6 +8,7 @@ from typing import Self
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.rails.evm.contracts.entry_point import DELEGATION_MARKER, ENTRY_POINT, PackedOperation
+from agentnexus.rails.evm.delegation import DelegationSignature
 from agentnexus.rails.evm.encoding import address, from_hex, quantity, to_hex
 from agentnexus.rails.evm.rpc import RpcValue
 
@@ -23,8 +24,8 @@ class UserOperation:
     Args:
         nonce: lane (192 bits) and number in the lane (64 bits); see `nonce_of`.
         factory: makes the account in this operation; None once it exists.
-        delegate: for keys that are accounts by EIP-7702 and whose delegation is part of this operation: the code it
-            points at. Then `factory` is None and `factory_data` an optional first call of the account.
+        delegation: for keys that are accounts by EIP-7702: the delegation that is set together with this operation.
+            Then `factory` is None and `factory_data` an optional first call of the account.
         paymaster: who pays the gas; the account itself when None.
     """
 
@@ -43,11 +44,16 @@ class UserOperation:
     paymaster_post_op_gas_limit: int = 0
     paymaster_data: bytes = b""
     signature: bytes = b""
-    delegate: str | None = None
+    delegation: DelegationSignature | None = None
+
+    @property
+    def delegate(self) -> str | None:
+        """The code that the sender's key delegates to in this operation."""
+        return self.delegation.delegate if self.delegation else None
 
     @property
     def init_code(self) -> bytes:
-        if self.delegate is not None:
+        if self.delegation is not None:
             return DELEGATION_MARKER + self.factory_data
         return bytes.fromhex(self.factory[2:]) + self.factory_data if self.factory else b""
 
@@ -88,13 +94,13 @@ class UserOperation:
         return bytes.fromhex(self.paymaster[2:]) + limits + self.paymaster_data
 
     @classmethod
-    def unpack(cls, packed: PackedOperation, *, delegate: str | None = None) -> Self:
-        """The fields of a packed operation; `delegate` for one that carries the marker of EIP-7702."""
+    def unpack(cls, packed: PackedOperation, *, delegation: DelegationSignature | None = None) -> Self:
+        """The fields of a packed operation; `delegation` for one that carries the marker of EIP-7702."""
         init, paid = packed.init_code, packed.paymaster_and_data
         if 0 < len(init) < 20 or 0 < len(paid) < 52:
             raise InvalidInput("the packed operation is cut off", field="initCode" if init else "paymasterAndData")
-        if (init[:20] == DELEGATION_MARKER) != (delegate is not None):
-            raise InvalidInput("a delegating operation and its delegate go together", field="delegate")
+        if (init[:20] == DELEGATION_MARKER) != (delegation is not None):
+            raise InvalidInput("an operation that delegates and its delegation go together", field="delegation")
         verification, call = _split(packed.account_gas_limits)
         priority, maximum = _split(packed.gas_fees)
         paymaster_verification, post_op = _split(paid[20:52]) if paid else (0, 0)
@@ -102,7 +108,7 @@ class UserOperation:
             sender=packed.sender,
             nonce=packed.nonce,
             call_data=packed.call_data,
-            factory=to_hex(init[:20]) if init and delegate is None else None,
+            factory=to_hex(init[:20]) if init and delegation is None else None,
             factory_data=init[20:],
             call_gas_limit=call,
             verification_gas_limit=verification,
@@ -114,7 +120,7 @@ class UserOperation:
             paymaster_post_op_gas_limit=post_op,
             paymaster_data=paid[52:],
             signature=packed.signature,
-            delegate=delegate,
+            delegation=delegation,
         )
 
     def hash(self, chain_id: int, entry_point: str = ENTRY_POINT) -> bytes:
@@ -137,8 +143,10 @@ class UserOperation:
             "maxPriorityFeePerGas": hex(self.max_priority_fee_per_gas),
             "signature": to_hex(self.signature),
         }
-        if self.delegate is not None or self.factory is not None:
-            body["factory"] = _SHORT_MARKER if self.delegate is not None else self.factory
+        if self.delegation is not None:
+            body["eip7702Auth"] = {**self.delegation.to_json()}
+        if self.delegation is not None or self.factory is not None:
+            body["factory"] = _SHORT_MARKER if self.delegation is not None else self.factory
             body["factoryData"] = to_hex(self.factory_data)
         if self.paymaster is not None:
             body["paymaster"] = self.paymaster
@@ -148,12 +156,9 @@ class UserOperation:
         return body
 
     @classmethod
-    def from_json(cls, body: Mapping[str, RpcValue], *, delegate: str | None = None) -> Self:
+    def from_json(cls, body: Mapping[str, RpcValue]) -> Self:
         """Read the form of JSON-RPC; absent numbers are 0. Raises `InvalidInput` naming the field."""
-        factory = body.get("factory")
-        delegating = isinstance(factory, str) and bytes.fromhex(factory[2:].ljust(40, "0")) == DELEGATION_MARKER
-        if delegating and delegate is None:
-            raise InvalidInput("the operation delegates, but does not say to what", field="eip7702Auth")
+        delegation = _delegation(body)
 
         def number(field: str) -> int:
             return quantity(body.get(field) or "0x0", field=field)
@@ -168,7 +173,7 @@ class UserOperation:
             sender=address(body.get("sender"), field="sender"),
             nonce=number("nonce"),
             call_data=data("callData"),
-            factory=None if delegating else optional("factory"),
+            factory=None if delegation else optional("factory"),
             factory_data=data("factoryData"),
             call_gas_limit=number("callGasLimit"),
             verification_gas_limit=number("verificationGasLimit"),
@@ -180,8 +185,18 @@ class UserOperation:
             paymaster_post_op_gas_limit=number("paymasterPostOpGasLimit"),
             paymaster_data=data("paymasterData"),
             signature=data("signature"),
-            delegate=delegate if delegating else None,
+            delegation=delegation,
         )
+
+
+def _delegation(body: Mapping[str, RpcValue]) -> DelegationSignature | None:
+    """The delegation of an operation whose factory is the marker, written short or as a whole address."""
+    factory, authorization = body.get("factory"), body.get("eip7702Auth")
+    if not isinstance(factory, str) or factory.lower() not in (_SHORT_MARKER, to_hex(DELEGATION_MARKER)):
+        return None
+    if not isinstance(authorization, dict):
+        raise InvalidInput("the operation delegates, but does not say to what", field="eip7702Auth")
+    return DelegationSignature.from_json(authorization)
 
 
 def nonce_of(lane: int, number: int) -> int:

@@ -11,6 +11,7 @@ from agentnexus.core.errors import NotFound, PaymentFailed
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.contracts.entry_point import EntryPoint
+from agentnexus.rails.evm.delegation import AUTHORIZATION_GAS
 from agentnexus.rails.evm.encoding import to_hex
 from agentnexus.rails.evm.fees import FeeLimits, Fees
 from agentnexus.rails.evm.receipts import Log, Receipt, find_receipt, unknown
@@ -18,7 +19,7 @@ from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.transactions import Outgoing, TransactionSender
 from agentnexus.rails.evm.userops.bundler import GasEstimate, UserOperationReceipt, operation_receipts
-from agentnexus.rails.evm.userops.estimate import estimate_gas
+from agentnexus.rails.evm.userops.estimate import code_overrides, estimate_gas
 from agentnexus.rails.evm.userops.model import UserOperation
 
 BUNDLE_GAS_MAX = 8_000_000
@@ -85,12 +86,19 @@ class SelfBundler:
 
     async def _stage(self, operation: UserOperation, operation_hash: str) -> Outgoing:
         call = self._entry_point.handle([operation.pack()], self._relayer.public_id)
-        await self._entry_point.try_call(call, self._relayer.public_id, block=self._sender.network.trial_block)
+        await self._entry_point.try_call(
+            call,
+            self._relayer.public_id,
+            block=self._sender.network.trial_block,
+            overrides=code_overrides(operation),
+        )
         await self._sender.prepare(self._relayer)
         gas = operation.gas_limit * _RESERVE_NUMERATOR // _RESERVE_DENOMINATOR + _RESERVE_GAS
+        delegations = (operation.delegation,) if operation.delegation else ()
+        intent = replace(call.intent(gas + AUTHORIZATION_GAS * len(delegations)), delegations=delegations)
         async with self._sender.database.transaction() as connection:
             known = await self._sender.find(_key(operation_hash), connection)
-            return known or await self._sender.stage(connection, self._relayer, _key(operation_hash), call.intent(gas))
+            return known or await self._sender.stage(connection, self._relayer, _key(operation_hash), intent)
 
     def _deliver(self, operation_hash: str, outgoing: Outgoing) -> None:
         if operation_hash in self._deliveries:

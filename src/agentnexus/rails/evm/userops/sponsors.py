@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from agentnexus.core.clock import SystemClock
+from agentnexus.core.errors import InvalidInput
 from agentnexus.core.ports import Clock
+from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.paymaster import Policy
+from agentnexus.rails.evm.encoding import address, from_hex, quantity
+from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.userops.model import UserOperation
 
@@ -72,3 +77,54 @@ class SigningSponsor:
         policy = self.policy()
         digest = policy.digest(operation.pack(), self._chain_id, self._paymaster)
         return replace(operation, paymaster_data=policy.data(await self._signer.sign(digest)))
+
+
+class ServiceSponsor:
+    """A paymaster service at an address (ERC-7677): ours, Pimlico's, Alchemy's, any.
+
+    Args:
+        context: what the service wants to know besides the operation: a policy's id, a token.
+    """
+
+    def __init__(
+        self, rpc: Rpc, chain_id: int, *, context: Mapping[str, RpcValue] | None = None, entry_point: str = ENTRY_POINT
+    ) -> None:
+        self._rpc = rpc
+        self._chain_id = chain_id
+        self._context = dict(context or {})
+        self._entry_point = entry_point
+
+    async def stub(self, operation: UserOperation) -> UserOperation:
+        """Raises what the service answers as an error, as `NodeError`."""
+        answer = await self._ask("pm_getPaymasterStubData", operation)
+        return replace(
+            operation,
+            paymaster=address(answer.get("paymaster"), field="paymaster"),
+            paymaster_data=from_hex(answer.get("paymasterData") or "0x", field="paymasterData"),
+            paymaster_verification_gas_limit=_gas(answer, "paymasterVerificationGasLimit"),
+            paymaster_post_op_gas_limit=_gas(answer, "paymasterPostOpGasLimit"),
+        )
+
+    async def final(self, operation: UserOperation) -> UserOperation:
+        answer = await self._ask("pm_getPaymasterData", operation)
+        return replace(
+            operation,
+            paymaster=address(answer.get("paymaster"), field="paymaster"),
+            paymaster_data=from_hex(answer.get("paymasterData") or "0x", field="paymasterData"),
+        )
+
+    async def _ask(self, method: str, operation: UserOperation) -> dict[str, RpcValue]:
+        parameters: tuple[RpcValue, ...] = (
+            {**operation.to_json()},
+            self._entry_point,
+            hex(self._chain_id),
+            {**self._context},
+        )
+        answer = await self._rpc.call(method, *parameters)
+        if not isinstance(answer, dict):
+            raise InvalidInput("the paymaster service's answer is no object", field=method)
+        return answer
+
+
+def _gas(answer: Mapping[str, RpcValue], field: str) -> int:
+    return quantity(answer.get(field) or "0x0", field=field)
