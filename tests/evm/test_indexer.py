@@ -218,6 +218,21 @@ async def test_a_development_chain_put_back_to_fewer_blocks_is_noticed(bench: Be
     assert await bench.told(indexer) == [(REVERTED, 42)]
 
 
+async def test_a_development_chain_that_was_started_anew_is_read_from_the_start(
+    bench: Bench, own_chain: DevelopmentChain
+) -> None:
+    sources = [source(bench.chain.usdc.reference, USDC, "Transfer", start_block=0)]
+    indexer = bench.indexer(sources=sources)
+    await bench.pay(42)
+    told = await bench.told(indexer)
+    await indexer.store.resign()
+    anew = Bench(own_chain, bench.database).indexer(sources=sources, listens=False)
+    anew.subscribe("listener", bench.listener)
+    again = await bench.told(anew)
+    assert again[: len(told)] == [(REVERTED, value) for _, value in reversed(told)]
+    assert again[len(told) :] == told[:-1], "the same money in the beginning, but not what was paid since"
+
+
 async def test_an_event_that_vanishes_before_it_was_told_leaves_nothing(bench: Bench) -> None:
     indexer = bench.indexer(confirmations=3)
     await bench.told(indexer)

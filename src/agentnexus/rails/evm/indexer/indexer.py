@@ -220,10 +220,11 @@ class Indexer:
         return await self.store.place() or fork
 
     async def _fork(self, top: Place) -> Place:
+        """The newest of our blocks that the node has as well; else the place before the first."""
         below = top.number
-        while known := await self.store.remembered(below, 64):
+        while known := [place for place in await self.store.remembered(below, 64) if place.number >= 0]:
             for place, there in zip(known, await self._reader.places([e.number for e in known]), strict=True):
-                if place.number >= 0 and place == there:
+                if place == there:
                     return place
             below = known[-1].number - 1
         return Place(await self.store.start())

@@ -1,0 +1,291 @@
+"""Deciding and signing: what our paymaster pays for; each promise is reserved in the ledger before it is given.
+
+A signature is good for minutes, in windows of a fixed grid: the same operation asked for again in one window gets the
+same bytes, and one reservation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from agentnexus.core.errors import Conflict, InvalidInput, NotFound, RateLimited
+from agentnexus.core.ports import Clock
+from agentnexus.ledger.books import Books
+from agentnexus.ledger.model import ReservationState
+from agentnexus.platform.database import Database
+from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
+from agentnexus.rails.evm.contracts.paymaster import DUMMY_SIGNATURE, Policy
+from agentnexus.rails.evm.encoding import address, to_hex
+from agentnexus.rails.evm.fees import FeeLimits, FeeOracle
+from agentnexus.rails.evm.networks import Network
+from agentnexus.rails.evm.paymaster.accounts import GasAccounts
+from agentnexus.rails.evm.paymaster.policy import SponsorPolicy, choose
+from agentnexus.rails.evm.paymaster.refusals import NotSponsored
+from agentnexus.rails.evm.paymaster.store import Sponsorship, SponsorshipState, SponsorshipStore
+from agentnexus.rails.evm.rpc import Rpc
+from agentnexus.rails.evm.signer import EvmSigner, require_network
+from agentnexus.rails.evm.userops.build import with_gas
+from agentnexus.rails.evm.userops.bundler import GasEstimate
+from agentnexus.rails.evm.userops.estimate import estimate_gas
+from agentnexus.rails.evm.userops.model import UserOperation
+from agentnexus.rails.evm.userops.signers import ECDSA_KIND
+from agentnexus.rails.evm.userops.sponsors import SPONSORED_VERIFICATION_GAS
+
+WINDOW_SECONDS = 150  # a signature lives for one to two of these
+OPEN_PER_NONCE_MAX = 3
+PAYMASTER_GAS_MAX = 100_000
+# A stub never has more zero bytes than the real signature, or it would seem cheaper than that (ERC-7677).
+STUB_SIGNATURE = b"\x55" * 64 + b"\x1c"
+# What an operation offers may be this much over what the network wants: the rest would be a present to its bundler.
+_FEE_FACTOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Where and as whom it signs: `paymaster` is the contract, `signer` the key it obeys."""
+
+    rpc: Rpc
+    network: Network
+    paymaster: str
+    signer: EvmSigner
+
+
+class PaymasterService:
+    """Sponsors operations on one chain. Any number of processes may run one with the same key and database.
+
+    Args:
+        policies: in the order they are tried.
+        name: told to wallets as who pays.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        books: Books,
+        chain: Chain,
+        policies: Sequence[SponsorPolicy],
+        *,
+        clock: Clock,
+        name: str = "AgentNexus",
+    ) -> None:
+        require_network(chain.signer, chain.network)
+        self.chain = replace(chain, paymaster=address(chain.paymaster, field="paymaster"))
+        self.name = name
+        self.policies = tuple(policies)
+        self.accounts = GasAccounts(books, chain.network, self.chain.paymaster)
+        self._books = books
+        self._store = SponsorshipStore(database, chain.network.caip2, self.chain.paymaster)
+        self._clock = clock
+        self._fees = FeeOracle(chain.rpc, chain.network, clock, FeeLimits())
+        self._budgets: dict[tuple[str, str], str] = {}
+
+    def check_target(self, entry_point: str, chain_id: int) -> None:
+        """Raises `InvalidInput` for another EntryPoint or chain than ours."""
+        if chain_id != self.chain.network.chain_id:
+            raise InvalidInput(
+                f"gas is paid on chain {self.chain.network.chain_id}, not on {chain_id}",
+                field="chainId",
+                next_step=f"ask for {self.chain.network.caip2}",
+            )
+        if address(entry_point, field="entryPoint") != ENTRY_POINT:
+            raise InvalidInput(
+                "only EntryPoint v0.8 is served", field="entryPoint", next_step=f"use an account of {ENTRY_POINT}"
+            )
+
+    def stub(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
+        """The operation with what stands for our part while gas is estimated. Nothing is promised by that.
+
+        Raises `NotSponsored` when no policy would pay.
+        """
+        stubbed = replace(
+            operation,
+            paymaster=self.chain.paymaster,
+            paymaster_verification_gas_limit=operation.paymaster_verification_gas_limit or SPONSORED_VERIFICATION_GAS,
+            paymaster_data=Policy(self._valid_until() | 0xFFFF).data(STUB_SIGNATURE),
+        )
+        choose(self.policies, user_id, stubbed, policy_id)
+        return stubbed
+
+    async def estimated(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
+        """The operation with gas limits and fees where it has none. Raises `ContractRefused` when it would fail."""
+        stubbed = self.stub(user_id, operation, policy_id)
+        if not stubbed.max_fee_per_gas:
+            fees = await self._fees.current()
+            stubbed = replace(stubbed, max_fee_per_gas=fees.maximum, max_priority_fee_per_gas=fees.priority)
+        if not stubbed.call_gas_limit:
+            stubbed = with_gas(stubbed, await self._estimate(stubbed))
+        return stubbed
+
+    async def sponsor(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
+        """The operation with our signature, which pays whatever it costs up to its own limits.
+
+        Raises `NotSponsored`, `BudgetExceeded`, `InsufficientFunds` (our deposit), `ContractRefused` (it would fail),
+        `Conflict` (it was used), `RateLimited` (too many for one nonce), `InvalidInput`, `Unavailable`.
+        """
+        policy = choose(self.policies, user_id, self.stub(user_id, operation, policy_id), policy_id)
+        promised = await self._signed(operation)
+        user_operation_hash = to_hex(promised.hash(self.chain.network.chain_id))
+        known = await self._known(user_operation_hash, user_id)
+        if known is not None and known.state is SponsorshipState.SIGNED:
+            return promised
+        await self._check_worth(promised)
+        await self._check_nonce(promised, user_operation_hash)
+        sponsorship = Sponsorship(
+            user_operation_hash=user_operation_hash,
+            sender=promised.sender,
+            nonce=promised.nonce,
+            user_id=user_id,
+            policy=policy.id,
+            maximum_cost=promised.max_cost_wei,
+            valid_until=datetime.fromtimestamp(self._valid_until(), UTC),
+            paymaster_data=promised.paymaster_data,
+            state=SponsorshipState.RESERVING,
+        )
+        _require_owner(await self._store.keep(sponsorship, self._clock.now()), user_id)
+        await self._reserve(sponsorship, policy)
+        return promised
+
+    async def describe(self, user_id: str) -> dict[str, object]:
+        """What is paid for and what is left of it for this user, for people and programs."""
+        policies = []
+        for policy in self.policies:
+            left = {}
+            for whose, name in (("", "everybody"), (user_id, "you")):
+                status = await self._left(self.accounts.budget_id(policy, whose))
+                left[name] = status
+            policies.append({**policy.model_dump(mode="json", exclude={"users"}), "left": left})
+        return {
+            "sponsor": self.name,
+            "network": self.chain.network.caip2,
+            "entry_point": ENTRY_POINT,
+            "paymaster": self.chain.paymaster,
+            "coin": self.chain.network.native_symbol,
+            "valid_seconds": [WINDOW_SECONDS, 2 * WINDOW_SECONDS],
+            "policies": policies,
+        }
+
+    async def _left(self, budget_id: str) -> dict[str, str] | None:
+        """Decimal text by limit; None before the first operation, when all of it is left."""
+        try:
+            status = await self._books.budgets.status(budget_id)
+        except NotFound:
+            return None
+        return {name: f"{money.decimal:f}" for name, money in status.left.items()}
+
+    def _valid_until(self) -> int:
+        return (int(self._clock.now().timestamp()) // WINDOW_SECONDS + 2) * WINDOW_SECONDS
+
+    async def _signed(self, operation: UserOperation) -> UserOperation:
+        """With our signature of this window, which is the same for the same operation."""
+        policy = Policy(self._valid_until())
+        if operation.paymaster_verification_gas_limit + operation.paymaster_post_op_gas_limit > PAYMASTER_GAS_MAX:
+            raise NotSponsored(
+                f"the paymaster's own gas limits are over {PAYMASTER_GAS_MAX}",
+                next_step="take the limits that pm_getPaymasterStubData gives",
+            )
+        offered = replace(
+            operation,
+            paymaster=self.chain.paymaster,
+            paymaster_verification_gas_limit=operation.paymaster_verification_gas_limit or SPONSORED_VERIFICATION_GAS,
+            paymaster_data=policy.data(),
+        )
+        digest = policy.digest(offered.pack(), self.chain.network.chain_id, self.chain.paymaster)
+        return replace(offered, paymaster_data=policy.data(await self.chain.signer.sign(digest)))
+
+    async def _known(self, user_operation_hash: str, user_id: str) -> Sponsorship | None:
+        async with self._store.database.connection() as connection:
+            known = await self._store.find(connection, user_operation_hash)
+        if known is not None:
+            _require_owner(known, user_id)
+        return known
+
+    async def _check_worth(self, operation: UserOperation) -> None:
+        """Only what will succeed, at the network's price."""
+        if not operation.max_cost_wei or not operation.call_gas_limit or not operation.verification_gas_limit:
+            raise InvalidInput(
+                "gas limits and fees must be final before the operation is signed for",
+                field="callGasLimit",
+                next_step="estimate with the stub data first, or call pm_sponsorUserOperation",
+            )
+        fees = await self._fees.current()
+        most, tip = _FEE_FACTOR * fees.maximum, _FEE_FACTOR * fees.priority
+        if operation.max_fee_per_gas > most or operation.max_priority_fee_per_gas > max(tip, 1):
+            raise NotSponsored(
+                "the operation offers more for gas than the network asks",
+                next_step=f"offer at most {most} wei, {max(tip, 1)} of it as a tip",
+                field="maxFeePerGas",
+            )
+        await self._estimate(operation)
+
+    async def _estimate(self, operation: UserOperation) -> GasEstimate:
+        """Raises `ContractRefused` when making the account or its calls would fail."""
+        signature = operation.signature or ECDSA_KIND + DUMMY_SIGNATURE
+        trial = replace(operation, signature=signature)
+        network = self.chain.network
+        return await estimate_gas(self.chain.rpc, trial, network.chain_id, block=network.trial_block)
+
+    async def _check_nonce(self, operation: UserOperation, user_operation_hash: str) -> None:
+        """The chain takes one operation of a nonce, so a few promises for it are harmless, and many are a mistake."""
+        async with self._store.database.connection() as connection:
+            others = await self._store.of_nonce(connection, operation.sender, operation.nonce)
+        if len([each for each in others if each.user_operation_hash != user_operation_hash]) >= OPEN_PER_NONCE_MAX:
+            raise RateLimited(
+                f"{OPEN_PER_NONCE_MAX} operations of this nonce are sponsored already",
+                next_step="send one of them, or wait until they expire",
+                retry_after_seconds=2 * WINDOW_SECONDS,
+            )
+
+    async def _reserve(self, sponsorship: Sponsorship, policy: SponsorPolicy) -> None:
+        reservation = await self._books.reserve(
+            self.accounts.key(sponsorship.user_operation_hash),
+            budget_id=await self._budget(policy, sponsorship.user_id),
+            payer_account=self.accounts.deposit,
+            payee_account=self.accounts.gas,
+            amount=self.accounts.money(sponsorship.maximum_cost),
+            task=policy.id,
+            rail="paymaster",
+            expires_at=sponsorship.valid_until,
+            correlation=sponsorship.user_operation_hash,
+        )
+        given = await self._store.give(sponsorship.user_operation_hash)
+        if given and reservation.state is ReservationState.PENDING:
+            return
+        if reservation.state is ReservationState.PENDING:
+            await self._books.void(reservation.key, "released before it was given")
+        raise Conflict("the promise for this operation has ended", next_step="build the operation again and ask anew")
+
+    async def _budget(self, policy: SponsorPolicy, user_id: str) -> str:
+        known = self._budgets.get((policy.id, user_id))
+        if known is None:
+            known = self._budgets[policy.id, user_id] = await self.accounts.budget(policy, user_id)
+        return known
+
+
+def _require_owner(sponsorship: Sponsorship, user_id: str) -> None:
+    """Whoever asked first has it; and what was used or released is not promised twice."""
+    if sponsorship.user_id != user_id:
+        raise Conflict(
+            "this operation is sponsored for somebody else", next_step="wait some minutes, or use another nonce"
+        )
+    if sponsorship.state in (SponsorshipState.USED, SponsorshipState.RELEASED):
+        raise Conflict(
+            f"this operation was {sponsorship.state} already",
+            next_step="read the account's nonce again and build the operation anew",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UserSponsor:
+    """The service as one user's `Sponsor`, for operations that are built in this process."""
+
+    service: PaymasterService
+    user_id: str
+    policy_id: str = ""
+
+    async def stub(self, operation: UserOperation) -> UserOperation:
+        return self.service.stub(self.user_id, operation, self.policy_id)
+
+    async def final(self, operation: UserOperation) -> UserOperation:
+        return await self.service.sponsor(self.user_id, operation, self.policy_id)
