@@ -272,6 +272,26 @@ async def test_runs_nobody_comes_back_to_are_closed(node: Node) -> None:
     assert events[-1].data == {"status": "cancelled"}
 
 
+async def test_runs_are_kept_with_their_logs_for_ninety_days_and_then_forgotten(node: Node) -> None:
+    old, young = await run(node, key="old"), await run(node, key="young")
+    async with node.database.connection() as connection:
+        for execution, days in ((old, 91), (young, 89)):
+            await connection.execute(
+                "update marketplace.execution set finished_at = now() - $2::integer * interval '1 day' where id = $1",
+                execution.id, days,
+            )  # fmt: skip
+        assert await node.executions.forget() == 1
+        left = await connection.fetchval(
+            "select count(*) from marketplace.execution_event where execution_id = $1", old.id
+        )
+    assert left == 0
+    with pytest.raises(NotFound):
+        await node.executions.get(old.id)
+    assert (await node.executions.get(young.id)).output == young.output
+    assert await node.executions.logs(young.id)
+    assert await node.executions.forget() == 0
+
+
 async def test_events_can_be_followed_while_it_runs_and_from_any_point(node: Node) -> None:
     running = asyncio.create_task(run(node, "followed", count=5))
     execution_id = await stored(node, "followed")

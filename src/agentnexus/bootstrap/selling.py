@@ -110,9 +110,10 @@ async def warm(runtime: Runtime, folders: tuple[Path, ...]) -> None:
 
 
 async def close_abandoned(executions: Executions) -> None:
-    """For ever: end runs whose buyer never came back, so that none stays queued."""
+    """For ever: end runs whose buyer never came back, so that none stays queued; forget those of long ago."""
 
     async def close() -> None:
         await executions.close_abandoned()
+        await executions.forget()
 
     await repeat("abandoned", close, ABANDONED_SECONDS)

@@ -45,6 +45,7 @@ from agentnexus.runtime.supervisor import check_input
 from agentnexus.sdk.manifest import Manifest
 
 LEASE = timedelta(seconds=15)
+KEPT = timedelta(days=90)
 ABANDONED_AFTER = timedelta(hours=1)
 POLL_SECONDS = 1.0
 CANCEL_GRACE_SECONDS = 2.0
@@ -158,6 +159,13 @@ class Executions:
         for execution_id in ended:
             self._wakeups.notify(topic(execution_id))
         return len(ended)
+
+    async def forget(self, age: timedelta = KEPT) -> int:
+        """Forget runs that ended longer ago than `age`, with their logs and results; how many there were."""
+        forgotten = 0
+        while count := await self._store.forget(self._clock.now() - age):
+            forgotten += count
+        return forgotten
 
     async def logs(self, execution_id: str, after: int = 0) -> list[Event]:
         """Log events above a sequence, in order. Raises `NotFound`."""

@@ -16,6 +16,7 @@ from agentnexus.marketplace.listings.store import count_run
 from agentnexus.platform.database import Database
 
 FINAL = ("completed", "failed", "timeout", "cancelled")
+FORGOTTEN_AT_ONCE = 1000
 EVENTS_PAGE = 500
 
 
@@ -184,6 +185,16 @@ class ExecutionStore:
                 ended, now,
             )  # fmt: skip
         return ended
+
+    async def forget(self, before: datetime) -> int:
+        """Delete runs that ended before then, with their logs and results; how many of the oldest that was."""
+        async with self._database.connection() as connection:
+            done = await connection.execute(
+                """delete from marketplace.execution where id in
+                       (select id from marketplace.execution where finished_at < $1 order by finished_at limit $2)""",
+                before, FORGOTTEN_AT_ONCE,
+            )  # fmt: skip
+        return int(done.rpartition(" ")[2])
 
     async def ask_cancel(self, execution_id: str) -> None:
         """Leave word for whichever process runs it."""
