@@ -27,7 +27,10 @@ from agentnexus.sdk.answers import Envelope, Part, check_size, source_of
 
 PREVIEW_ROWS = 5
 SHOWN_CORRELATIONS = 20
-CHART_WORDS = re.compile(r"\b(charts?|plots?|graphs?|diagrams?|histograms?|draw|drawn|visuali[sz]e)\b", re.IGNORECASE)
+CHART_WORDS = re.compile(
+    r"\b(charts?|plot(?:s|ted)?|graph(?:s|ed)?|diagrams?|histograms?|draw|drawn|pictures?|trends?|visuali[sz]\w*)\b",
+    re.IGNORECASE,
+)
 
 
 class Request(Part):
@@ -196,11 +199,11 @@ def _query(request: Request, tables: list[Table]) -> tuple[Plan | None, Outcome 
 
 
 def _charts(request: Request, tables: list[Table], plan: Plan | None, outcome: Outcome | None) -> list[Chart]:
-    """A picture of the answer; of the whole table only where nothing was answered, or where a chart was asked for."""
+    """A picture of the answer where one was asked for; of the whole table where nothing was answered."""
     if plan is not None and outcome is not None:
+        if request.question and request.query is None and not CHART_WORDS.search(request.question):
+            return []
         answer = query_chart(plan, outcome)
         if answer is not None:
             return [answer]
-        if not CHART_WORDS.search(request.question or ""):
-            return []
     return [chart for table in tables[:3] if (chart := overview_chart(table.frame)) is not None]

@@ -75,7 +75,7 @@ async def test_a_report_is_read_with_progress(stage: Stage) -> None:
 
 
 async def test_charts_come_out_as_files(stage: Stage) -> None:
-    value = {"file": example("power-stations.csv"), "question": "capacity by kind"}
+    value = {"file": example("power-stations.csv"), "question": "chart of capacity by kind"}
 
     updates = await stage.updates("spreadsheet-analyzer", value)
 

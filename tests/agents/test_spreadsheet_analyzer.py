@@ -346,7 +346,7 @@ def test_fifty_megabytes_are_refused_with_the_limit() -> None:
 def test_formulas_and_markup_in_cells_stay_text_in_answers_and_charts() -> None:
     text = "name,n\n=cmd|' /C calc'!A0,1\n<script>alert(1)</script>,2\nplain,3\n"
 
-    answer = analyze(text, question="total n by name")
+    answer = analyze(text, question="chart total n by name")
 
     svg = answer["result"]["charts"][0]["svg"]
     assert "<script>" not in svg
@@ -357,7 +357,9 @@ def test_formulas_and_markup_in_cells_stay_text_in_answers_and_charts() -> None:
 def test_charts_are_whole_vega_lite_specifications_and_files_of_svg() -> None:
     recorder = Recorder()
 
-    result = run(NAME, {"file": example("power-stations.csv"), "question": "capacity by kind"}, recorder)["result"]
+    result = run(NAME, {"file": example("power-stations.csv"), "question": "chart of capacity by kind"}, recorder)[
+        "result"
+    ]
 
     chart = result["charts"][0]
     assert chart["spec"]["mark"] == "bar"
@@ -375,18 +377,24 @@ def charts_of(**request: object) -> list[str]:
     return [chart["title"] for chart in analyze(SHOPS, **request)["result"]["charts"]]
 
 
-def test_an_answer_comes_with_its_own_picture_and_no_other() -> None:
+def test_an_answer_is_drawn_when_that_is_asked_for_and_then_it_and_nothing_else() -> None:
     whole = charts_of()
     assert len(whole) == 1
-    (answered,) = charts_of(question="total sales per month")
+    (answered,) = charts_of(question="total sales per month, as a chart")
     assert answered not in whole
+    assert charts_of(question="total sales per month") == []
+    for words in ("plot total sales per month", "graph of total sales per month", "trend of total sales per month"):
+        assert charts_of(question=words) == [answered]
+    assert (
+        charts_of(query={"group_by": [{"column": "month"}], "measure": {"aggregate": "count"}}) != []
+    )  # no words to ask
     assert charts_of(question="total sales") == []  # one figure has no picture, and nobody asked for another
     assert charts_of(question="total sales, and draw a chart") == whole
     assert charts_of(question="tell me about the weather on Mars") == whole
 
 
 def test_a_series_over_time_becomes_a_line() -> None:
-    charts = analyze(SHOPS, question="total sales per month")["result"]["charts"]
+    charts = analyze(SHOPS, question="chart total sales per month")["result"]["charts"]
 
     assert charts[0]["kind"] == "line"
     assert "polyline" in charts[0]["svg"]

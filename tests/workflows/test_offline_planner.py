@@ -145,7 +145,7 @@ async def test_numbers_and_choices_in_the_words_become_settings() -> None:
 
 async def test_a_question_about_a_table_is_passed_on_and_a_plain_wish_is_not() -> None:
     asked = await plan("Analyse sales.csv and plot revenue by month", "sales.csv")
-    assert asked.steps[0].input == {"file": {"$file": 0}, "question": "revenue by month"}
+    assert asked.steps[0].input == {"file": {"$file": 0}, "question": "revenue by month, as a chart"}
     plain = await plan("Analyse this", "sales.csv")
     assert plain.steps[0].input == {"file": {"$file": 0}}
 

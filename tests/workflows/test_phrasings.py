@@ -332,8 +332,8 @@ def test_a_setting_with_odd_limits_is_left_alone() -> None:
         ("find out who won", "who won"),
         ("tell me who won", "who won"),
         ("who won?", "who won?"),
-        ("plot revenue by month", "revenue by month"),
-        ("draw me a bar chart of the sales", "sales"),
+        ("plot revenue by month", "revenue by month, as a chart"),
+        ("draw me a bar chart of the sales", "sales, as a chart"),
     ],
 )
 def test_the_question_is_handed_over_without_its_introduction(text: str, question: str) -> None:

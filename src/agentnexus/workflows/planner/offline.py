@@ -28,6 +28,7 @@ from agentnexus.workflows.planner.wording import (
     split_pasted,
     unused_files,
     wants_detail,
+    with_chart,
 )
 from agentnexus.workflows.planner.words import Clause
 from agentnexus.workflows.references import steps_used
@@ -196,7 +197,8 @@ class Drafting:
             if form.question is not None and detailed:
                 given[form.question.name] = asked(clause)
             elif form.question is not None and self._looked_into(capability, given):
-                served += 1  # ``… Make a chart, too``: the step that looks into the document draws one anyway
+                self._drawn_too(capability, given, form.question.name, clause)
+                served += 1
                 continue
             self._add(capability, given, clause, material.label)
             served += 1
@@ -206,6 +208,13 @@ class Drafting:
         """Whether a step asks the same capability a question about the same document."""
         steps = (step for step in self.steps if step.capability == capability.name)
         return any(given.items() <= step.input.items() for step in steps)
+
+    def _drawn_too(self, capability: Capability, given: dict[str, object], question: str, clause: Clause) -> None:
+        """``… Make a chart, too``: the step that looks into the document draws what it finds."""
+        for at, step in enumerate(self.steps):
+            if step.capability == capability.name and given.items() <= step.input.items() and question in step.input:
+                drawn = with_chart(str(step.input[question]), clause.text)
+                self.steps[at] = step.model_copy(update={"input": {**step.input, question: drawn}})
 
     def _input(self, form: Form, material: Material, capability: Capability) -> dict[str, object] | None:
         """The fields that carry one document, or `None` when it cannot be brought into them."""

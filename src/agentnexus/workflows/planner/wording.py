@@ -35,6 +35,10 @@ DOING = re.compile(
     r"(?:me\s+)?(?:(?:a|the|bar|line)\s+)*(?:(?:chart|graph|plot)\s+)?(?:of\s+)?(?:the\s+)?",
     re.IGNORECASE,
 )
+DRAWING = re.compile(
+    r"\b(?:plot|plots|chart|charts|graph|graphs|diagrams?|histograms?|draw|drawn|visuali[sz]e)\b", re.IGNORECASE
+)
+AS_CHART = ", as a chart"
 
 
 def unused_files(steps: Sequence[PlanStep], files: Sequence[FileRef]) -> list[str]:
@@ -76,8 +80,17 @@ def asked(clause: Clause) -> str:
     if not clause.question:
         drawn = DRAWN.search(bare)
         tail = "" if drawn is None else drawn.group()  # kept: who reads the table wants to know that it is to be drawn
-        bare = DOING.sub("", bare.removesuffix(tail)).strip() + tail
+        rest = bare.removesuffix(tail)
+        doing = DOING.match(rest)
+        bare = rest[0 if doing is None else doing.end() :].strip() + tail
+        bare = with_chart(bare, "" if doing is None else doing.group())
     return bare if len(bare) >= 2 else clause.text
+
+
+def with_chart(question: str, said: str) -> str:
+    """The question with the wish for a chart, where that was said beside it: agents draw only when asked."""
+    drawn = question and DRAWING.search(said) and not DRAWING.search(question)
+    return question.rstrip(" .,;:!?") + AS_CHART if drawn else question
 
 
 def wants_detail(clause: Clause) -> bool:
