@@ -360,4 +360,21 @@ ROWS = (
         "< 3 s",
         lambda r: plain(at(r, "speed", "fresh", "p95_ms"), "ms"),
     ),
+    Row(
+        "up",
+        "`nexus up`, every start after the first; beside it: the first, which makes databases, chains and listings",
+        "< 5 s",
+        lambda r: (
+            f"{at(r, 'warm_start_seconds'):.1f} s",
+            f"{at(r, 'first_start_seconds'):.1f} s",
+            "",
+        ),
+    ),
+    Row(
+        "up",
+        "live offers of a running economy over HTTP, every market asked anew, p50",
+        "< 150 ms",
+        lambda r: plain(at(r, "live_offers_ms", "p50"), "ms"),
+    ),
+    Row("up", "`nexus --help`", "< 500 ms", lambda r: plain(at(r, "command_ms"), "ms", 0)),
 )
