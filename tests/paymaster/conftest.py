@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from agentnexus.core.clock import SystemClock
+from agentnexus.core.clock import ManualClock, SystemClock
 from agentnexus.core.ports import Clock
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.ledger.books import Books
@@ -183,7 +183,9 @@ async def desk(contracts_chain: ContractsChain, database: Database) -> AsyncIter
         await SelfBundler.open(database, chain.rpc, chain.chain_id, relayer) as bundler,
         Books(database) as books,
     ):
-        desk = Desk(chain, manifest, database, books, SystemClock(), bundler, (policy,))
+        # It stands still, so that no test's signatures come from two windows.
+        clock = ManualClock(SystemClock().now())
+        desk = Desk(chain, manifest, database, books, clock, bundler, (policy,))
         await chain.mint((await desk.sender()).address, 1_000_000)
         await desk.fund()
         yield desk
