@@ -17,7 +17,7 @@ from agentnexus.rails.evm.delegation import (
     read_rlp,
     sign_delegation,
 )
-from agentnexus.rails.evm.encoding import checksum_address, rlp, to_hex
+from agentnexus.rails.evm.encoding import RlpItem, checksum_address, rlp, to_hex
 from agentnexus.rails.evm.fees import Fees
 from agentnexus.rails.evm.networks import NETWORKS
 from agentnexus.rails.evm.rpc import Call as RpcCall
@@ -141,11 +141,12 @@ def test_damaged_rlp_is_refused(damaged: bytes) -> None:
 
 
 @pytest.mark.parametrize("items", [[], [b"", b"\x7f", b"\x80"], [b"a" * 55, b"a" * 56], [[b"a" * 70], [[], [b""]]]])
-def test_rlp_reads_what_it_wrote(items: list[object]) -> None:
-    assert read_rlp(rlp(items)) == items  # type: ignore[arg-type]  # lists of lists of bytes
+def test_rlp_reads_what_it_wrote(items: list[RlpItem]) -> None:
+    assert read_rlp(rlp(items)) == items
 
 
 def test_a_delegation_with_missing_fields_is_refused() -> None:
-    for listed in ([[1, 2]], [b"x"], b"x"):
+    wrong: list[RlpItem] = [[[1, 2]], [b"x"], b"x"]
+    for listed in wrong:
         with pytest.raises(InvalidInput):
-            delegations_of(b"\x04" + rlp([1] * 9 + [listed]))  # type: ignore[list-item]  # deliberately wrong
+            delegations_of(b"\x04" + rlp([*[1] * 9, listed]))

@@ -74,7 +74,8 @@ class ContractRefused(Reverted):
         inner = arguments.get(_WRAPPED.get(error, ""))
         self.inner = refusal(inner) if isinstance(inner, bytes) and inner else None
         if self.inner is not None:
-            self.message = f"{self.message}: {self.inner.message}"
+            self.message = f"{error}({arguments.get('reason', '')}): {self.inner.message}"
+            self.args = (self.message,)
             self.details["inner"] = self.inner.to_json()
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from agentnexus.rails.evm.contracts.abi import AbiValue
+from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS
 
 
@@ -15,6 +16,11 @@ class Permission:
 
     target: str
     selector: bytes
+
+    @classmethod
+    def paymaster(cls, address: str) -> Self:
+        """Leave for a paymaster to pay the session's gas; without it the account pays, within the session's coin."""
+        return cls(address, abi_of("Paymaster").function("validatePaymasterUserOp").selector)
 
 
 @dataclass(frozen=True, slots=True)

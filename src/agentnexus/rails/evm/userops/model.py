@@ -161,13 +161,13 @@ class UserOperation:
         delegation = _delegation(body)
 
         def number(field: str) -> int:
-            return quantity(body.get(field) or "0x0", field=field)
+            return quantity("0x0" if body.get(field) is None else body[field], field=field)
 
         def data(field: str) -> bytes:
-            return from_hex(body.get(field) or "0x", field=field)
+            return from_hex("0x" if body.get(field) is None else body[field], field=field)
 
         def optional(field: str) -> str | None:
-            return address(body[field], field=field) if body.get(field) else None
+            return address(body[field], field=field) if body.get(field) not in (None, "0x") else None
 
         return cls(
             sender=address(body.get("sender"), field="sender"),
