@@ -121,3 +121,5 @@ def test_never_more_is_reserved_than_was_allowed(offered: Offered) -> None:
     assert to_reserve(found, USDC.parse("0.02")) == USDC.parse("0.02")
     assert to_reserve(found, USDC.parse("5")) == found.worst_case
     assert to_reserve(None, USDC.parse("5")) == USDC.parse("5")
+    unpriced = found.steps[0].model_copy(update={"most": None})  # in another asset: nobody knows the worst case here
+    assert to_reserve(found.model_copy(update={"steps": (unpriced,)}), USDC.parse("5")) == USDC.parse("5")

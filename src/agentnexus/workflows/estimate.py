@@ -43,7 +43,7 @@ def estimate(plan: Plan, offered: Offered, zero: Money, fee: Fee = no_fee) -> Es
 def _step(step: PlanStep, offered: Offered, zero: Money, *, pinned: bool) -> StepEstimate:
     """The planned offer and the best others set the price that may be paid; within it anybody may be hired."""
     if step.local:
-        return StepEstimate(step=step.id, expected=zero, worst_case=zero, seconds=0.0)
+        return StepEstimate(step=step.id, expected=zero, worst_case=zero, seconds=0.0, most=zero)
     planned = offered.planned(step)
     others = [
         offer
@@ -134,5 +134,10 @@ def check_cost(found: Estimate, allowed: Money) -> None:
 
 
 def to_reserve(found: Estimate | None, allowed: Money) -> Money:
-    """What has to be there before a plan runs: its worst case, and never more than is allowed."""
-    return allowed if found is None or found.worst_case > allowed else found.worst_case
+    """What has to be there before a plan runs, and all it may cost then: its worst case, never more than is allowed.
+
+    All that is allowed where some step's price is not known in the asset of `allowed`.
+    """
+    if found is None or any(entry.most is None for entry in found.steps):
+        return allowed
+    return min(found.worst_case, allowed)

@@ -17,7 +17,9 @@ from itertools import count
 from agentnexus.core.canonical import Json
 from agentnexus.core.errors import AgentTimeout, NexusError, Unavailable
 from agentnexus.core.events import EventName
+from agentnexus.core.money import Money
 from agentnexus.core.payments import Limits
+from agentnexus.platform.telemetry import observed, workflows_active
 from agentnexus.workflows.engine.port import (
     Draft,
     Phase,
@@ -27,6 +29,7 @@ from agentnexus.workflows.engine.port import (
     RunState,
     StepContext,
 )
+from agentnexus.workflows.estimate import to_reserve
 from agentnexus.workflows.granting import granted
 from agentnexus.workflows.model import (
     PARALLEL_MAX,
@@ -74,13 +77,14 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
     """The body to register with the engine under `BODY`."""
 
     async def body(run: Run, given: Json) -> Json:
-        try:
-            output = await whole(run, WorkflowRequest.model_validate(given))
-        except (NexusError, RunCancelled):
+        with observed("workflow", run.id), workflows_active.track_inprogress():
+            try:
+                output = await whole(run, WorkflowRequest.model_validate(given))
+            except (NexusError, RunCancelled):
+                await _release(run, means.funds)
+                raise
             await _release(run, means.funds)
-            raise
-        await _release(run, means.funds)
-        return output
+            return output
 
     async def whole(run: Run, request: WorkflowRequest) -> Json:
         plan, priced = await _plan(run, means, request)
@@ -89,12 +93,14 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
             approved = [status_draft(EventName.WORKFLOW_APPROVED, WorkflowStatus.APPROVED, by=grant.grant_id)]
         else:
             plan, priced, approved = await _approval(run, request, plan, priced, grant.objection)
+        # Who approves a price has approved no more than that; `max_cost` is for what goes ahead by itself.
+        allowed = to_reserve(priced, request.max_cost) if approved and not grant.given else request.max_cost
         executing = status_draft(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
         await run.mark("executing", *approved, executing)
         deadline = await run.step("deadline", _deadline(means, request))
         under = grant.grant_id if grant.given else ""
         work = PlanRun(run, means, request, plan, priced)
-        conductor = Conductor(work, datetime.fromisoformat(str(deadline)), under)
+        conductor = Conductor(work, datetime.fromisoformat(str(deadline)), allowed, under)
         return await conductor.conduct()
 
     return body
@@ -188,10 +194,11 @@ async def _release(run: Run, funds: EscrowFunds | None) -> None:
 
 @dataclass(slots=True)
 class Conductor:
-    """Runs one approved plan to its end, under the `grant` that allowed it, if one did."""
+    """Runs one approved plan to its end for at most `allowed`, under the `grant` that allowed it, if one did."""
 
     work: PlanRun
     deadline: datetime
+    allowed: Money
     grant: str = ""
 
     async def conduct(self) -> Json:
@@ -205,7 +212,7 @@ class Conductor:
             raise
 
     async def _make_budget(self, _context: StepContext) -> Json:
-        allowed = self.work.request.max_cost
+        allowed = self.allowed
         if self.work.means.funds is not None:  # an approval has reserved already: then this changes nothing
             await self.work.means.funds.reserve(self.work.request.user_id, self.work.run.id, allowed)
             set_aside = await self.work.means.funds.set_aside(self.work.run.id)
