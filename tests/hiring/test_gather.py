@@ -15,6 +15,7 @@ from agentnexus.core.offers import Constraints, Job, Need, Offer, Party, Price, 
 from agentnexus.core.ports import Purse
 from agentnexus.core.updates import Update
 from agentnexus.hiring.cache import OfferCache
+from agentnexus.hiring.circuit import COOL_MAX_SECONDS, FAILURES_MAX
 from agentnexus.hiring.gather import Gatherer, merge
 from agentnexus.platform.cache import Cache
 from tests.hiring.support import NOW, USDC, known, make_offer, usd
@@ -50,6 +51,19 @@ class Stall:
 
     def buy(self, offer: Offer, job: Job, purse: Purse) -> AsyncIterator[Update]:
         raise NotImplementedError
+
+
+class Silent(Stall):
+    """Says nothing at all until its gate opens."""
+
+    asked = 0
+
+    async def discover(self, need: Need) -> AsyncIterator[Offer]:
+        self.asked += 1
+        self.started.set()
+        await self.gate.wait()
+        async for offer in super().discover(need):
+            yield offer
 
 
 def gatherer(*markets: Stall, clock: ManualClock | None = None, **more: object) -> Gatherer:
@@ -169,6 +183,126 @@ async def test_when_a_market_dies_its_last_offers_stay_marked_stale(refresh: boo
     assert one.statistics()[0].stale_hits == 2
     market.error = None
     assert [offer.stale for offer in (await one.gather(NEED)).offers()] == [False]
+
+
+async def hanging(clock: ManualClock, **more: object) -> tuple[Gatherer, Silent]:
+    """A market that answered once, whose shelf is too old now, and that hangs before its first word."""
+    market = Silent("slow", [make_offer(1, market="slow")])
+    one = gatherer(market, clock=clock, answer_seconds=0.05, **more)
+    await one.gather(NEED, answer_seconds=60)
+    clock.advance(61)
+    market.gate.clear()
+    market.started.clear()
+    return one, market
+
+
+async def given_up(one: Gatherer) -> None:
+    """The questions under way have failed; later ones have time."""
+    await asyncio.gather(*one._background, return_exceptions=True)
+    one._load_seconds = 60.0
+
+
+async def test_a_market_that_hangs_keeps_its_last_offers_marked_stale() -> None:
+    one, market = await hanging(ManualClock(NOW))
+    found = await one.gather(NEED)
+    assert [offer.stale for offer in found.offers()] == [True]
+    assert found.missing == ()
+    assert (one.statistics()[0].late, one.statistics()[0].stale_hits, one.statistics()[0].circuit) == (1, 1, "open")
+    market.gate.set()
+    await asyncio.gather(*one._background)
+    assert [offer.stale for offer in (await one.gather(NEED)).offers()] == [False]
+    assert one.statistics()[0].circuit == "closed"
+    await one.close()
+
+
+async def test_who_comes_after_the_first_waits_for_a_hanging_market_no_more() -> None:
+    one, market = await hanging(ManualClock(NOW))
+    await one.gather(NEED)
+    other = Need(capability="text.other")
+    async with asyncio.timeout(5):  # each would wait a minute
+        again = await one.gather(NEED, answer_seconds=60)
+        unknown = await one.gather(other, answer_seconds=60)
+    assert [offer.stale for offer in again.offers()] == [True]
+    assert "is asked again in 5 s" in unknown.missing[0][1]
+    assert market.asked == 2
+    await one.close()
+
+
+async def test_when_its_time_is_up_one_question_tries_it_in_the_background() -> None:
+    clock = ManualClock(NOW)
+    one, market = await hanging(clock, load_seconds=0.05)
+    await one.gather(NEED)
+    await given_up(one)
+    clock.advance(COOL_MAX_SECONDS)
+    assert one.statistics()[0].circuit == "half_open"
+    market.started.clear()
+    async with asyncio.timeout(5):
+        found = [await one.gather(NEED, answer_seconds=60) for _ in range(3)]
+        await market.started.wait()
+    assert [offer.stale for gathered in found for offer in gathered.offers()] == [True] * 3
+    assert market.asked == 3  # the first answer, the one that hung, one try
+    market.gate.set()
+    await asyncio.gather(*one._background, return_exceptions=True)
+    assert [offer.stale for offer in (await one.gather(NEED)).offers()] == [False]
+    await one.close()
+
+
+async def test_a_try_without_any_shelf_to_serve_is_waited_for() -> None:
+    clock = ManualClock(NOW)
+    one, market = await hanging(clock, load_seconds=0.05)
+    await one.gather(NEED)
+    await given_up(one)
+    clock.advance(COOL_MAX_SECONDS)
+    market.gate.set()
+    market.offers = [make_offer(7, market="slow", capability="text.other")]
+    found = await one.gather(Need(capability="text.other"), answer_seconds=60)
+    assert [offer.id for offer in found.offers()] == ["slow:7:text.other"]
+    assert one.statistics()[0].circuit == "closed"
+    await one.close()
+
+
+async def test_a_fresh_shelf_is_served_as_it_is_while_its_market_is_left_alone() -> None:
+    clock = ManualClock(NOW)
+    one, market = await hanging(clock)
+    market.gate.set()
+    await one.gather(NEED, answer_seconds=60)  # fresh again
+    market.gate.clear()
+    market.started.clear()
+    await one.gather(Need(capability="text.other"))
+    assert one.statistics()[0].circuit == "open"
+    assert [offer.stale for offer in (await one.gather(NEED, answer_seconds=60)).offers()] == [False]
+    await one.close()
+
+
+async def test_a_refresh_asks_a_market_that_is_left_alone() -> None:
+    one, market = await hanging(ManualClock(NOW), load_seconds=0.05)
+    await one.gather(NEED)
+    await given_up(one)
+    market.gate.set()
+    found = await one.gather(NEED, refresh=True, answer_seconds=60)
+    assert [offer.stale for offer in found.offers()] == [False]
+    assert one.statistics()[0].circuit == "closed"
+
+
+async def test_a_market_that_fails_at_once_is_left_alone_after_a_few_times() -> None:
+    market = Stall("bad", error=Unavailable("down"))
+    one = gatherer(market)
+    for _ in range(FAILURES_MAX + 3):
+        assert (await one.gather(NEED)).missing[0][0] == "bad"
+    assert len(market.questions) == FAILURES_MAX
+
+
+async def test_what_a_slow_market_told_in_time_comes_with_its_older_offers() -> None:
+    clock = ManualClock(NOW)
+    market = stall("slow", 1, 2)
+    one = gatherer(market, clock=clock, answer_seconds=0.05)
+    await one.gather(NEED)
+    clock.advance(61)
+    market.gate.clear()
+    market.offers = [make_offer(3, market="slow"), make_offer(1, market="slow")]
+    found = {offer.seller.name: offer.stale for offer in (await one.gather(NEED)).offers()}
+    assert found == {"seller 1": True, "seller 2": True, "seller 3": False}
+    await one.close()
 
 
 async def test_refresh_asks_again_and_clear_forgets() -> None:

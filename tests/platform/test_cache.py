@@ -8,7 +8,7 @@ import pytest
 
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import Unavailable
-from agentnexus.platform.cache import Cache
+from agentnexus.platform.cache import Cache, Cached
 
 
 class Source:
@@ -113,3 +113,16 @@ async def test_the_shared_level_answers_for_another_process() -> None:
     assert source.calls == 1
     await other.clear("k")
     assert not (await other.get_or_load("k", source.load)).hit
+
+
+async def test_what_is_kept_is_told_without_asking_anybody(clock: ManualClock) -> None:
+    cache = Cache(ttl_seconds=60, clock=clock)
+    assert cache.kept("k") is None
+
+    async def load() -> object:
+        return "v"
+
+    await cache.get_or_load("k", load)
+    assert cache.kept("k") == Cached("v", hit=True)
+    clock.advance(60)
+    assert cache.kept("k") == Cached("v", hit=True, stale=True)

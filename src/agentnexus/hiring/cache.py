@@ -40,7 +40,7 @@ class OfferCache:
 
     async def get_or_load(self, market: str, question: str, load: Callable[[], Awaitable[tuple[Offer, ...]]]) -> Found:
         """The shelf, or `load()` run once however many ask; a dead source gives its last shelf marked stale."""
-        key = f"hiring:offers:{market}:{question}"
+        key = _key(market, question)
 
         async def load_text() -> object:
             offers = await load()
@@ -56,6 +56,15 @@ class OfferCache:
                 raise
             return Found(self._shelf(key, market, last[0], stale=True), hit=True)
         return Found(self._shelf(key, market, cached.value, stale=cached.stale), hit=cached.hit)
+
+    def kept(self, market: str, question: str) -> Shelf | None:
+        """The shelf this process has, or had last, marked stale unless it is fresh; asks nobody."""
+        key = _key(market, question)
+        cached = self._cache.kept(key)
+        if cached is not None:
+            return self._shelf(key, market, cached.value, stale=cached.stale)
+        last = self._parsed.get(key)
+        return None if last is None else self._shelf(key, market, last[0], stale=True)
 
     def _shelf(self, key: str, market: str, value: object, *, stale: bool) -> Shelf:
         known = self._parsed.get(key)
@@ -77,4 +86,8 @@ class OfferCache:
             self._parsed.clear()
             await self._cache.clear()
             return
-        await self._cache.clear(f"hiring:offers:{market}:{question}")
+        await self._cache.clear(_key(market, question))
+
+
+def _key(market: str, question: str) -> str:
+    return f"hiring:offers:{market}:{question}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from agentnexus.core.money import ATOMIC_MAX
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.ports import Clock, Market
 from agentnexus.hiring.cache import OfferCache, Shelf
+from agentnexus.hiring.circuit import Circuit, CircuitState
 from agentnexus.hiring.model import SourceHealth
 from agentnexus.platform.logs import log
 from agentnexus.platform.telemetry import discovery_seconds
@@ -70,6 +71,9 @@ def _join(first: Offer, other: Offer) -> Offer:
 class Gatherer:
     """Discovery over all markets, with a cache per market and question.
 
+    A market that hangs or keeps failing is left alone for a while: its last shelf is served marked stale at once, and
+    when the time is up one question tries it, in the background where there is a shelf to serve meanwhile.
+
     Args:
         markets: in order of trust; where two list the same offer, the earlier one's stays.
         answer_seconds: how long `gather` waits; slower markets go on in the background and are there next time.
@@ -92,6 +96,7 @@ class Gatherer:
         self._load_seconds = load_seconds
         self._on_event = on_event
         self._health = {name: SourceHealth(name) for name in self._markets}
+        self._circuits = {name: Circuit() for name in self._markets}
         self._background: set[asyncio.Task[Shelf]] = set()
 
     def market(self, name: str) -> Market:
@@ -114,9 +119,13 @@ class Gatherer:
         left: list[Offer] = []
         for name, task in tasks.items():
             if not task.done():
-                self._note(name, late=1)
-                missing.append((name, f"no complete answer within {answer_seconds or self._answer_seconds:g} s"))
+                self._late(name)
                 left += arrived.get(name, [])
+                last = self._cache.kept(name, _question_key(_question(need)))
+                if last is not None:
+                    shelves.append(self._hit(last))
+                else:
+                    missing.append((name, f"no complete answer within {answer_seconds or self._answer_seconds:g} s"))
             elif (error := task.exception()) is not None:
                 missing.append((name, str(error)))
             else:
@@ -160,7 +169,7 @@ class Gatherer:
     async def _ask(
         self, need: Need, *, refresh: bool, sink_for: Callable[[str], Sink]
     ) -> dict[str, asyncio.Task[Shelf]]:
-        question = Need(capability=need.capability, text="" if need.capability else need.text)
+        question = _question(need)
         wanted = need.constraints.markets
         tasks: dict[str, asyncio.Task[Shelf]] = {}
         for name, market in self._markets.items():
@@ -168,27 +177,55 @@ class Gatherer:
                 continue
             if refresh:
                 await self._cache.clear(name, _question_key(question))
-            task = asyncio.create_task(self._shelf(market, question, sink_for(name)), name=f"discover-{name}")
-            self._background.add(task)
-            task.add_done_callback(self._forget)
-            tasks[name] = task
+            asked = self._shelf if refresh else self._shelf_or_last
+            tasks[name] = self._start(name, asked(market, question, sink_for(name)))
         return tasks
+
+    def _start(self, name: str, answer: Coroutine[None, None, Shelf]) -> asyncio.Task[Shelf]:
+        task = asyncio.create_task(answer, name=f"discover-{name}")
+        self._background.add(task)
+        task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: asyncio.Task[Shelf]) -> None:
         self._background.discard(task)
         if not task.cancelled():
             task.exception()  # seen: failures are counted where they happen
 
+    async def _shelf_or_last(self, market: Market, question: Need, sink: Sink) -> Shelf:
+        """The shelf; while the market is left alone its last one, at once. Raises `Unavailable` when there is none."""
+        circuit, now = self._circuits[market.name], self._clock.monotonic()
+        if circuit.state(now) is CircuitState.CLOSED:
+            return await self._shelf(market, question, sink)
+        last = self._cache.kept(market.name, _question_key(question))
+        if last is not None and not last.stale:
+            return self._hit(last)
+        if circuit.take_probe(now):
+            if last is None:
+                return await self._shelf(market, question, sink)
+            self._start(market.name, self._shelf(market, question, lambda _offers: None))
+        if last is not None:
+            return self._hit(last)
+        raise Unavailable(
+            f"the market {market.name} did not answer before and is asked again in {circuit.seconds_left(now):.0f} s",
+            next_step="try again then; other markets go on",
+        )
+
     async def _shelf(self, market: Market, question: Need, sink: Sink) -> Shelf:
         async def load() -> tuple[Offer, ...]:
             return await self._load(market, question, sink)
 
-        found = await self._cache.get_or_load(market.name, _question_key(question), load)
-        if found.hit:
-            self._note(market.name, cache_hits=1, stale_hits=int(found.shelf.stale))
-            if self._on_event is not None:
-                self._on_event(EventName.DISCOVERY_CACHE_HIT, {"market": market.name, "stale": found.shelf.stale})
-        return found.shelf
+        try:
+            found = await self._cache.get_or_load(market.name, _question_key(question), load)
+        finally:
+            self._circuits[market.name].let_go()
+        return self._hit(found.shelf) if found.hit else found.shelf
+
+    def _hit(self, shelf: Shelf) -> Shelf:
+        self._note(shelf.market, cache_hits=1, stale_hits=int(shelf.stale))
+        if self._on_event is not None:
+            self._on_event(EventName.DISCOVERY_CACHE_HIT, {"market": shelf.market, "stale": shelf.stale})
+        return shelf
 
     async def _load(self, market: Market, question: Need, sink: Sink) -> tuple[Offer, ...]:
         started = self._clock.monotonic()
@@ -197,7 +234,7 @@ class Gatherer:
             async with asyncio.timeout(self._load_seconds):
                 offers, dropped = await self._read(market, question, sink)
         except TimeoutError as error:
-            raise self._failed(market.name, f"no answer within {self._load_seconds:g} s") from error
+            raise self._failed(market.name, f"no answer within {self._load_seconds:g} s", slow=True) from error
         except NexusError as error:
             raise self._failed(market.name, error.message) from error
         except Exception as error:  # a market is a foreign program's edge: its bugs stay its own
@@ -219,14 +256,23 @@ class Gatherer:
             sink((offer,))
         return tuple(offers), dropped
 
-    def _failed(self, name: str, why: str) -> Unavailable:
+    def _late(self, name: str) -> None:
+        self._note(name, late=1)
+        circuit, now = self._circuits[name], self._clock.monotonic()
+        if circuit.state(now) is not CircuitState.OPEN:  # else those who asked together would each double its time
+            circuit.failed(now, slow=True)
+            log.warning("hiring.market_hangs", market=name, asked_again_in_seconds=circuit.seconds_left(now))
+
+    def _failed(self, name: str, why: str, *, slow: bool = False) -> Unavailable:
         self._note(name, failed=1)
+        self._circuits[name].failed(self._clock.monotonic(), slow=slow)
         self._health[name] = replace(self._health[name], last_error=why)
         log.warning("hiring.market_failed", market=name, error=why)
         return Unavailable(f"the market {name} did not answer: {why}", next_step="try again; other markets go on")
 
     def _answered(self, name: str, seconds: float, offers: int, dropped: int) -> None:
         discovery_seconds.labels(name).observe(seconds)
+        self._circuits[name].succeeded()
         before = self._health[name]
         mean = (before.mean_seconds * before.answered + seconds) / (before.answered + 1)
         self._health[name] = replace(
@@ -251,7 +297,10 @@ class Gatherer:
 
     def statistics(self) -> tuple[SourceHealth, ...]:
         """Health of every source, in order of trust."""
-        return tuple(self._health.values())
+        now = self._clock.monotonic()
+        return tuple(
+            replace(health, circuit=str(self._circuits[name].state(now))) for name, health in self._health.items()
+        )
 
     async def clear(self) -> None:
         """Forget everything discovered."""
@@ -275,6 +324,11 @@ def _sane(offer: Offer, market: str) -> bool:
         and seller.isprintable()
         and len(seller) <= SELLER_KEY_CHARACTERS
     )
+
+
+def _question(need: Need) -> Need:
+    """What markets are asked; prices and sellers wanted are no part of it."""
+    return Need(capability=need.capability, text="" if need.capability else need.text)
 
 
 def _question_key(question: Need) -> str:

@@ -34,7 +34,7 @@ class RankedOffer:
     reasons: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """``{offer, seller, price_usd, value_score, price_score, reputation_score, latency_score, score, new, reasons}``."""
+        """``{offer, seller, price_usd, …_score of value, price, reputation and latency, score, new, reasons}``."""
         return {
             "offer": self.offer.model_dump(mode="json"),
             "seller": self.seller,
@@ -105,6 +105,7 @@ class SourceHealth:
     mean_seconds: float = 0.0
     last_error: str = ""
     last_seen: datetime | None = None
+    circuit: str = "closed"  # open: it hung or kept failing and is left alone for a while; half_open: to be tried
 
     @property
     def success_rate(self) -> float | None:

@@ -87,6 +87,13 @@ class Cache:
             self.statistics.stale += 1
             return Cached(entry.value, hit=True, stale=True)
 
+    def kept(self, key: str) -> Cached | None:
+        """What this process has, fresh or marked stale, without asking anybody."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        return Cached(entry.value, hit=True, stale=entry.fresh_until <= self._clock.monotonic())
+
     async def _from_second(self, key: str) -> Cached | None:
         if self._second is None or (raw := await self._second.get(key)) is None:
             return None
