@@ -130,6 +130,19 @@ ROWS = (
         "",
         lambda r: plain(at(r, "verify and settle, 8 at once", "per_second"), "/s"),
     ),
+    Row(
+        "indexer",
+        "events of contracts read, decoded and kept by block hash a second; peer: the node alone, nothing done with them",
+        "",
+        lambda r: beside(at(r, "kept_per_second"), at(r, "node_alone_per_second"), "/s", faster=True),
+    ),
+    Row("indexer", "events told to a handler, each once, a second", "", lambda r: plain(at(r, "told_per_second"), "/s")),
+    Row(
+        "indexer",
+        "from a mined block to the handler of its event, p95",
+        "",
+        lambda r: plain(at(r, "block_to_handler", "p95_ms"), "ms"),
+    ),
     Row("x402", "verify, CPU", "≤ 1 ms", lambda r: plain(at(r, "verify_cpu_ms"), "ms", 2)),
     Row(
         "x402",
