@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,23 +17,28 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from agentnexus.core.canonical import Json
 from agentnexus.core.clock import ManualClock, SeededEntropy, SystemClock
-from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound
-from agentnexus.core.events import EventName
+from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
+from agentnexus.core.events import Event, EventName
 from agentnexus.platform.database import Database
 from agentnexus.platform.outbound import OutboundTransport
+from agentnexus.platform.process import free_port
 from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.audit import Trail
 from agentnexus.workflows.engine.durable import DurableEngine
-from agentnexus.workflows.engine.port import Draft, NewRun
+from agentnexus.workflows.engine.port import Draft, NewRun, Phase, Run, StepContext
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
-from agentnexus.workflows.webhooks.deliverer import DELAYS_SECONDS, DISABLED_AFTER, LEASE, Deliverer
+from agentnexus.workflows.engine.restate.door import RestatePlaces, restate_engine
+from agentnexus.workflows.engine.restate.server import RestateServer
+from agentnexus.workflows.webhooks.deliverer import DELAYS_SECONDS, DISABLED_AFTER, LEASE, PER_ENDPOINT, Deliverer
 from agentnexus.workflows.webhooks.model import Signature, checked_url
+from agentnexus.workflows.webhooks.noting import Noting
 from agentnexus.workflows.webhooks.service import Webhooks
 from agentnexus.workflows.webhooks.signing import check, hmac_signature, new_secret
 
-from .conftest import until
+from .conftest import QUICK, until
 from .site import Site, make, serving, sse
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -67,18 +73,46 @@ class Post:
     http: httpx.AsyncClient
     database: Database
 
+    heard: set[str] | None = None  # runs whose beginning was told from elsewhere; None: PostgreSQL needs no telling
+
     async def event(self, run_id: str = "wf_1", name: EventName = EventName.WORKFLOW_PLANNING) -> None:
+        """Begin a run; its delivery is noted then."""
         await self.engine.start(NewRun(run_id, "workflow", None, tenant="ann", drafts=(Draft(name, {"n": run_id}),)))
+        await until(lambda: self.heard is None or run_id in self.heard, f"{run_id} is heard of")
 
     async def later(self, seconds: float) -> int:
         self.clock.advance(seconds)
         return await self.deliverer.tick()
 
 
-@pytest.fixture
-async def post(database: Database) -> AsyncIterator[Post]:
+@asynccontextmanager
+async def engine_on(
+    backend: str, database: Database, restate: RestateServer | None, heard: set[str]
+) -> AsyncIterator[DurableEngine]:
+    """The engine of a worker process, with webhooks wired as bootstrap does."""
+    if restate is None:
+        async with Wakeups(database) as wakeups:
+            yield DurableEngine(PostgresJournal(database, wakeups), settings=QUICK)
+        return
+    noting = Noting(database)
+
+    async def listen(tenant: str, events: Sequence[Event]) -> None:
+        await noting.note(tenant, events)
+        heard.update(event.subject for event in events)
+
+    places = RestatePlaces(
+        restate.ingress_url, restate.admin_url, port=free_port(), namespace=f"{backend}-{secrets.token_hex(4)}"
+    )
+    async with restate_engine(places, works=True, settings=QUICK, listen=listen) as engine:
+        yield engine
+
+
+@pytest.fixture(params=["postgres", "restate"])
+async def post(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Post]:
+    restate = request.getfixturevalue("restate") if request.param == "restate" else None
+    heard: set[str] = set()
     async with AsyncExitStack() as stack:
-        wakeups = await stack.enter_async_context(Wakeups(database))
+        engine = await stack.enter_async_context(engine_on(request.param, database, restate, heard))
         receiver = Receiver()
         app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
         url = await stack.enter_async_context(serving(app))
@@ -87,8 +121,8 @@ async def post(database: Database) -> AsyncIterator[Post]:
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
         webhooks = Webhooks(database, Trail(database), allow_local=True, clock=clock, entropy=SeededEntropy(3))
         yield Post(
-            webhooks, Deliverer(database, http, SIGNER, clock=clock), clock,
-            DurableEngine(PostgresJournal(database, wakeups)), receiver, f"{url}/hook", http, database,
+            webhooks, Deliverer(database, http, SIGNER, clock=clock), clock, engine, receiver, f"{url}/hook", http,
+            database, None if restate is None else heard,
         )  # fmt: skip
 
 
@@ -148,6 +182,74 @@ async def test_only_the_events_asked_for_of_the_owner_are_sent(post: Post) -> No
     assert [entry.run_id for entry in await post.webhooks.log(done.id, "ann")] == ["wf_1"]
     assert [entry.run_id for entry in await post.webhooks.log(steps.id, "ann")] == ["wf_2"]
     assert await post.webhooks.log(other.id, "bob") == []
+
+
+async def test_what_a_run_goes_through_is_told_from_its_beginning_to_its_end(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url, ["workflow.*", "step.completed"])
+
+    async def body(run: Run, _given: Json) -> Json:
+        async def step(_context: StepContext) -> Json:
+            return None
+
+        for number in range(3):
+            await run.mark(f"mark-{number}", Draft(EventName.STEP_PROGRESS, {"n": number}))
+            done = Draft(EventName.STEP_COMPLETED, {"n": number})
+            await run.step(
+                f"step-{number}", step, narrate=lambda seen, done=done: [done] if seen.phase is Phase.COMPLETED else []
+            )
+        return None
+
+    post.engine.register("workflow", body, lambda *_: [Draft(EventName.WORKFLOW_COMPLETED)])
+    await post.event()
+    worker = asyncio.create_task(post.engine.work())
+    await post.engine.result("wf_1")
+
+    async def all_noted() -> bool:
+        return len(await post.webhooks.log(made.id, "ann")) == 5
+
+    await until(all_noted, "a delivery for each event that is wanted")
+    worker.cancel()
+    await asyncio.wait([worker])
+    assert (await post.later(1), await post.later(1)) == (PER_ENDPOINT, 5 - PER_ENDPOINT)
+    said = sorted((json.loads(body) for _, body in post.receiver.got), key=lambda message: message["seq"])
+    events = [event async for event in post.engine.events("wf_1")]
+    wanted = [event for event in events if event.name is not EventName.STEP_PROGRESS]
+    assert [(each["seq"], each["type"], each["data"]) for each in said] == [
+        (event.sequence, event.name.value, event.data) for event in wanted
+    ]
+
+
+async def test_events_heard_again_make_no_second_delivery(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    event = Event(name=EventName.WORKFLOW_PLANNING, subject="wf_9", sequence=1, at=START, data={"n": "\u0000"})
+    for _ in range(3):
+        await Noting(post.database).note("ann", [event])
+        await Noting(post.database).note("bob", [event])
+    assert [(entry.run_id, entry.sequence) for entry in await post.webhooks.log(made.id, "ann")] == [("wf_9", 1)]
+    assert await post.later(1) == 1
+
+
+async def test_events_wait_until_the_database_answers_again(restate: RestateServer, database: Database) -> None:
+    noting, tries = Noting(database), 0
+
+    async def listen(tenant: str, events: Sequence[Event]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("the database does not answer")
+        await noting.note(tenant, events)
+
+    webhooks = Webhooks(database, Trail(database), allow_local=True)
+    made = await webhooks.create("ann", "http://127.0.0.1:9/hook")
+    places = RestatePlaces(restate.ingress_url, restate.admin_url, port=free_port(), namespace=secrets.token_hex(4))
+    async with restate_engine(places, works=True, listen=listen) as engine:
+        await engine.start(NewRun("wf_1", "workflow", None, tenant="ann", drafts=(Draft(EventName.WORKFLOW_PLANNING),)))
+
+        async def noted() -> bool:
+            return bool(await webhooks.log(made.id, "ann"))
+
+        await until(noted, "the delivery")
+    assert tries == 3
 
 
 async def test_a_failing_endpoint_is_tried_again_later_and_later_then_given_up(post: Post) -> None:

@@ -10,6 +10,7 @@ from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.engine.restate.door import RestatePlaces, restate_engine
 from agentnexus.workflows.engine.worker import WorkerSettings
+from agentnexus.workflows.webhooks.noting import Noting
 from agentnexus.workflows.worker import postgres_engine
 
 
@@ -29,5 +30,6 @@ async def open_engine(ground: Ground, wakeups: Wakeups, *, works: bool) -> Async
         namespace=settings.restate_namespace,
     )
     slots = WorkerSettings(runs_max=settings.workflow_slots)
-    async with restate_engine(places, works=works, settings=slots) as engine:
+    listen = Noting(ground.database).note  # webhooks
+    async with restate_engine(places, works=works, settings=slots, listen=listen) as engine:
         yield engine

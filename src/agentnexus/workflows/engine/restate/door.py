@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from agentnexus.core.errors import Unavailable
+from agentnexus.core.events import Event
 from agentnexus.core.ports import Clock
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.worker import WorkerSettings
@@ -31,9 +32,16 @@ class RestatePlaces:
 
 @asynccontextmanager
 async def restate_engine(
-    places: RestatePlaces, *, works: bool, settings: WorkerSettings | None = None, clock: Clock | None = None
+    places: RestatePlaces,
+    *,
+    works: bool,
+    settings: WorkerSettings | None = None,
+    clock: Clock | None = None,
+    listen: Callable[[str, Sequence[Event]], Awaitable[None]] | None = None,
 ) -> AsyncIterator[DurableEngine]:
     """An engine on Restate. Only one that `works` answers Restate; others start, watch, signal and cancel runs.
+
+    `listen` is told of all events at least once, ``await listen(tenant, events)``; give it to all processes or none.
 
     Raises `Unavailable` when the packages are missing, or Restate does not answer.
     """
@@ -45,13 +53,15 @@ async def restate_engine(
     from agentnexus.workflows.engine.restate.endpoint import serve
     from agentnexus.workflows.engine.restate.ingress import Ingress
     from agentnexus.workflows.engine.restate.journal import RestateJournal
+    from agentnexus.workflows.engine.restate.telling import nobody_listens
 
     async with AsyncExitStack() as stack:
         ingress = await stack.enter_async_context(Ingress(places.url, places.admin_url))
-        journal = RestateJournal(ingress, places.namespace, clock)
+        journal = RestateJournal(ingress, places.namespace, clock, heard=listen is not None)
         stack.push_async_callback(journal.close)
         if works:
-            await stack.enter_async_context(
-                serve(journal.station, ingress, places.host, places.port, places.public_url)
+            served = serve(
+                journal.station, ingress, places.host, places.port, places.public_url, listen=listen or nobody_listens
             )
+            await stack.enter_async_context(served)
         yield DurableEngine(journal, settings=settings)

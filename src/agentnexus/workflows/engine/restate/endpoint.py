@@ -17,6 +17,7 @@ from agentnexus.platform.process import port_open, wait_until_ready
 from agentnexus.workflows.engine.restate.ingress import Ingress
 from agentnexus.workflows.engine.restate.objects import bells, runs, tallies, tenants, workers
 from agentnexus.workflows.engine.restate.station import Station
+from agentnexus.workflows.engine.restate.telling import Listen, nobody_listens, teller
 
 START_SECONDS = 20.0
 REGISTER_SECONDS = 30.0
@@ -31,15 +32,24 @@ class _Quiet(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(station: Station, ingress: Ingress, host: str, port: int, public_url: str = "") -> AsyncIterator[None]:
+async def serve(
+    station: Station,
+    ingress: Ingress,
+    host: str,
+    port: int,
+    public_url: str = "",
+    *,
+    listen: Listen = nobody_listens,
+) -> AsyncIterator[None]:
     """Answer Restate on ``host:port`` and tell it so.
 
     Any number of processes of one machine may share the port: the kernel spreads Restate's connections over them.
-    `public_url` is how Restate reaches them when that is another address (a balancer before many hosts).
+    `public_url` is how Restate reaches them when that is another address (a balancer before many hosts). `listen` is
+    told of all events.
     """
     # The SDK would take SIGTERM for itself at its first request, and the process would not hear of it.
     restate_sdk_server._shutdown_hooks.setdefault(asyncio.get_running_loop(), {}).setdefault(signal.SIGTERM, [])
-    app = restate.app([runs, workers, tenants, tallies, bells, station.service()])
+    app = restate.app([runs, workers, tenants, tallies, bells, station.service(), teller(listen)])
     config = uvicorn.Config(
         app, http="httptools", ws="none", log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=3600,

@@ -65,15 +65,19 @@ class RestateJournal:
     Args:
         namespace: keeps the runs of several economies apart in one Restate; letters, digits, ``-`` and ``_``.
         clock: given by tests and simulations, whose waits end when the clock says so; without one Restate's timers do.
+        heard: the workers keep events elsewhere too (`telling`).
     """
 
-    def __init__(self, ingress: Ingress, namespace: str = "nexus", clock: Clock | None = None) -> None:
+    def __init__(
+        self, ingress: Ingress, namespace: str = "nexus", clock: Clock | None = None, *, heard: bool = False
+    ) -> None:
         self._ingress = ingress
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidInput(f"not a namespace: {namespace!r}", next_step="use letters, digits, - and _")
         self._namespace = namespace
         self._clock = clock or SystemClock()
         self._simulated = clock is not None
+        self._heard = heard
         self._due: dict[str, datetime] = {}  # only kept when simulated
         self._fresh: deque[tuple[float, str, str]] = deque(maxlen=10_000)
         self._topics = Topics()
@@ -104,7 +108,7 @@ class RestateJournal:
 
     async def _open(self, run: NewRun) -> bool:
         async with self._slots:
-            opening = Opening.of(run, self.now())
+            opening = Opening.of(run, self.now(), heard=self._heard)
             made = await self._ingress.call(RUN, "open", opening, YES, key=self._key(run.id))
         if made:
             entry = Entry(run_id=run.id, at=opening.at)
@@ -141,7 +145,9 @@ class RestateJournal:
 
     async def _commit(self, run_id: str, entry: RunWrites) -> bool:
         async with self._slots:
-            written = await self._ingress.call(RUN, "commit", Change.of(entry), YES, key=self._key(run_id))
+            written = await self._ingress.call(
+                RUN, "commit", Change.of(entry, heard=self._heard), YES, key=self._key(run_id)
+            )
         order = self.station.of_run(self._key(run_id))
         if not written and order is not None:
             self.station.put_back(order)

@@ -36,6 +36,7 @@ from agentnexus.workflows.engine.restate.shapes import (
     Taking,
     Tale,
     Tally,
+    Telling,
     Told,
     Waiting,
     in_order,
@@ -69,7 +70,7 @@ bells = restate.Service(
     "NexusBell", inactivity_timeout=SHORT, abort_timeout=SHORTER, journal_retention=NO_TIME,
     invocation_retry_policy=PATIENCE,
 )  # fmt: skip
-DRIVE = "NexusDrive"
+DRIVE, TELL = "NexusDrive", "NexusTell"
 
 
 async def _head(ctx: ObjectContext | ObjectSharedContext) -> Head | None:
@@ -85,7 +86,11 @@ def _keep(ctx: ObjectContext, head: Head) -> None:
     ctx.set("head", head)
 
 
-def _tell(ctx: ObjectContext, head: Head, told: Sequence[Told]) -> None:
+def _tell(ctx: ObjectContext, head: Head, told: Sequence[Told], *, heard: bool) -> None:
+    if heard and told:
+        run_id = ctx.key().partition("/")[2]
+        telling = Telling(run_id=run_id, tenant=head.tenant, first=head.sequence + 1, told=list(told))
+        ctx.generic_send(TELL, "tell", telling.model_dump_json().encode())
     for event in told:
         head.sequence += 1
         ctx.set(f"event {head.sequence}", event)
@@ -123,7 +128,7 @@ async def open_run(ctx: ObjectContext, new: Opening) -> bool:
         created_at=new.at, updated_at=new.at,
     )  # fmt: skip
     ctx.set("input", new.input)
-    _tell(ctx, head, new.told)
+    _tell(ctx, head, new.told, heard=new.heard)
     if new.delay_seconds is None:
         _queue(ctx, head)
     else:
@@ -162,7 +167,7 @@ async def commit(ctx: ObjectContext, change: Change) -> bool:
     head.timers = {**change.timers, **head.timers}
     head.attributes = merged(head.attributes, change.attributes)
     head.updated_at = change.at
-    _tell(ctx, head, change.told)
+    _tell(ctx, head, change.told, heard=change.heard)
     if change.end is not None:
         _let_go(ctx, head, change.end, change.at)
     _keep(ctx, head)

@@ -57,6 +57,15 @@ class Told(Shape):
         return Event(name=self.name, subject=run_id, sequence=sequence, at=self.at, data=json.loads(self.data))
 
 
+class Telling(Shape):
+    """Events of a run for whoever keeps them elsewhere; `first` is the sequence of the first."""
+
+    run_id: str
+    tenant: str
+    first: int
+    told: list[Told]
+
+
 class Tale(Shape):
     told: list[Told]
 
@@ -127,7 +136,10 @@ class Head(Shape):
 
 
 class Opening(Shape):
-    """A `NewRun`; `delay_seconds` is how long Restate waits before it queues a delayed one."""
+    """A `NewRun`; `delay_seconds` is how long Restate waits before it queues a delayed one.
+
+    `heard`: somebody keeps the events of runs elsewhere.
+    """
 
     run_id: str
     body: str
@@ -138,16 +150,17 @@ class Opening(Shape):
     told: list[Told]
     at: datetime
     delay_seconds: float | None = None
+    heard: bool = False
 
     @classmethod
-    def of(cls, run: NewRun, at: datetime) -> Opening:
+    def of(cls, run: NewRun, at: datetime, *, heard: bool = False) -> Opening:
         attributes = dict(run.attributes)
         for draft in run.drafts:
             attributes.update(draft.attributes)
         delay = None if run.available_at is None else max(0.0, (run.available_at - at).total_seconds())
         return cls(
             run_id=run.id, body=run.body, tenant=run.tenant, priority=run.priority, input=encode(run.input),
-            attributes=encode(attributes), at=at, delay_seconds=delay,
+            attributes=encode(attributes), at=at, delay_seconds=delay, heard=heard,
             told=[Told(name=draft.name, at=at, data=encode(draft.data)) for draft in run.drafts],
         )  # fmt: skip
 
@@ -204,9 +217,10 @@ class Change(Shape):
     told: list[Told]
     attributes: str
     end: Ending | None = None
+    heard: bool = False
 
     @classmethod
-    def of(cls, entry: RunWrites) -> Change:
+    def of(cls, entry: RunWrites, *, heard: bool = False) -> Change:
         end = entry.end
         ending = None if end is None else Ending(
             state=end.state, output=end.output, error=None if end.error is None else encode(end.error),
@@ -214,7 +228,7 @@ class Change(Shape):
         )  # fmt: skip
         return cls(
             epoch=entry.epoch, at=entry.at, steps=[Step.of(row) for row in entry.steps.values()],
-            timers=entry.timers, attributes=encode(entry.attributes), end=ending,
+            timers=entry.timers, attributes=encode(entry.attributes), end=ending, heard=heard,
             told=[Told(name=EventName(name), at=at, data=data) for name, at, data in entry.events],
         )  # fmt: skip
 
