@@ -132,11 +132,11 @@ ROWS = (
     ),
     Row(
         "indexer",
-        "events of contracts read, decoded and kept by block hash a second; peer: the node alone, nothing done with them",
+        "events of contracts read, decoded and kept by block hash a second; peer: the node alone, logs thrown away",
         "",
         lambda r: beside(at(r, "kept_per_second"), at(r, "node_alone_per_second"), "/s", faster=True),
     ),
-    Row("indexer", "events told to a handler, each once, a second", "", lambda r: plain(at(r, "told_per_second"), "/s")),
+    Row("indexer", "events told to a handler a second, once each", "", lambda r: plain(at(r, "told_per_second"), "/s")),
     Row(
         "indexer",
         "from a mined block to the handler of its event, p95",
