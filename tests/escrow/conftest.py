@@ -11,7 +11,7 @@ import pytest
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset, Money, total
-from agentnexus.escrow.ports import SeenDeposit
+from agentnexus.escrow.ports import SeenDeparture, SeenDeposit
 from agentnexus.escrow.service import Escrow
 from agentnexus.hiring.testing import MemoryNetwork, ScriptedRail
 from agentnexus.ledger.books import Books
@@ -34,6 +34,7 @@ class ScriptedTreasury:
 
     rail: ScriptedRail
     seen: dict[str, SeenDeposit] = field(default_factory=dict)
+    left: dict[str, SeenDeparture] = field(default_factory=dict)
     network: str = NETWORK
     address: str = "T" * 43
     assets: Sequence[Asset] = (USDC, SOL)
@@ -48,6 +49,11 @@ class ScriptedTreasury:
             reason = "unknown" if found is None else "foreign"
             raise InvalidInput(f"{signature} is {reason}", reason=reason)
         return found
+
+    async def departure(self, signature: str) -> SeenDeparture:
+        if signature not in self.left:
+            raise InvalidInput(f"{signature} is unknown", reason="unknown")
+        return self.left[signature]
 
     async def arrived(self, asset: Asset) -> Money:
         return total((each.amount for each in self.seen.values() if each.amount.asset == asset), asset)

@@ -13,6 +13,7 @@ from agentnexus.bootstrap.prepaid import compare_treasury, open_escrow
 from agentnexus.bootstrap.upkeep import account_of, book_deposits, own_addresses
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Money
+from agentnexus.escrow.model import Payout
 from agentnexus.escrow.service import Escrow
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.reconcile import Reconciler
@@ -146,6 +147,23 @@ async def _compare_treasury(ground: Ground, escrow: Escrow, books: Books, report
     report.problems += [
         f"{case.subject}: the books say {case.expected}, the chain says {case.observed}" for case in comparison.cases
     ]
+
+
+async def book_payout(signature: str) -> Payout:
+    """Book income that the operator took out of the treasury, by the transaction that did it.
+
+    Raises `Unavailable` without a treasury, and what `Escrow.book_payout` raises.
+    """
+    async with (
+        open_ground(running_settings()) as ground,
+        Books(ground.database, ground.clock, ground.ids) as books,
+        open_escrow(ground, books) as escrow,
+    ):
+        if escrow is None:
+            raise Unavailable(
+                "no treasury is configured", next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR"
+            )
+        return await escrow.book_payout(signature)
 
 
 async def statement_of(account: str, form: str) -> str:

@@ -13,9 +13,10 @@ from solders.signature import Signature
 from agentnexus.bootstrap.ground import Ground
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
-from agentnexus.core.ports import Clock, Rail
-from agentnexus.escrow.ports import SeenDeposit
+from agentnexus.core.ports import Clock
+from agentnexus.escrow.ports import SeenDeparture, SeenDeposit
 from agentnexus.rails.solana.checked import CheckedSolanaRpc
+from agentnexus.rails.solana.departures import find_departure
 from agentnexus.rails.solana.deposits import DepositVerifier
 from agentnexus.rails.solana.networks import network_by_name
 from agentnexus.rails.solana.sending import TransactionSender
@@ -30,7 +31,7 @@ WATCHER = "treasury"
 class SolanaTreasury:
     """Implements `escrow.ports.Treasury`."""
 
-    rail: Rail
+    rail: SolanaRail
     network: str
     address: str
     assets: Sequence[Asset]
@@ -44,6 +45,11 @@ class SolanaTreasury:
         oldest = self.clock.now() - self.deposit_age_max
         seen = await self.verifier.verify_deposit(signature, sender=sender, not_before=oldest)
         return SeenDeposit(seen.signature, seen.sender, seen.amount, seen.sent_at)
+
+    async def departure(self, signature: str) -> SeenDeparture:
+        """Final and without error, of one asset."""
+        seen = await find_departure(self.verifier, signature)
+        return SeenDeparture(seen.signature, seen.receiver, seen.amount, await self.rail.sent_as(seen.signature))
 
     async def arrived(self, asset: Asset) -> Money:
         watcher = self.watchers[asset.caip19]

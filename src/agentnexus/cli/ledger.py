@@ -44,6 +44,21 @@ def _show(report: BooksReport) -> None:
 
 
 @ledger.command()
+@click.argument("signature")
+@click.option("--json", "as_json", is_flag=True)
+def payout(signature: str, as_json: bool) -> int:
+    """Book what you took out of the treasury by the transaction SIGNATURE, as the node's own income; once."""
+    from agentnexus.bootstrap.books import book_payout
+
+    booked = asyncio.run(book_payout(signature))
+    if as_json:
+        click.echo(json.dumps(booked.to_json()))
+    else:
+        click.echo(f"booked {booked.amount} to {booked.receiver or 'several receivers'}; {booked.left} of income left")
+    return 0
+
+
+@ledger.command()
 @click.argument("account")
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
 def statement(account: str, form: str) -> int:

@@ -95,6 +95,26 @@ class Withdrawal:
     finished_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """Income that the operator took out of the treasury. `left` is what is there now."""
+
+    signature: str
+    receiver: str
+    amount: Money
+    booked_at: datetime
+    left: Money
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "signature": self.signature,
+            "receiver": self.receiver,
+            "amount": self.amount.to_json(),
+            "booked_at": self.booked_at.isoformat(),
+            "left": self.left.to_json(),
+        }
+
+
 def charged_account(asset: Asset) -> str:
     """Where what users paid from their accounts goes: the node's own income."""
     return f"income:escrow:{asset.network}"

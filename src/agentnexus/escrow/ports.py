@@ -21,6 +21,16 @@ class SeenDeposit:
     sent_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class SeenDeparture:
+    """A transfer out of the treasury, final and without error. `receiver` is "" where several were paid together."""
+
+    signature: str
+    receiver: str
+    amount: Money
+    key: str | None  # what this node's rail was given for it; None when it was sent elsewhere
+
+
 class Treasury(Protocol):
     """The wallet of this node that holds its users' prepaid money on one network."""
 
@@ -52,6 +62,9 @@ class Treasury(Protocol):
 
     async def arrivals(self, asset: Asset, limit: int) -> Sequence[SeenDeposit]:
         """The newest of it. `sender` is "" where several paid together."""
+
+    async def departure(self, signature: str) -> SeenDeparture:
+        """Look a transfer out of the treasury up on the chain. Raises as `deposit` does."""
 
     def is_wallet(self, address: str) -> bool:
         """Whether `address` can be a user's wallet on this network."""

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agentnexus.core.canonical import idempotency_key
-from agentnexus.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.escrow.holds import Ended, Holds
-from agentnexus.escrow.model import Account, Entry, EntryKind, EscrowBalance, outside_account, ownership_message
+from agentnexus.escrow.model import (
+    Account,
+    Entry,
+    EntryKind,
+    EscrowBalance,
+    Payout,
+    charged_account,
+    outside_account,
+    ownership_message,
+)
 from agentnexus.escrow.ports import SeenDeposit, Treasury
 from agentnexus.escrow.store import EscrowStore
 from agentnexus.escrow.withdrawals import Withdrawals
@@ -225,6 +234,39 @@ class Escrow:
         leaving = await self._store.leaving(asset)
         outside = await self._books.balance(outside_account(asset.network), asset)
         return Reconciliation(asset, unclaimed - outside.posted, observed, unclaimed, leaving)
+
+    async def book_payout(self, signature: str) -> Payout:
+        """Book what the operator took out of the treasury, as a withdrawal of the node's own income; once.
+
+        Raises what `Treasury.departure` raises, `Conflict` for a withdrawal of a user, which is booked already, and
+        `InsufficientFunds` when it is more than the income: then users' money was taken.
+        """
+        seen = await self.treasury.departure(signature)
+        if seen.key is not None and await self._store.withdrawal(seen.key) is not None:
+            raise Conflict(
+                "that is a user's withdrawal and booked already",
+                next_step="give the signature of your own transfer",
+                signature=seen.signature,
+            )
+        account, asset = charged_account(seen.amount.asset), seen.amount.asset
+        try:
+            transfer = await self._books.withdraw(
+                f"payout:{asset.network}:{seen.signature}",
+                account,
+                seen.amount,
+                target=outside_account(asset.network),
+                correlation=seen.signature,
+                memo=f"to {seen.receiver or 'several receivers'}",
+            )
+        except InsufficientFunds as error:
+            available = (await self._books.balance(account, asset)).available
+            raise InsufficientFunds(
+                f"{seen.amount} left the treasury and the node's income is {available}: the rest is its users' money",
+                next_step=f"send at least {seen.amount - available} back to {self.treasury.address}",
+                account=account,
+            ) from error
+        left = (await self._books.balance(account, asset)).posted
+        return Payout(seen.signature, seen.receiver, seen.amount, transfer.at, left)
 
     async def unclaimed(self, asset: Asset, limit: int = HISTORY_MAX) -> list[SeenDeposit]:
         """Of the newest `limit` transfers to the treasury those that were credited to nobody."""

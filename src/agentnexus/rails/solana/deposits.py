@@ -83,11 +83,7 @@ class DepositVerifier:
         """
         if sender is not None:
             public_key(sender, field="sender")  # "" is what a deposit of several wallets has
-        landed = await self._final(_checked(signature))
-        if landed.error is not None:
-            raise DepositRefused(
-                DepositFault.FAILED, f"the transaction failed on the chain: {landed.error}", signature=landed.signature
-            )
+        landed = await self.final(signature)
         deposit = self._read(landed)
         if sender is not None and deposit.sender != sender:
             raise DepositRefused(
@@ -104,6 +100,15 @@ class DepositVerifier:
                 signature=landed.signature,
             )
         return deposit
+
+    async def final(self, signature: str) -> Landed:
+        """A final transaction that did what it says; raises `DepositRefused` or `DepositUnconfirmed` otherwise."""
+        landed = await self._final(_checked(signature))
+        if landed.error is not None:
+            raise DepositRefused(
+                DepositFault.FAILED, f"the transaction failed on the chain: {landed.error}", signature=landed.signature
+            )
+        return landed
 
     async def _final(self, signature: str) -> Landed:
         status = await self._cluster.status(signature, search=True)

@@ -53,12 +53,20 @@ class Landed:
 
     def payers(self, mint: Pubkey | None) -> set[Pubkey]:
         """Owners who have less of it than before: whose money it was."""
-        totals: dict[Pubkey, int] = dict(self.lamports) if mint is None else {}
-        if mint is not None:
-            for each in self.tokens:
-                if each.mint == mint:
-                    totals[each.owner] = totals.get(each.owner, 0) + each.atomic
-        return {owner for owner, change in totals.items() if change < 0}
+        return {owner for owner, change in self._totals(mint).items() if change < 0}
+
+    def receivers(self, mint: Pubkey | None) -> set[Pubkey]:
+        """Owners who have more of it than before: whose money it is."""
+        return {owner for owner, change in self._totals(mint).items() if change > 0}
+
+    def _totals(self, mint: Pubkey | None) -> dict[Pubkey, int]:
+        if mint is None:
+            return dict(self.lamports)
+        totals: dict[Pubkey, int] = {}
+        for each in self.tokens:
+            if each.mint == mint:
+                totals[each.owner] = totals.get(each.owner, 0) + each.atomic
+        return totals
 
 
 async def read_landed(node: Node, signature: str, commitment: Commitment) -> Landed | None:

@@ -194,6 +194,14 @@ class TransactionSender:
                 transaction=outgoing.signature,
             ) from None
 
+    async def key_of(self, signature: str) -> str | None:
+        """The key under which this node made a transaction; None when it did not."""
+        async with self.database.connection() as connection:
+            key: str | None = await connection.fetchval(
+                "select key from solana.outgoing where signature = $1", signature
+            )
+        return key
+
     async def recover(self, payer: str, *, timeout_seconds: float = 5.0) -> list[Outgoing]:
         """Send again what this payer stored and nobody saw finished; call it when a process starts.
 

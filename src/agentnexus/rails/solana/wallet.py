@@ -138,6 +138,11 @@ class SolanaRail:
         evidence["chain_error"] = ended.error or ""
         return payment.model_copy(update={"state": PaymentState.FAILED, "evidence": evidence})
 
+    async def sent_as(self, signature: str) -> str | None:
+        """The key that `send` was given for this transaction; None when it was not sent by this node."""
+        key = await self._sender.key_of(signature)
+        return None if key is None else key.removeprefix(_send_key(""))
+
     async def recover(self) -> int:
         """Send again what was stored and nobody saw finished; call it when a process starts. How many stay open."""
         return len(await self._sender.recover(self._signers[0].public_id))
