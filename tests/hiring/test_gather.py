@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import Unavailable
@@ -323,6 +324,24 @@ async def test_a_hit_is_an_event() -> None:
     assert events == []
     await one.gather(NEED)
     assert events == [(EventName.DISCOVERY_CACHE_HIT, {"market": "a", "stale": False})]
+
+
+async def test_without_anybody_to_tell_a_hit_is_a_line_in_the_log() -> None:
+    one = gatherer(stall("a", 1))
+    with capture_logs() as logs:
+        await one.gather(NEED)
+        await one.gather(NEED)
+    hits = [entry for entry in logs if entry["event"] == "discovery.cache_hit"]
+    assert hits == [{"event": "discovery.cache_hit", "log_level": "debug", "market": "a", "stale": False}]
+
+
+async def test_statistics_name_the_silent_source_of_a_market_of_several() -> None:
+    class Two(Stall):
+        def dead_sources(self) -> dict[str, str]:
+            return {"bazaar": "down"}
+
+    one = gatherer(Two("two"), stall("one"))
+    assert [source.dead_sources for source in one.statistics()] == [{"bazaar": "down"}, {}]
 
 
 async def test_only_the_wanted_markets_are_asked() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from tests.x402.conftest import client_of
 from tests.x402.support import PRICE, RailPurse, ScriptedFacilitator, Shop, Work, open_shop
 from x402.schemas import PaymentRequirements
@@ -70,6 +71,19 @@ async def test_offers_of_all_living_sources_arrive(offer: Offer, policy: Payment
         market = market_of(http, policy, Source("a", [offer]), Source("b", [offer], dead=True))
         found = [each async for each in market.discover(Need(capability="report.make"))]
     assert [each.id for each in found] == ["offer-1", "offer-1"]
+
+
+async def test_one_dead_source_is_logged_and_told_until_it_answers_again(offer: Offer, policy: PaymentPolicy) -> None:
+    shaky = Source("b", [], dead=True)
+    async with httpx.AsyncClient() as http:
+        market = X402Market(client_of(http, policy), [Source("a", [offer]), shaky], SystemClock())
+        with capture_logs() as logs:
+            assert len([each async for each in market.discover(Need(text="x"))]) == 1
+        assert market.dead_sources() == {"b": "b is down"}
+        assert [(entry["event"], entry["source"]) for entry in logs] == [("discovery.source_failed", "b")]
+        shaky._dead = False
+        assert len([each async for each in market.discover(Need(text="x"))]) == 1
+        assert market.dead_sources() == {}
 
 
 async def test_only_when_every_source_is_dead_the_market_is(policy: PaymentPolicy) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from agentnexus.bootstrap.ground import USDC_WORTH, Chain, Ground
-from agentnexus.core.errors import Unavailable
+from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Parity, Rate
 from agentnexus.core.ports import Market
 from agentnexus.hiring.cache import OfferCache
@@ -42,6 +42,8 @@ SILENCE_SECONDS = 45.0  # of a run that is listened to: three of the heartbeats 
 CONNECT_SECONDS = 5.0
 CONNECTIONS_MAX = 100
 SOLD_BELOW = "/x402/"
+REGISTRY, BAZAAR, CATALOGUE = "registry", "bazaar", "catalogue"
+SOURCES = (REGISTRY, BAZAAR, CATALOGUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def markets(
     sellers: httpx.AsyncClient,
     listening: httpx.AsyncClient,
 ) -> list[Market]:
-    """Every market this node buys on. A new market is one line here.
+    """Every market this node buys on, in the order of trust of ``NEXUS_MARKETS``; registry and Bazaar are one market.
 
     Args:
         payable: what our wallets pay in; among equal prices of one offer the first is taken.
@@ -140,15 +142,34 @@ def markets(
     settings, assets = ground.settings, {asset.caip19: asset for asset in payable}
     policy = PaymentPolicy(assets, allow_local_http=_is_local(ground), local_paths=_local_paths(settings))
     client = X402Client(sellers, policy, ground.clock)
-    sources: list[OfferSource] = []
-    if settings.registry_url:
-        sources.append(RegistrySource(settings.registry_url, http, ground.clock, assets))
-        sources.append(BazaarSource(settings.registry_url, http, ground.clock, assets))
+    enabled = enabled_sources(settings.markets)
+    kinds: dict[str, type[RegistrySource] | type[BazaarSource]] = {REGISTRY: RegistrySource, BAZAAR: BazaarSource}
+    sources: list[OfferSource] = [
+        kinds[name](settings.registry_url, http, ground.clock, assets)
+        for name in enabled
+        if name in kinds and settings.registry_url
+    ]
     x402 = X402Market(client, sources, ground.clock, follower=Follower(listening, policy))
-    found: list[Market] = [x402]
-    if settings.api_url:
-        found.append(CatalogueMarket(settings.api_url, http, x402, ground.clock, assets))
-    return found
+    found: dict[str, Market] = {}
+    for name in enabled:
+        if name in kinds:
+            found.setdefault(x402.name, x402)
+        elif settings.api_url:
+            found[name] = CatalogueMarket(settings.api_url, http, x402, ground.clock, assets)
+    return list(found.values())
+
+
+def enabled_sources(text: str) -> tuple[str, ...]:
+    """The names in ``NEXUS_MARKETS``, in order; raises `InvalidInput` for one that is not known, or for none."""
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown or not names:
+        raise InvalidInput(
+            f"{unknown[0]!r} is no place that offers are looked for" if unknown else "no place to look for offers",
+            field="markets",
+            next_step=f"set NEXUS_MARKETS to some of {', '.join(SOURCES)}, the most trusted first",
+        )
+    return names
 
 
 def _strangers(ground: Ground, seconds: float) -> httpx.AsyncClient:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError, Unavailable
@@ -25,8 +26,22 @@ LOAD_SECONDS = 20.0
 OFFERS_PER_MARKET_MAX = 20_000
 SELLER_KEY_CHARACTERS = 200
 
+
+@runtime_checkable
+class ManySources(Protocol):
+    """A market that asks several places, of which one may be silent while the others answer."""
+
+    def dead_sources(self) -> Mapping[str, str]:
+        """Their names, with why."""
+
+
 OnEvent = Callable[[EventName, dict[str, object]], None]
 Sink = Callable[[Sequence[Offer]], None]
+
+
+def told(name: EventName, data: dict[str, object]) -> None:
+    """A line for whoever follows everything: hits are many."""
+    log.debug(str(name), **data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,7 @@ class Gatherer:
         clock: Clock | None = None,
         answer_seconds: float = ANSWER_SECONDS,
         load_seconds: float = LOAD_SECONDS,
-        on_event: OnEvent | None = None,
+        on_event: OnEvent = told,
     ) -> None:
         self._markets = {market.name: market for market in markets}
         self._cache = cache
@@ -223,8 +238,7 @@ class Gatherer:
 
     def _hit(self, shelf: Shelf) -> Shelf:
         self._note(shelf.market, cache_hits=1, stale_hits=int(shelf.stale))
-        if self._on_event is not None:
-            self._on_event(EventName.DISCOVERY_CACHE_HIT, {"market": shelf.market, "stale": shelf.stale})
+        self._on_event(EventName.DISCOVERY_CACHE_HIT, {"market": shelf.market, "stale": shelf.stale})
         return shelf
 
     async def _load(self, market: Market, question: Need, sink: Sink) -> tuple[Offer, ...]:
@@ -297,9 +311,13 @@ class Gatherer:
 
     def statistics(self) -> tuple[SourceHealth, ...]:
         """Health of every source, in order of trust."""
-        now = self._clock.monotonic()
-        return tuple(
-            replace(health, circuit=str(self._circuits[name].state(now))) for name, health in self._health.items()
+        return tuple(self._statistics_of(market) for market in self._markets.values())
+
+    def _statistics_of(self, market: Market) -> SourceHealth:
+        return replace(
+            self._health[market.name],
+            circuit=str(self._circuits[market.name].state(self._clock.monotonic())),
+            dead_sources=market.dead_sources() if isinstance(market, ManySources) else {},
         )
 
     async def clear(self) -> None:

@@ -106,6 +106,7 @@ class SourceHealth:
     last_error: str = ""
     last_seen: datetime | None = None
     circuit: str = "closed"  # open: it hung or kept failing and is left alone for a while; half_open: to be tried
+    dead_sources: Mapping[str, str] = field(default_factory=dict)  # of a market of several: who is silent, and why
 
     @property
     def success_rate(self) -> float | None:

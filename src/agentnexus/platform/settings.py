@@ -60,7 +60,13 @@ class Settings(BaseSettings):
     sponsored_gas_per_payment: int = Field(default=300_000, ge=21_000)
     sponsored_gas_per_payer_hour: int | None = Field(default=None, ge=0)  # 0: no limit
     sponsored_gas_per_hour: int | None = Field(default=None, ge=0)
+    # The paymaster's key signs what gas is paid for; not set: the relayer's. Without policies a production node pays
+    # nobody's gas, and a local one that of its own market.
+    paymaster_key: SecretStr | None = None
+    paymaster_policies: Path | None = None  # JSON file
+    contracts_start_block: int | None = Field(default=None, ge=0)  # where their events begin; local: 0
     registry_url: str | None = None
+    markets: str = "registry,bazaar,catalogue"  # where offers are looked for, the most trusted first
     api_url: str | None = None
     agents_dir: Path = Path("agents")
 

@@ -20,6 +20,7 @@ from agentnexus.markets.x402.discover import OfferSource
 from agentnexus.markets.x402.following import EXECUTION_HEADER, Follower, execution_id, watch_url
 from agentnexus.markets.x402.kinds import canonical_address
 from agentnexus.markets.x402.networks import caip2
+from agentnexus.platform.logs import log
 
 QUOTE_LIFE = timedelta(minutes=5)
 
@@ -50,6 +51,11 @@ class X402Market:
         self._clock = clock
         self._firm_quotes = firm_quotes
         self._follower = follower
+        self._dead: dict[str, str] = {}
+
+    def dead_sources(self) -> Mapping[str, str]:
+        """Sources that did not answer when they were asked last, with why."""
+        return dict(self._dead)
 
     async def discover(self, need: Need) -> AsyncIterator[Offer]:
         """Offers of all sources as they arrive; raises `Unavailable` at the end when every source is dead."""
@@ -59,7 +65,10 @@ class X402Market:
             try:
                 async for offer in source.discover(need):
                     queue.put_nowait(offer)
+                self._dead.pop(source.name, None)
             except Unavailable as error:
+                self._dead[source.name] = error.message
+                log.warning("discovery.source_failed", market=self.name, source=source.name, reason=error.message)
                 queue.put_nowait(error)
             finally:
                 queue.put_nowait(None)

@@ -82,5 +82,7 @@ def _market(source: SourceHealth) -> MarketView:
     elif rate == 0:
         state = DOWN
     else:
-        state = SLOW if rate < 0.9 else LIVE
-    return MarketView(source.market, state, source.offers, percent(rate) or "none yet", source.last_error[:200])
+        state = SLOW if rate < 0.9 or source.dead_sources else LIVE
+    silent = "; ".join(f"{name}: {why}" for name, why in source.dead_sources.items())
+    reason = (silent or source.last_error)[:200]
+    return MarketView(source.market, state, source.offers, percent(rate) or "none yet", reason)
