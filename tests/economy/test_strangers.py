@@ -60,6 +60,7 @@ async def owned(town: Town) -> dict[str, str]:
     found["budget_id"] = await made("/api/v1/budgets", {"name": "mine", "limits": {"total": "1"}})
     receipts = (await town.call("GET", "/api/v1/receipts")).json()["data"]
     found["receipt_id"] = str(receipts[0]["id"])
+    found["token_id"] = str((await town.call("GET", "/api/v1/auth/tokens")).json()["data"][0]["id"])
     found["user_id"] = "local"
     return found
 

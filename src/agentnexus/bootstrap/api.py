@@ -16,8 +16,10 @@ from agentnexus.api.hiring_routes import hiring_routes
 from agentnexus.api.login_routes import login_routes
 from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
+from agentnexus.api.token_routes import token_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.desks import webhook_trial
+from agentnexus.bootstrap.gas import gas_routes
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
@@ -80,7 +82,7 @@ def compose(
     tokens = Tokens(ground.database, ground.entropy)
     callers = Callers(tokens, local_user=local_user)
     limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
-    grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc)
+    grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc, buying.parity)
     doors = house_doors(
         workflows=room.workflows,
         listings=selling.listings,
@@ -113,7 +115,9 @@ def compose(
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
+            (API, gas_routes(ground, chain, buying.books)),
             (API, login_routes(WalletLogin(ground.database, tokens, ground.clock, ground.entropy), limiter)),
+            (API, token_routes(tokens)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
             (API, execution_routes(selling.executions, ground.clock)),

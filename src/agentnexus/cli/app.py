@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from agentnexus.cli.examples import with_examples
 from agentnexus.core.errors import ErrorCode, NexusError
 
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
+    "token": ("agentnexus.cli.token", "give, list and end access tokens of this node's users"),
     "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody"),
     "doctor": ("agentnexus.cli.doctor", "say what is missing here and how to get it"),
     "db": ("agentnexus.cli.roles", "bring the database to the newest schema"),
@@ -47,7 +49,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
-        return command
+        return with_examples(command, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -102,4 +104,7 @@ def _print_error(error: dict[str, object]) -> None:
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="agentnexus")
 def nexus() -> None:
-    """AgentNexus: hire work on an open economy of agents, inside limits, with receipts."""
+    """AgentNexus: hire work on an open economy of agents, inside limits, with receipts.
+
+    Exit codes: 0 done, 1 failed, 2 wrongly called, 3 over a budget. With --json, errors are JSON on standard output, too.
+    """

@@ -54,7 +54,10 @@ class Callers:
         if token:
             caller = await self._tokens.find(token)
             if caller is None:
-                raise NotAllowed("the access token is unknown or revoked", next_step="get a new one from the operator")
+                raise NotAllowed(
+                    "the access token is unknown, revoked or over",
+                    next_step="sign in with your wallet, or ask the operator for one (`nexus token issue`)",
+                )
             return Caller(*caller)
         if self._local_user is not None and from_this_machine(connection):
             return Caller(self._local_user)

@@ -1,0 +1,6 @@
+-- Tokens may end by themselves, and their owners see which of them are used.
+alter table identity.token
+    add column label        text not null default '' check (length(label) <= 100),
+    add column expires_at   timestamptz,
+    add column last_used_at timestamptz;
+create index token_of_person on identity.token (person_id, created_at desc) where revoked_at is null;
