@@ -19,7 +19,7 @@ from agentnexus.rails.evm.userops.model import UserOperation
 _TRANSACTION_GAS = 21_000
 _NON_ZERO_BYTE_GAS, _ZERO_BYTE_GAS = 16, 4
 # What EntryPoint does for an operation outside everything it meters: copying, the event, paying.
-_OPERATION_GAS = 14_000
+_OPERATION_GAS = 18_500
 # EntryPoint's own work that counts as verification: hashing, calling the account, the nonce; the first number of a lane
 # takes a storage slot.
 _VERIFICATION_OVERHEAD_GAS, _NEW_LANE_GAS = 14_000, 17_100

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from agentnexus.core.errors import NotFound, PaymentFailed
+from agentnexus.core.errors import Conflict, NotFound, PaymentFailed
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.contracts.entry_point import EntryPoint
@@ -96,9 +96,14 @@ class SelfBundler:
         gas = operation.gas_limit * _RESERVE_NUMERATOR // _RESERVE_DENOMINATOR + _RESERVE_GAS
         delegations = (operation.delegation,) if operation.delegation else ()
         intent = replace(call.intent(gas + AUTHORIZATION_GAS * len(delegations)), delegations=delegations)
-        async with self._sender.database.transaction() as connection:
-            known = await self._sender.find(_key(operation_hash), connection)
-            return known or await self._sender.stage(connection, self._relayer, _key(operation_hash), intent)
+        try:
+            async with self._sender.database.transaction() as connection:
+                return await self._sender.stage(connection, self._relayer, _key(operation_hash), intent)
+        except Conflict:
+            known = await self._sender.find(_key(operation_hash))  # somebody asked for the same at the same time
+            if known is None:
+                raise
+            return known
 
     def _deliver(self, operation_hash: str, outgoing: Outgoing) -> None:
         if operation_hash in self._deliveries:
