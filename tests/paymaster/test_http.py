@@ -206,7 +206,7 @@ async def test_a_refusal_says_why_and_what_to_do(site: Site) -> None:
         code, data = await site.error(method, plain(stranger), ENTRY_POINT, CHAIN, {})
         assert code == PAYMASTER_REJECTED
         assert data["code"] == "not_allowed"
-        assert "GET /paymaster" in str(data["next_step"])
+        assert "GET at this address" in str(data["next_step"])
     broke = with_call(site.desk, operation, atomic=10**12)
     code, data = await site.error("pm_getPaymasterData", plain(broke), ENTRY_POINT, CHAIN, {})
     assert code == OPERATION_REJECTED

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import deliver_webhooks, open_workflow_desk
 from agentnexus.bootstrap.engines import open_engine
+from agentnexus.bootstrap.gas import follow_contracts, load_contracts, open_indexer
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow, prepaid_hires, reconcile_treasury
 from agentnexus.bootstrap.serving import end_with_parent
@@ -35,6 +36,7 @@ async def run_worker() -> None:
         engine = await stack.enter_async_context(open_engine(ground, wakeups, works=True))
         room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
+        manifest = load_contracts(ground)
         async with asyncio.TaskGroup() as group:
             work = [
                 group.create_task(room.engine.work(), name="engine"),
@@ -45,6 +47,10 @@ async def run_worker() -> None:
                 group.create_task(tell(ground.database, wakeups), name="outbox"),
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
             ]
+            if manifest is not None:
+                indexer = open_indexer(ground, chain, manifest)
+                following = follow_contracts(ground, chain, buying.books, manifest, indexer)
+                work.append(group.create_task(following, name="contracts"))
             if escrow is not None:
                 hires = prepaid_hires(escrow, buying.hiring, buying.books, chain.usdc, ground.clock)
                 work.append(group.create_task(keep_prepaid(escrow, room.engine, hires), name="prepaid"))

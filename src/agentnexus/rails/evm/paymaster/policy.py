@@ -159,7 +159,9 @@ def choose(policies: Sequence[SponsorPolicy], user_id: str, operation: UserOpera
     asked = [each for each in policies if wanted in ("", each.id)]
     if not asked:
         raise InvalidInput(
-            f"there is no policy {wanted}", field="policyId", next_step="leave it out, or read GET /paymaster"
+            f"there is no policy {wanted}",
+            field="policyId",
+            next_step="leave it out, or GET this address for their names",
         )
     reasons = {}
     for policy in asked:
@@ -168,7 +170,7 @@ def choose(policies: Sequence[SponsorPolicy], user_id: str, operation: UserOpera
             return policy
     raise NotSponsored(
         "no policy pays for this operation: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-        next_step="pay its gas from the account, or change the calls to what GET /paymaster lists",
+        next_step="pay its gas from the account, or change its calls to those that GET at this address lists",
         reasons=reasons,
     )
 

@@ -53,7 +53,8 @@ def no_paymaster_routes() -> APIRouter:
     @router.api_route("", methods=["GET", "POST"], include_in_schema=False)
     async def not_kept() -> None:
         raise Unavailable(
-            "this node pays nobody's gas", next_step="its operator sets NEXUS_PAYMASTER_ADDRESS and NEXUS_PAYMASTER_KEY"
+            "this node pays nobody's gas",
+            next_step="its operator deploys the contracts and sets NEXUS_PAYMASTER_KEY and NEXUS_PAYMASTER_POLICIES",
         )
 
     return router

@@ -131,7 +131,10 @@ class Settling:
         A promise is over only once everything up to a block after its end has been read: one that was mined in its
         last second must be charged.
         """
-        read_at = (await self.indexer.status()).followed_at
+        try:
+            read_at = (await self.indexer.status()).followed_at
+        except NotFound:
+            return 0
         if read_at is None:
             return 0
         network = self._accounts.network

@@ -1,0 +1,122 @@
+"""Our contracts on the configured chain, followed by the worker; and whose gas there we pay, decided by the API."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+
+from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.upkeep import repeat
+from agentnexus.core.errors import InvalidInput, NotFound
+from agentnexus.ledger.books import Books
+from agentnexus.platform.settings import Environment
+from agentnexus.rails.evm.contracts.abi import abi_of
+from agentnexus.rails.evm.deployment import Manifest
+from agentnexus.rails.evm.encoding import keccak, rlp, to_hex, word_address
+from agentnexus.rails.evm.indexer.events import Source, source
+from agentnexus.rails.evm.indexer.indexer import Indexer
+from agentnexus.rails.evm.paymaster.accounts import GasAccounts
+from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, read_policies
+from agentnexus.rails.evm.paymaster.routes import no_paymaster_routes, paymaster_routes
+from agentnexus.rails.evm.paymaster.service import Chain as GasChain
+from agentnexus.rails.evm.paymaster.service import PaymasterService
+from agentnexus.rails.evm.paymaster.settling import Settling, operations_of
+
+INDEXER = "contracts"
+FOLLOWED = ("Escrow", "Entitlements")
+KEEP_SECONDS = 5.0
+
+
+def load_contracts(ground: Ground) -> Manifest | None:
+    """Where our contracts are on the configured chain; None where `nexus contracts deploy` has not been."""
+    try:
+        return Manifest.load(ground.settings.home, ground.settings.evm_chain_id)
+    except NotFound:
+        return None
+
+
+def open_indexer(ground: Ground, chain: Chain, manifest: Manifest) -> Indexer:
+    """All that happens at our contracts. Others may subscribe before it runs."""
+    start = ground.settings.contracts_start_block
+    if start is None and ground.settings.environment is Environment.LOCAL:
+        start = 0
+    sources: list[Source] = [operations_of(manifest.address("Paymaster"), start)]
+    for name in FOLLOWED:
+        abi = abi_of(name)
+        events = [each.name for each in abi.events.values()]
+        sources += [source(manifest.address(name), abi, event, start_block=start) for event in events]
+    sender = chain.sender
+    return Indexer(ground.database, sender.rpc, sender.network, sources, name=INDEXER, clock=ground.clock)
+
+
+async def follow_contracts(ground: Ground, chain: Chain, books: Books, manifest: Manifest, indexer: Indexer) -> None:
+    """For ever: index, charge sponsored operations, give back what expired."""
+    sender = chain.sender
+    accounts = GasAccounts(books, sender.network, manifest.address("Paymaster"))
+    settling = Settling(ground.database, accounts, sender.rpc, indexer, clock=ground.clock)
+    settling.follow()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(indexer.run(), name="indexer")
+        group.create_task(repeat("sponsored-operations", settling.keep, KEEP_SECONDS), name="sponsored-operations")
+
+
+def gas_routes(ground: Ground, chain: Chain, books: Books) -> APIRouter:
+    """The paymaster service, or what says that there is none."""
+    service = open_paymaster(ground, chain, books)
+    return no_paymaster_routes() if service is None else paymaster_routes(service)
+
+
+def open_paymaster(ground: Ground, chain: Chain, books: Books) -> PaymasterService | None:
+    """None without contracts, and in production without policies: nobody pays for strangers by default.
+
+    Raises `InvalidInput` for a key that the paymaster does not obey, or policies that cannot be read.
+    """
+    settings, manifest = ground.settings, load_contracts(ground)
+    if manifest is None or (settings.paymaster_policies is None and settings.environment is not Environment.LOCAL):
+        return None
+    key = settings.paymaster_key or settings.relayer_key
+    if key is None:
+        return None
+    signer = chain.signer(key, "paymaster_key")
+    arguments = manifest.contracts["Paymaster"].arguments
+    if arguments and word_address(arguments[:32]) != signer.public_id:
+        raise InvalidInput(
+            f"the paymaster obeys {word_address(arguments[:32])}, and the key is {signer.public_id}",
+            next_step="set NEXUS_PAYMASTER_KEY to the policy signer's, or deploy a paymaster for this key",
+            field="paymaster_key",
+        )
+    policies = (
+        read_policies(settings.paymaster_policies)
+        if settings.paymaster_policies is not None
+        else (market_policy(manifest, chain.usdc.reference),)
+    )
+    where = GasChain(chain.sender.rpc, chain.sender.network, manifest.address("Paymaster"), signer)
+    return PaymasterService(ground.database, books, where, policies, clock=ground.clock)
+
+
+def market_policy(manifest: Manifest, usdc: str) -> SponsorPolicy:
+    """What the local economy pays for: making accounts, using them, buying, and sending USDC."""
+    escrow, factory = manifest.address("Escrow"), manifest.address("AccountFactory")
+    return SponsorPolicy(
+        id="market",
+        title="Accounts, purchases and transfers of this market",
+        rules=(
+            Rule(contract=usdc, functions=("approve(address,uint256)",), to=(escrow,)),
+            Rule(contract=usdc, functions=("transfer(address,uint256)",)),
+            Rule(contract=escrow),
+            Rule(contract=manifest.address("Entitlements")),
+            Rule(contract=SELF),
+        ),
+        factories=(factory,),
+        delegates=(_first_contract_of(factory),),
+        per_operation="0.01",
+        per_user_hour="0.05",
+        per_user_day="0.2",
+        per_day="5",
+    )
+
+
+def _first_contract_of(creator: str) -> str:
+    """The account's code: the factory makes it in its constructor (nonce 1, EIP-161)."""
+    return to_hex(keccak(rlp([bytes.fromhex(creator[2:]), 1]))[12:])

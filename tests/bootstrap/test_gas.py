@@ -1,0 +1,172 @@
+"""A node whose chain has our contracts: the worker follows them, the API pays for gas; without them it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentnexus.bootstrap.gas import (
+    INDEXER,
+    follow_contracts,
+    load_contracts,
+    market_policy,
+    open_indexer,
+    open_paymaster,
+)
+from agentnexus.bootstrap.ground import Chain, Ground, open_chain, open_ground
+from agentnexus.core.errors import InvalidInput
+from agentnexus.devnet.chain import DevelopmentChain
+from agentnexus.ledger.books import Books
+from agentnexus.platform.process import wait_until_ready
+from agentnexus.platform.settings import Settings
+from agentnexus.rails.evm.contracts import AccountPlan, Call, Owner
+from agentnexus.rails.evm.deployment import Manifest
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, selector, word
+from agentnexus.rails.evm.indexer.history import find_events
+from agentnexus.rails.evm.paymaster.service import UserSponsor
+from agentnexus.rails.evm.sending import send_directly
+from agentnexus.rails.evm.userops import OwnerSigner, SelfBundler, Sender, UserOperation, build
+from tests.chain_fixtures import ContractsChain
+
+
+@pytest.fixture
+def facts(contracts_chain: ContractsChain, database_url: str, tmp_path: Path) -> dict[str, str]:
+    """Settings of a node whose home has the manifest of this chain's contracts."""
+    chain = contracts_chain.chain
+    contracts_chain.manifest.save(tmp_path)
+    return {
+        "home": str(tmp_path),
+        "database_url": database_url,
+        "evm_rpc_url": chain.rpc_url,
+        "usdc_address": chain.usdc.reference,
+        "relayer_key": chain.accounts["relayer"].private_key,
+    }
+
+
+@pytest.fixture
+async def books(ground: Ground) -> AsyncIterator[Books]:
+    async with Books(ground.database) as books:
+        yield books
+
+
+def with_settings(ground: Ground, **changes: object) -> Ground:
+    return replace(ground, settings=ground.settings.model_copy(update=changes))
+
+
+async def test_a_node_pays_for_a_purchase_and_its_worker_charges_what_it_cost(
+    ground: Ground, connected: Chain, books: Books, contracts_chain: ContractsChain
+) -> None:
+    chain, manifest = contracts_chain.chain, load_contracts(ground)
+    assert manifest is not None
+    service = open_paymaster(ground, connected, books)
+    assert service is not None
+    worker = asyncio.create_task(
+        follow_contracts(ground, connected, books, manifest, open_indexer(ground, connected, manifest))
+    )
+    accounts = service.accounts
+
+    async def posted() -> int:
+        return (await books.balance(accounts.deposit, accounts.coin)).posted.atomic
+
+    async def funded() -> bool:
+        return await posted() > 0
+
+    await wait_until_ready(funded, what="the deposit in the books", timeout_seconds=60)
+    before = await posted()
+    operation = await _purchase(chain, manifest, ground, UserSponsor(service, "alice"))
+
+    async def charged() -> bool:
+        balance = await books.balance(accounts.deposit, accounts.coin)
+        return balance.posted.atomic < before and not balance.reserved
+
+    await wait_until_ready(charged, what="the gas in the books", timeout_seconds=60)
+    assert await posted() == await manifest.entry_point(chain.rpc).deposit_of(accounts.paymaster)
+    found = await find_events(ground.database, INDEXER, chain.network.caip2, event="UserOperationEvent")
+    assert [event.arguments["sender"] for event in found] == [operation.sender]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+
+async def _purchase(chain: DevelopmentChain, manifest: Manifest, ground: Ground, sponsor: UserSponsor) -> UserOperation:
+    """An account without coin is made, and sends USDC."""
+    key, relayer = chain.accounts["alice"], chain.accounts["relayer"].signer
+    factory = manifest.factory(chain.rpc)
+    sender = Sender.planned(AccountPlan(Owner(key.address)), factory.address, await factory.implementation())
+    await chain.mint(sender.address, 10)
+    data = selector("transfer(address,uint256)") + word(chain.accounts["bob"].address) + word(3)
+    async with await SelfBundler.open(ground.database, chain.rpc, chain.chain_id, relayer) as bundler:
+        operation = await build(
+            chain.rpc,
+            bundler,
+            sender,
+            [Call(chain.usdc.reference, data)],
+            signer=OwnerSigner(key.signer),
+            sponsor=sponsor,
+        )
+        assert (await bundler.receipt(await bundler.send(operation))).succeeded
+    return operation
+
+
+async def test_the_events_of_all_our_contracts_are_followed(
+    ground: Ground, connected: Chain, contracts_chain: ContractsChain
+) -> None:
+    chain, manifest = contracts_chain.chain, contracts_chain.manifest
+    indexer = open_indexer(ground, connected, manifest)
+    create = manifest.entitlements(chain.rpc).call("createClass", 7, 100, 0, True, "")
+    await send_directly(chain.rpc, chain.network, chain.accounts["relayer"].signer, create)
+    assert (await indexer.poll()).is_at_head
+    found = await find_events(
+        ground.database, INDEXER, chain.network.caip2, contract=manifest.address("Entitlements"), event="ClassCreated"
+    )
+    assert len(found) == 1
+    roles = await find_events(ground.database, INDEXER, chain.network.caip2, contract=manifest.address("Escrow"))
+    assert roles, "what happened before the indexer is read from the chain's beginning"
+
+
+async def test_a_node_without_contracts_pays_for_nobody(ground: Ground, connected: Chain, books: Books) -> None:
+    elsewhere = with_settings(ground, home=ground.settings.home / "elsewhere")
+    assert load_contracts(elsewhere) is None
+    assert open_paymaster(elsewhere, connected, books) is None
+
+
+async def test_a_production_node_pays_only_by_policies_that_its_operator_wrote(
+    ground: Ground, connected: Chain, books: Books, contracts_chain: ContractsChain
+) -> None:
+    production = with_settings(ground, environment="production")
+    assert open_paymaster(production, connected, books) is None
+    policy = market_policy(contracts_chain.manifest, connected.usdc.reference)
+    path = ground.settings.home / "policies.json"
+    path.write_text(json.dumps([{**policy.model_dump(mode="json"), "id": "ours"}]))
+    service = open_paymaster(with_settings(production, paymaster_policies=path), connected, books)
+    assert service is not None
+    assert [each.id for each in service.policies] == ["ours"]
+
+
+async def test_a_node_without_a_key_pays_for_nobody(ground: Ground, connected: Chain, books: Books) -> None:
+    assert open_paymaster(with_settings(ground, relayer_key=None), connected, books) is None
+
+
+async def test_a_key_that_the_paymaster_does_not_obey_is_refused(
+    facts: dict[str, str], contracts_chain: ContractsChain
+) -> None:
+    wrong = {**facts, "paymaster_key": contracts_chain.chain.accounts["bob"].private_key}
+    async with (
+        open_ground(Settings.model_validate(wrong)) as ground,
+        open_chain(ground) as connected,
+        Books(ground.database) as books,
+    ):
+        with pytest.raises(InvalidInput, match="obeys") as error:
+            open_paymaster(ground, connected, books)
+    assert "NEXUS_PAYMASTER_KEY" in error.value.next_step
+
+
+async def test_the_local_policy_knows_the_code_of_our_accounts(contracts_chain: ContractsChain) -> None:
+    chain, manifest = contracts_chain.chain, contracts_chain.manifest
+    policy = market_policy(manifest, chain.usdc.reference)
+    assert policy.delegates == (await manifest.factory(chain.rpc).implementation(),)
+    assert ZERO_ADDRESS not in {rule.contract for rule in policy.rules}
