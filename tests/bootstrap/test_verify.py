@@ -15,6 +15,8 @@ from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.hiring.receipts import sign_receipt
 from agentnexus.platform.database import Database
 from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.rails.evm.eip3009 import nonce_for
+from agentnexus.rails.evm.encoding import to_hex
 from agentnexus.rails.evm.transactions import TransactionSender
 from agentnexus.rails.evm.wallet import EvmRail
 from tests.hiring.test_receipts import payment, unsigned
@@ -126,6 +128,19 @@ async def test_a_payment_that_was_given_back_is_looked_up_by_its_cancellation(
 ) -> None:
     assert await given_back(chain, cancellation) == []
     assert await given_back(chain, cancellation, payer=chain.accounts["buyer"].address.upper().replace("X", "x")) == []
+
+
+async def test_a_refund_is_of_the_authorisation_that_the_receipt_names(
+    chain: DevelopmentChain, cancellation: str
+) -> None:
+    """Any cancellation by the same payer would do otherwise: old receipts name none, and say no more."""
+    nonce = to_hex(nonce_for("verify"))
+    assert await given_back(chain, cancellation, authorization=nonce) == []
+    assert await given_back(chain, cancellation, authorization=nonce.upper().replace("X", "x")) == []
+    assert await given_back(chain, cancellation, authorization="") == []
+    for other in (to_hex(nonce_for("another")), "nonsense", nonce[:-1]):
+        (problem,) = await given_back(chain, cancellation, authorization=other)
+        assert "did not cancel" in problem
 
 
 async def test_a_signed_lie_about_a_refund_is_found_on_the_chain(chain: DevelopmentChain, cancellation: str) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from agentnexus.bootstrap.verify import verify_with_chain
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import AgentRefused, PaymentUnknown, SellerFailed
 from agentnexus.core.money import Money, Rate
@@ -22,7 +23,7 @@ from agentnexus.hiring.cashier import Wallet
 from agentnexus.hiring.gather import Gatherer
 from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.model import Rates
-from agentnexus.hiring.receipts import TransactionFact, verify_receipt, verify_transactions
+from agentnexus.hiring.receipts import TransactionFact, sign_receipt, verify_receipt, verify_transactions
 from agentnexus.hiring.repair import Repair
 from agentnexus.ledger.books import Books
 from agentnexus.markets.x402.buy import BuyLimits, X402Client
@@ -121,6 +122,27 @@ async def open_street(chain: DevelopmentChain, database: Database, work: Work | 
         )
         async with hiring:
             yield Street(chain, rail, books, hiring, shop, await token.balance(seller))
+
+
+async def test_a_receipt_cannot_name_another_payment_between_the_same_two(
+    chain: DevelopmentChain, database: Database
+) -> None:
+    async with open_street(chain, database) as street:
+        receipts = [(await street.hire(key)).receipt for key in ("k1", "k2")]
+    first, second = (receipt.payments[0] for receipt in receipts)
+    assert first.authorization.startswith("0x") and first.authorization != second.authorization
+    signer = Ed25519Signer.from_seed(b"\x03" * 32)
+    for change, problem in (
+        ({}, ""),
+        ({"authorization": ""}, ""),  # as from before the authorisation was kept: parties and amount are all it says
+        ({"transaction": second.transaction}, "another payment"),
+        ({"authorization": second.authorization}, "another payment"),
+        ({"transaction": second.transaction, "authorization": ""}, ""),
+    ):
+        told = receipts[0].model_copy(update={"payments": (first.model_copy(update=change),)})
+        report = await verify_with_chain((await sign_receipt(told, signer)).model_dump(mode="json"), chain.rpc_url)
+        assert report["valid"] is not bool(problem), (change, report)
+        assert all(problem in each for each in report["problems"])
 
 
 async def test_a_hire_is_paid_on_the_chain_and_its_receipt_is_true_there(

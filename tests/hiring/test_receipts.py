@@ -15,6 +15,7 @@ from agentnexus.hiring.receipts import (
     RECEIPT_BYTES_MAX,
     TransactionFact,
     sign_receipt,
+    signed_bytes,
     verify_receipt,
     verify_transactions,
 )
@@ -245,3 +246,17 @@ async def test_online_checks_of_what_is_no_receipt_stay_invalid() -> None:
         raise AssertionError("nothing to look up")
 
     assert not (await verify_transactions(verify_receipt("{}"), lookup)).valid
+
+
+async def test_what_older_receipts_lack_is_not_in_what_is_signed() -> None:
+    """Or their signatures would not be good any more."""
+    old = await sign_receipt(unsigned(payments=(payment(),)), SIGNER)
+    assert b"authorization" not in signed_bytes(old)
+    assert b"counted" not in signed_bytes(old)
+    assert verify_receipt(old.model_dump_json()).valid
+    assert verify_receipt(old.model_dump_json(), signers=[SIGNER.public_id]).valid
+    new = await sign_receipt(unsigned(payments=(payment(authorization="0x" + "1" * 64),)), SIGNER)
+    assert verify_receipt(new.model_dump_json()).valid
+    taken_out = json.loads(new.model_dump_json())
+    del taken_out["payments"][0]["authorization"]
+    assert not verify_receipt(taken_out).valid

@@ -12,7 +12,7 @@ from agentnexus.hiring.receipts import Cancelled, Lookup, TransactionFact, verif
 from agentnexus.rails.evm.networks import network_by_name
 from agentnexus.rails.evm.receipts import Receipt, find_receipt
 from agentnexus.rails.evm.rpc import Rpc
-from agentnexus.rails.evm.token import cancelled_payers, transfers
+from agentnexus.rails.evm.token import cancelled_authorizations, transfers, used_authorizations
 
 
 class Report(TypedDict):
@@ -76,21 +76,31 @@ def chain_lookup(rpc: Rpc) -> Lookup:
             if (transfer.payer, transfer.payee) == (payment.payer.lower(), payment.payee.lower())
         ]
         amount = sum(transfer.value for transfer in moved)
-        return TransactionFact(receipt.succeeded, payment.payer, payment.payee, amount)
+        authorized = _named(payment, used_authorizations(receipt.logs, _token(payment)))
+        return TransactionFact(
+            receipt.succeeded, payment.payer, payment.payee, amount, authorized or not payment.authorization
+        )
 
     return lookup
 
 
 def chain_cancellations(rpc: Rpc) -> Cancelled:
-    """Reads whether an EVM chain shows that the payer took an authorisation of this token back."""
+    """Reads whether an EVM chain shows that the payer took the payment's authorisation back."""
 
     async def cancelled(payment: PaymentRecord) -> bool | None:
         receipt = await _mined(rpc, payment, payment.refund_transaction)
         if receipt is None:
             return None
-        return receipt.succeeded and payment.payer.lower() in cancelled_payers(receipt.logs, _token(payment))
+        return receipt.succeeded and _named(payment, cancelled_authorizations(receipt.logs, _token(payment)))
 
     return cancelled
+
+
+def _named(payment: PaymentRecord, ended: Collection[tuple[str, str]]) -> bool:
+    """Whether the payment's authorisation is among these; any of its payer's, where an old receipt names none."""
+    if not payment.authorization:
+        return payment.payer.lower() in {payer for payer, _ in ended}
+    return (payment.payer.lower(), payment.authorization.lower()) in ended
 
 
 async def _mined(rpc: Rpc, payment: PaymentRecord, transaction: str) -> Receipt | None:

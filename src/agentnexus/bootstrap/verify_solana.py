@@ -46,7 +46,10 @@ def _fact(outcome: Outcome, payment: PaymentRecord) -> TransactionFact:
 
     # What the one lost and the other got: anything else in the transaction is not this payment.
     amount = max(0, min(change(payment.payee), -change(payment.payer)))
-    return TransactionFact(outcome.error is None, payment.payer, payment.payee, amount)
+    signed = payment.authorization in map(str, outcome.transaction.signatures)
+    return TransactionFact(
+        outcome.error is None, payment.payer, payment.payee, amount, signed or not payment.authorization
+    )
 
 
 def _accounts(owner: Pubkey, mint: Pubkey) -> list[Pubkey]:

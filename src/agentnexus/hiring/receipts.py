@@ -220,17 +220,25 @@ def _same(name: str, found: str, expected: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class TransactionFact:
-    """What a network says about a transaction: payer, payee and atomic units moved, whether it succeeded."""
+    """What a network says about a transaction: payer, payee and atomic units moved, whether it succeeded.
+
+    `authorized`: it is by what the receipt says was signed. A receipt from before that was kept names nothing: then
+    any payment with these parties and this amount is taken for it.
+    """
 
     succeeded: bool
     payer: str
     payee: str
     amount: int
+    authorized: bool = True
 
 
 Lookup = Callable[[PaymentRecord], Awaitable[TransactionFact | None]]
 Cancelled = Callable[[PaymentRecord], Awaitable[bool | None]]
-"""Whether the refund transaction took back an authorisation of the payer; None when it is not known there."""
+"""Whether the refund transaction took back the payment's authorisation (any of the payer's where none is named).
+
+None when the transaction is not known there.
+"""
 
 
 async def verify_transactions(
@@ -267,6 +275,9 @@ def _online(name: str, payment: PaymentRecord, fact: TransactionFact | None) -> 
     said = f"{fact.amount} units from {fact.payer} to {fact.payee}"
     if not fact.succeeded:
         return Check(name, passed=False, detail=f"{payment.transaction} did not succeed")
+    if not fact.authorized:
+        detail = f"{payment.transaction} is another payment, not the one that was authorised by {payment.authorization}"
+        return Check(name, passed=False, detail=detail)
     matches = (fact.payer.lower(), fact.payee.lower(), str(fact.amount)) == (
         payment.payer.lower(),
         payment.payee.lower(),

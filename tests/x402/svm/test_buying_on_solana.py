@@ -33,7 +33,7 @@ from agentnexus.core.offers import Constraints, Need, Strategy
 from agentnexus.core.payments import Limits, PaymentState, ReceiptStatus
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.hiring.model import Hired
-from agentnexus.hiring.receipts import verify_receipt
+from agentnexus.hiring.receipts import sign_receipt, verify_receipt
 from agentnexus.hiring.repair import Repair
 from agentnexus.ledger.reconcile import Reconciler
 from agentnexus.markets.x402.registry.app import registry_app
@@ -196,6 +196,21 @@ async def test_its_receipt_is_verified_offline_and_on_the_cluster(square: Square
     assert (await verify_with_chain(entry, square.stage.chain.rpc_url))["valid"]
     entry["payments"][0]["counted"]["amount"]["atomic"] = "1"
     assert {check.name for check in verify_receipt(entry).failures} == {"signature", "payments.0.counted"}
+
+
+async def test_a_receipt_cannot_name_another_payment_on_solana_between_the_same_two(square: Square) -> None:
+    await square.open_shop()
+    receipts = [(await square.hire(key)).receipt for key in ("k1", "k2")]
+    await square.stage.chain.advance(4)
+    first, second = (receipt.payments[0] for receipt in receipts)
+    for change, good in (
+        ({"authorization": second.authorization}, False),
+        ({"transaction": second.transaction}, False),
+        ({"authorization": ""}, True),
+    ):
+        told = receipts[0].model_copy(update={"payments": (first.model_copy(update=change),)})
+        entry = (await sign_receipt(told, square.buying.signer)).model_dump(mode="json")
+        assert (await verify_with_chain(entry, square.stage.chain.rpc_url))["valid"] is good
 
 
 async def test_a_failed_run_gives_the_money_back_when_the_signature_has_lapsed(square: Square) -> None:

@@ -110,12 +110,21 @@ def transfers(logs: Sequence[Log], token: str) -> list[Transfer]:
     ]
 
 
-def cancelled_payers(logs: Sequence[Log], token: str) -> set[str]:
-    """Who took an authorisation for `token` back, among these logs."""
+def used_authorizations(logs: Sequence[Log], token: str) -> set[tuple[str, str]]:
+    """Authorisations for `token` that were collected, among these logs: payer and nonce (hex)."""
+    return _ended(logs, token, USED_TOPIC)
+
+
+def cancelled_authorizations(logs: Sequence[Log], token: str) -> set[tuple[str, str]]:
+    """Those that their payers took back."""
+    return _ended(logs, token, CANCELED_TOPIC)
+
+
+def _ended(logs: Sequence[Log], token: str, topic: str) -> set[tuple[str, str]]:
     return {
-        word_address(log.topics[1])
+        (word_address(log.topics[1]), log.topics[2])
         for log in logs
-        if log.contract == token and len(log.topics) == 3 and log.topics[0] == CANCELED_TOPIC
+        if log.contract == token and len(log.topics) == 3 and log.topics[0] == topic
     }
 
 
