@@ -33,7 +33,7 @@ async def test_a_template_is_kept_listed_run_and_deleted(site: Site) -> None:
     _, began = await run(site, "template", "run", template_id, "--input", "s1.question=What is the mean of b?", "--yes")
     assert (await sse(ann, began.split()[0]))[-2]["event"] == "workflow.completed"
     await run(site, "template", "delete", template_id)
-    assert (await run(site, "template", "list"))[1] == ""
+    assert (await run(site, "template", "list"))[1].startswith("no templates; ")
 
 
 async def test_a_schedule_is_added_paused_resumed_and_deleted(site: Site) -> None:
@@ -42,11 +42,14 @@ async def test_a_schedule_is_added_paused_resumed_and_deleted(site: Site) -> Non
     schedule_id = said.split()[0]
     await run(site, "schedule", "pause", schedule_id)
     assert "paused" in (await run(site, "schedule", "list"))[1]
-    await run(site, "schedule", "resume", schedule_id)
+    assert "next 20" in (await run(site, "schedule", "resume", schedule_id))[1]
+    assert "weekly" in (await run(site, "schedule", "show", schedule_id))[1]
+    _, one = await run(site, "schedule", "show", schedule_id, "--json")
+    assert json.loads(one)["firings"] == []
     _, shown = await run(site, "schedule", "list", "--json")
     assert json.loads(shown)["schedules"][0]["paused"] is False
-    await run(site, "schedule", "delete", schedule_id)
-    assert (await run(site, "schedule", "list"))[1] == ""
+    assert (await run(site, "schedule", "delete", schedule_id))[1] == f"{schedule_id} is forgotten\n"
+    assert (await run(site, "schedule", "list"))[1].startswith("no schedules; ")
 
 
 async def test_a_webhook_is_added_with_its_secret_and_its_log_is_shown(site: Site) -> None:
@@ -57,8 +60,9 @@ async def test_a_webhook_is_added_with_its_secret_and_its_log_is_shown(site: Sit
     await sse(ann, await make(ann, autoApprove=True))
     assert "workflow.completed  waiting" in (await run(site, "webhook", "log", webhook_id))[1]
     assert "on" in (await run(site, "webhook", "list"))[1]
-    await run(site, "webhook", "delete", webhook_id)
-    assert (await run(site, "webhook", "list"))[1] == ""
+    _, gone = await run(site, "webhook", "delete", webhook_id, "--json")
+    assert json.loads(gone)["success"] is True
+    assert (await run(site, "webhook", "list"))[1].startswith("no webhooks; ")
 
 
 async def test_a_refusal_is_told_with_what_to_do(site: Site) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.options import done, json_option
 from agentnexus.cli.printable import printable
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,7 +23,7 @@ def agents() -> None:
 
 @agents.command(name="list")
 @click.argument("query", default="")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def list_agents(query: str, as_json: bool) -> int:
     """Agents of the running node, matching QUERY."""
     from agentnexus.cli.hire import fetch
@@ -34,17 +35,39 @@ def list_agents(query: str, as_json: bool) -> int:
     if not found:
         click.echo("no agent matches")
     for agent in printable(found):
-        click.echo(f"{agent['id']}  {agent['price']} {agent['currency']}\n    {agent['name']}: {agent['summary']}")
+        click.echo(f"{agent['id']}  {_price(agent)}\n    {agent['name']}: {agent['summary']}")
     return 0
+
+
+def _price(agent: dict[str, object]) -> str:
+    """``0.02 USDC``: as many decimals as it takes, two at least."""
+    whole, _, part = str(agent["price"]).partition(".")
+    return f"{whole}.{part.rstrip('0'):0<2} {agent['currency']}"
 
 
 @agents.command()
 @click.argument("agent_id")
-def show(agent_id: str) -> int:
-    """Everything about one agent, as JSON."""
+@json_option
+def show(agent_id: str, as_json: bool) -> int:
+    """One agent: what it does, asks for and takes; with --json everything about it, schemas as well."""
     from agentnexus.cli.hire import fetch
 
-    click.echo(json.dumps(asyncio.run(fetch(f"/api/v1/agents/{agent_id}", {})), indent=2))
+    found = cast("dict[str, object]", asyncio.run(fetch(f"/api/v1/agents/{agent_id}", {})))
+    if as_json:
+        click.echo(json.dumps(found))
+        return 0
+    shown = printable(found)
+    click.secho(f"{shown['name']}  {_price(shown)} per run", bold=True)
+    click.echo(f"{shown['summary']}\n")
+    for label, value in (("capability", shown["capability"]), ("version", shown["version"]), ("id", shown["id"])):
+        click.echo(f"  {label:<11} {value}")
+    taken = cast("dict[str, dict[str, object]]", shown.get("input_schema") or {}).get("properties", {})
+    needed = cast("list[str]", cast("dict[str, object]", shown.get("input_schema") or {}).get("required", []))
+    for name in taken:
+        click.echo(
+            f"  {'input' if name == next(iter(taken)) else '':<11} {name}{' (needed)' if name in needed else ''}"
+        )
+    click.echo(f"\nhire it:  nexus agents run {shown['id']} --input @input.json --max-price {_price(shown).split()[0]}")
     return 0
 
 
@@ -52,7 +75,7 @@ def show(agent_id: str) -> int:
 @click.argument("agent_id")
 @click.option("--input", "input_json", required=True, help="the job's input as JSON, or @FILE")
 @click.option("--max-price", required=True, type=AMOUNT, help="in USDC, e.g. 0.05")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def run(agent_id: str, input_json: str, max_price: str, as_json: bool) -> int:
     """Hire exactly this agent for one job, whoever else sells what it does (`nexus hire` takes the best)."""
     from agentnexus.cli.hire import fetch, hire_one, parse_input
@@ -67,25 +90,28 @@ def run(agent_id: str, input_json: str, max_price: str, as_json: bool) -> int:
 
 @agents.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def new(folder: Path) -> int:
+@json_option
+def new(folder: Path, as_json: bool) -> int:
     """Make a working agent in FOLDER to start from."""
     from agentnexus.bootstrap.authoring import make_agent
 
-    for path in make_agent(folder):
-        click.echo(f"made {path}")
-    click.echo(f"try it:  nexus agents test {folder}")
-    return 0
+    made = [str(path) for path in make_agent(folder)]
+    said = "\n".join([*(f"made {path}" for path in made), f"try it:  nexus agents test {folder}"])
+    return done(said, {"made": made}, as_json=as_json)
 
 
 @agents.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--unsafe-local", is_flag=True, help="without isolation")
-def test(folder: Path, unsafe_local: bool) -> int:
+@json_option
+def test(folder: Path, unsafe_local: bool, as_json: bool) -> int:
     """Run the agent in FOLDER on its own examples, in the sandbox, and check the outputs."""
     from agentnexus.bootstrap.authoring import try_examples
 
     outcomes = asyncio.run(try_examples(folder, unsafe_local=unsafe_local))
-    for outcome in outcomes:
+    if as_json:
+        click.echo(json.dumps([{"good": each.good, "title": each.title, "note": each.note} for each in outcomes]))
+    for outcome in outcomes if not as_json else ():
         click.secho(
             f"{'ok  ' if outcome.good else 'FAIL'} {outcome.title}  {outcome.note}", fg=None if outcome.good else "red"
         )

@@ -106,5 +106,5 @@ def _print_error(error: dict[str, object]) -> None:
 def nexus() -> None:
     """AgentNexus: hire work on an open economy of agents, inside limits, with receipts.
 
-    Exit codes: 0 done, 1 failed, 2 wrongly called, 3 over a budget. With --json, errors are JSON on standard output, too.
+    Exit codes: 0 done, 1 failed, 2 wrongly called, 3 over a budget. With --json, errors are JSON, too.
     """

@@ -8,12 +8,14 @@ from typing import cast
 
 import click
 
+from agentnexus.cli.options import json_option
+
 LIMITS = ("per_payment", "per_task", "per_hour", "per_day", "total")
 
 
 @click.command()
 @click.option("--set", "changes", multiple=True, metavar="LIMIT=AMOUNT", help=f"one of {', '.join(LIMITS)}, in USDC")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def budget(changes: tuple[str, ...], as_json: bool) -> int:
     """Show your budget; with --set change its limits (``--set per_day=5``, ``--set per_day=none``)."""
     wanted: dict[str, str | None] = {}

@@ -7,9 +7,11 @@ import json
 
 import click
 
+from agentnexus.cli.options import json_option
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def doctor(as_json: bool) -> int:
     """Check every part the economy stands on."""
     from agentnexus.devnet.doctor import examine

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import click
 
 from agentnexus.cli.amounts import AMOUNT, TOKENS
+from agentnexus.cli.options import json_option
 
 Json = dict[str, object]
 ANSWER_SECONDS = 120.0  # a withdrawal is answered when the network confirmed it
 KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 ASSET = click.Choice(["USDC", "SOL"])
-json_option = click.option("--json", "as_json", is_flag=True)
 
 
 @click.group()

@@ -10,6 +10,7 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.options import done, json_option
 
 Json = dict[str, object]
 KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -37,11 +38,11 @@ def grant() -> None:
 @grant.command()
 @click.option("--key", type=KEY, required=True, help="keystore v3, file with a hex key, or Solana keypair file")
 @click.option("--with", "voucher", type=KEY, help="a linked wallet's key: every wallet but the first needs one")
-def link(key: Path, voucher: Path | None) -> int:
+@json_option
+def link(key: Path, voucher: Path | None, as_json: bool) -> int:
     """Let a wallet approve your spending."""
     linked = asyncio.run(_link(key, voucher))
-    click.echo(f"{linked['wallet']} may approve your spending now")
-    return 0
+    return done(f"{linked['wallet']} may approve your spending now", linked, as_json=as_json)
 
 
 @grant.command()
@@ -52,7 +53,7 @@ def link(key: Path, voucher: Path | None) -> int:
 @click.option("--capability", "capabilities", multiple=True, help="allow only this one; may be repeated")
 @click.option("--seller", "sellers", multiple=True, help="allow only this seller's key; may be repeated")
 @click.option("--for", "seconds", type=Duration(), default="1d", show_default=True, help="how long: 30m, 12h, 7d")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def new(
     key: Path,
     total: str,
@@ -81,7 +82,7 @@ def new(
 
 
 @grant.command(name="list")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def list_grants(as_json: bool) -> int:
     """Your approvals and what is left of each."""
     from agentnexus.cli.hire import fetch
@@ -99,7 +100,7 @@ def list_grants(as_json: bool) -> int:
 
 @grant.command()
 @click.argument("grant_id")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def uses(grant_id: str, as_json: bool) -> int:
     """Every payment that GRANT_ID allowed, newest first."""
     from agentnexus.cli.hire import fetch
@@ -121,11 +122,11 @@ def uses(grant_id: str, as_json: bool) -> int:
 @grant.command()
 @click.argument("grant_id")
 @click.option("--key", type=KEY, help="revoke by the wallet's signature, without an access token")
-def revoke(grant_id: str, key: Path | None) -> int:
+@json_option
+def revoke(grant_id: str, key: Path | None, as_json: bool) -> int:
     """Take an approval back: from now on nothing is spent under it."""
     asyncio.run(_revoke(grant_id, key))
-    click.echo(f"{grant_id} is revoked")
-    return 0
+    return done(f"{grant_id} is revoked", {"id": grant_id, "state": "revoked"}, as_json=as_json)
 
 
 async def _link(key: Path, voucher: Path | None) -> Json:

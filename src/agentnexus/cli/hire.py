@@ -9,6 +9,7 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.options import json_option
 from agentnexus.cli.printable import printable
 
 
@@ -17,7 +18,7 @@ from agentnexus.cli.printable import printable
 @click.option(
     "--strategy", type=click.Choice(["value", "price", "reputation", "latency", "composite"]), default="value"
 )
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def offers(need: str, strategy: str, as_json: bool) -> int:
     """Compare the offers for NEED (a capability such as pdf.extract, or plain words)."""
     body = asyncio.run(fetch_body("/api/v1/offers", {"need": need, "strategy": strategy}))
@@ -61,7 +62,7 @@ def _show_offer(number: int, ranked: dict[str, object]) -> None:
 @click.option("--input", "input_json", required=True, help="the job's input as JSON, or @FILE")
 @click.option("--max-price", required=True, type=AMOUNT, help="in USDC, e.g. 0.05")
 @click.option("--key", default="", help="idempotency key: the same key is the same hire")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def hire(need: str, input_json: str, max_price: str, key: str, as_json: bool) -> int:
     """Hire the best seller for NEED, pay at most --max-price, print result and receipt."""
     body = {"need": need, "input": parse_input(input_json), "max_price": max_price, "key": key}

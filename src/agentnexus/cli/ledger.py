@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentnexus.cli.options import json_option
+
 if TYPE_CHECKING:
     from agentnexus.bootstrap.books import BooksReport
 
@@ -18,7 +20,7 @@ def ledger() -> None:
 
 
 @ledger.command()
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def check(as_json: bool) -> int:
     """Check double entry, balances, holds and budgets, and compare the wallets with the chain."""
     from agentnexus.bootstrap.books import check_books
@@ -45,7 +47,7 @@ def _show(report: BooksReport) -> None:
 
 @ledger.command()
 @click.argument("signature")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def payout(signature: str, as_json: bool) -> int:
     """Book what you took out of the treasury by the transaction SIGNATURE, as the node's own income; once."""
     from agentnexus.bootstrap.books import book_payout
@@ -61,9 +63,10 @@ def payout(signature: str, as_json: bool) -> int:
 @ledger.command()
 @click.argument("account")
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
-def statement(account: str, form: str) -> int:
-    """Print every entry of ACCOUNT, oldest first."""
+@json_option
+def statement(account: str, form: str, as_json: bool) -> int:
+    """Print every entry of ACCOUNT, oldest first; `nexus ledger check` names the accounts of wallets."""
     from agentnexus.bootstrap.books import statement_of
 
-    click.echo(asyncio.run(statement_of(account, form)), nl=False)
+    click.echo(asyncio.run(statement_of(account, "json" if as_json else form)), nl=False)
     return 0

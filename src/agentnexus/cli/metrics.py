@@ -9,6 +9,8 @@ from typing import cast
 
 import click
 
+from agentnexus.cli.options import json_option
+
 Json = dict[str, object]
 BARS = 24
 SHOWN_MAX = 12
@@ -22,7 +24,7 @@ SHOWN_MAX = 12
 @click.option("--workflow", help="only this task")
 @click.option("--budget", help="only what was paid under this budget or grant")
 @click.option("--hosted", "prices", multiple=True, metavar="CAPABILITY=PRICE", help="a hosted price to compare with")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def metrics(
     by: str, days: int | None, workflow: str | None, budget: str | None, prices: tuple[str, ...], as_json: bool
 ) -> int:

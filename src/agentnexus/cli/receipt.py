@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentnexus.cli.options import json_option
 from agentnexus.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def receipt() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rpc", help="JSON-RPC address of the chain (EVM or Solana), to look up payments and refunds as well")
 @click.option("--signer", "signers", multiple=True, help="accept only receipts signed by this key (ed25519:…)")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool) -> int:
     """Check the receipt in FILE (one receipt, or what `nexus task --json` printed).
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from agentnexus.cli.options import done, json_option
+
 
 def _start(role: str, run: Callable[[], Awaitable[None]]) -> int:
     import uvloop
@@ -73,7 +75,8 @@ def registry(host: str, port: int) -> int:
 
 @click.command()
 @click.argument("revision", default="head")
-def db(revision: str) -> int:
+@json_option
+def db(revision: str, as_json: bool) -> int:
     """Migrate the database of DATABASE_URL to REVISION (default: the newest)."""
     from agentnexus.core.errors import InvalidInput
     from agentnexus.platform.migrations.run import migrate
@@ -83,5 +86,4 @@ def db(revision: str) -> int:
     if url is None:
         raise InvalidInput("DATABASE_URL is not set", next_step="`nexus up` migrates the embedded database by itself")
     asyncio.run(migrate(url, revision))
-    click.echo(f"the database is at {revision}")
-    return 0
+    return done(f"the database is at {revision}", {"revision": revision}, as_json=as_json)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.options import done, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import httpx
-
-json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 
 
 def _ask(call: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> dict[str, object]:
@@ -64,7 +63,10 @@ def save_template(workflow_id: str, name: str, as_json: bool) -> int:
 def list_templates(as_json: bool) -> int:
     """Your templates, newest first."""
     answer = _ask(lambda client: client.get("/templates"))
-    return _show(answer, as_json, lambda found: [line for row in _rows(found, "templates") for line in _template(row)])
+    return _show(
+        answer, as_json, lambda found: [line for row in _rows(found, "templates") for line in _template(row)]
+        or ["no templates; keep a task's plan with `nexus template save`"],
+    )  # fmt: skip
 
 
 def _template(row: dict[str, object]) -> list[str]:
@@ -107,10 +109,11 @@ def _began(workflow: dict[str, object]) -> str:
 
 @template.command("delete")
 @click.argument("template_id")
-def delete_template(template_id: str) -> int:
+@json_option
+def delete_template(template_id: str, as_json: bool) -> int:
     """Forget a template; what was run from it stays."""
-    _ask(lambda client: client.delete(f"/templates/{template_id}"))
-    return 0
+    answer = _ask(lambda client: client.delete(f"/templates/{template_id}"))
+    return done(f"{template_id} is forgotten", answer, as_json=as_json)
 
 
 @click.group()
@@ -143,7 +146,25 @@ def add_schedule(name: str, *, yes: bool, as_json: bool, text: str, budget: str,
 def list_schedules(as_json: bool) -> int:
     """Your schedules and when they are due next."""
     answer = _ask(lambda client: client.get("/schedules"))
-    return _show(answer, as_json, lambda found: [_schedule(row) for row in _rows(found, "schedules")])
+    return _show(
+        answer, as_json, lambda found: [_schedule(row) for row in _rows(found, "schedules")]
+        or ["no schedules; make one with `nexus schedule add`"],
+    )  # fmt: skip
+
+
+@schedule.command("show")
+@click.argument("schedule_id")
+@json_option
+def show_schedule(schedule_id: str, as_json: bool) -> int:
+    """One schedule with its last due times and what came of them."""
+    answer = _ask(lambda client: client.get(f"/schedules/{schedule_id}"))
+    made = cast("dict[str, object]", answer["schedule"])
+    return _show(answer, as_json, lambda found: [_schedule(made), *map(_firing, _rows(found, "firings"))])
+
+
+def _firing(row: dict[str, object]) -> str:
+    error = cast("dict[str, object] | None", row["error"])
+    return f"    {row['due_at']}  {row['state']:<8} {row['workflow_id'] or (error or {}).get('message', '')}"
 
 
 def _schedule(row: dict[str, object]) -> str:
@@ -153,26 +174,29 @@ def _schedule(row: dict[str, object]) -> str:
 
 @schedule.command("pause")
 @click.argument("schedule_id")
-def pause_schedule(schedule_id: str) -> int:
+@json_option
+def pause_schedule(schedule_id: str, as_json: bool) -> int:
     """Not due until resumed."""
-    _ask(lambda client: client.post(f"/schedules/{schedule_id}/pause"))
-    return 0
+    answer = _ask(lambda client: client.post(f"/schedules/{schedule_id}/pause"))
+    return done(f"{schedule_id} is paused", answer, as_json=as_json)
 
 
 @schedule.command("resume")
 @click.argument("schedule_id")
-def resume_schedule(schedule_id: str) -> int:
+@json_option
+def resume_schedule(schedule_id: str, as_json: bool) -> int:
     """Due again from now on."""
-    _ask(lambda client: client.post(f"/schedules/{schedule_id}/resume"))
-    return 0
+    answer = _ask(lambda client: client.post(f"/schedules/{schedule_id}/resume"))
+    return _show(answer, as_json, lambda found: [_schedule(cast("dict[str, object]", found["schedule"]))])
 
 
 @schedule.command("delete")
 @click.argument("schedule_id")
-def delete_schedule(schedule_id: str) -> int:
+@json_option
+def delete_schedule(schedule_id: str, as_json: bool) -> int:
     """Forget a schedule; its workflows stay."""
-    _ask(lambda client: client.delete(f"/schedules/{schedule_id}"))
-    return 0
+    answer = _ask(lambda client: client.delete(f"/schedules/{schedule_id}"))
+    return done(f"{schedule_id} is forgotten", answer, as_json=as_json)
 
 
 @click.group()
@@ -196,7 +220,10 @@ def add_webhook(url: str, events: tuple[str, ...], as_json: bool) -> int:
 def list_webhooks(as_json: bool) -> int:
     """Your webhooks."""
     answer = _ask(lambda client: client.get("/webhooks"))
-    return _show(answer, as_json, lambda found: [_webhook(row) for row in _rows(found, "webhooks")])
+    return _show(
+        answer, as_json, lambda found: [_webhook(row) for row in _rows(found, "webhooks")]
+        or ["no webhooks; make one with `nexus webhook add`"],
+    )  # fmt: skip
 
 
 def _webhook(row: dict[str, object]) -> str:
@@ -210,7 +237,11 @@ def _webhook(row: dict[str, object]) -> str:
 def webhook_log(webhook_id: str, as_json: bool) -> int:
     """What was delivered, and what is tried again when."""
     answer = _ask(lambda client: client.get(f"/webhooks/{webhook_id}/deliveries"))
-    return _show(answer, as_json, lambda found: [_delivery(row) for row in _rows(found, "deliveries")])
+    return _show(
+        answer,
+        as_json,
+        lambda found: [_delivery(row) for row in _rows(found, "deliveries")] or ["nothing was sent yet"],
+    )
 
 
 def _delivery(row: dict[str, object]) -> str:
@@ -220,7 +251,8 @@ def _delivery(row: dict[str, object]) -> str:
 
 @webhook.command("delete")
 @click.argument("webhook_id")
-def delete_webhook(webhook_id: str) -> int:
+@json_option
+def delete_webhook(webhook_id: str, as_json: bool) -> int:
     """Forget a webhook and its log."""
-    _ask(lambda client: client.delete(f"/webhooks/{webhook_id}"))
-    return 0
+    answer = _ask(lambda client: client.delete(f"/webhooks/{webhook_id}"))
+    return done(f"{webhook_id} is forgotten", answer, as_json=as_json)

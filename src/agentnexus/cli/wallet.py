@@ -8,9 +8,11 @@ from typing import cast
 
 import click
 
+from agentnexus.cli.options import json_option
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def wallet(as_json: bool) -> int:
     """Show address and balances."""
     from agentnexus.cli.hire import fetch
