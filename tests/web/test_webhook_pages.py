@@ -12,15 +12,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.errors import InvalidInput, NotFound
 from agentnexus.platform.database import Database
 from agentnexus.platform.outbound import OutboundTransport
 from agentnexus.platform.process import free_port
+from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.web.adapters.webhooks import HouseWebhooks
 from agentnexus.web.views.webhooks import TrialView
 from agentnexus.workflows.audit import Trail
 from agentnexus.workflows.webhooks.deliverer import Deliverer
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.webhooks.service import Webhooks
 from agentnexus.workflows.webhooks.signing import check
 from tests.web.conftest import Site
@@ -119,8 +122,10 @@ async def test_the_real_room_stands_behind_the_pages(database: Database) -> None
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(Starlette(routes=[Route("/hook", take, methods=["POST"])])))
         http = await stack.enter_async_context(httpx.AsyncClient(transport=OutboundTransport(allow_loopback=True)))
-        deliverer = Deliverer(database, http, SIGNER)
-        house = HouseWebhooks(Webhooks(database, Trail(database), allow_local=True), deliverer.trial)
+        secrets = Secrets(Sealer(b"\x07" * 32, SystemEntropy()))
+        deliverer = Deliverer(database, http, SIGNER, secrets)
+        webhooks = Webhooks(database, Trail(database), secrets=secrets, allow_local=True)
+        house = HouseWebhooks(webhooks, deliverer.trial)
         made = await house.create("ann", f"{url}/hook", ["workflow.completed"], "hmac-sha256")
         assert await house.test("ann", made.id) == TrialView(200, "thanks")
         ((headers, body),) = got

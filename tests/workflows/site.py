@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from websockets.asyncio.client import connect
 
-from agentnexus.core.clock import SystemClock, SystemEntropy
+from agentnexus.core.clock import SeededEntropy, SystemClock, SystemEntropy
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
@@ -20,8 +20,10 @@ from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers
 from agentnexus.platform.process import free_port
+from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.desk import ROUTERS, Desk, open_desk
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
 
 from .catalogue import USDC, agent_offers
@@ -50,6 +52,9 @@ class Site:
         return connect(self.url.replace("http", "ws") + path, additional_headers=headers, **more)
 
 
+SECRETS = Secrets(Sealer(b"\x07" * 32, SeededEntropy(7)))
+
+
 @asynccontextmanager
 async def open_site(database: Database, *, per_minute: int = 100_000) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
@@ -60,7 +65,7 @@ async def open_site(database: Database, *, per_minute: int = 100_000) -> AsyncIt
             postgres_engine(database, wakeups), hirer=hirer, budgets=ScriptedBudgets(),
             blobs=PostgresBlobs(database), clock=SystemClock(), database=database, funds=funds,
         )  # fmt: skip
-        desk = open_desk(room, database, wakeups, allow_local_webhooks=True)
+        desk = open_desk(room, database, wakeups, secrets=SECRETS, allow_local_webhooks=True)
         tokens = Tokens(database, SystemEntropy())
         app = FastAPI()
         for router in ROUTERS:

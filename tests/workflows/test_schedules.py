@@ -25,7 +25,7 @@ from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
 
 from .catalogue import USDC, agent_offers
 from .scripted import ScriptedBudgets, ScriptedHirer
-from .site import Site, make
+from .site import SECRETS, Site, make
 
 START = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
 TASK = ScheduledTask(text="Analyse the numbers", max_cost=USDC.parse("0.5"))
@@ -108,7 +108,7 @@ async def shop(database: Database) -> object:
             postgres_engine(database, wakeups), hirer=ScriptedHirer(agent_offers()), budgets=ScriptedBudgets(),
             blobs=PostgresBlobs(database), clock=clock, database=database,
         )  # fmt: skip
-        yield Shop(open_desk(room, database, wakeups, clock=clock), room, clock)
+        yield Shop(open_desk(room, database, wakeups, secrets=SECRETS, clock=clock), room, clock)
 
 
 def every_minute(missed: Missed = Missed.ONCE) -> ScheduleTerms:
@@ -197,6 +197,7 @@ from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.desk import open_desk
 from agentnexus.workflows.worker import open_room, postgres_engine
 from tests.workflows.scripted import ScriptedBudgets, ScriptedHirer
+from tests.workflows.site import SECRETS
 
 async def main():
     database = await Database.open(sys.argv[1], max_size=4)
@@ -206,7 +207,7 @@ async def main():
             postgres_engine(database, wakeups), hirer=ScriptedHirer(()), budgets=ScriptedBudgets(),
             blobs=PostgresBlobs(database), clock=clock, database=database,
         )
-        desk = open_desk(room, database, wakeups, clock=clock)
+        desk = open_desk(room, database, wakeups, secrets=SECRETS, clock=clock)
         print("ready", flush=True)
         for _ in range(int(sys.argv[3])):
             await desk.scheduler.tick()

@@ -24,6 +24,7 @@ from agentnexus.core.events import Event, EventName
 from agentnexus.platform.database import Database
 from agentnexus.platform.outbound import OutboundTransport
 from agentnexus.platform.process import free_port
+from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.signing import Ed25519Signer
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.audit import Trail
@@ -35,11 +36,12 @@ from agentnexus.workflows.engine.restate.server import RestateServer
 from agentnexus.workflows.webhooks.deliverer import DELAYS_SECONDS, DISABLED_AFTER, LEASE, PER_ENDPOINT, Deliverer
 from agentnexus.workflows.webhooks.model import Signature, checked_url
 from agentnexus.workflows.webhooks.noting import Noting
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.webhooks.service import Webhooks
 from agentnexus.workflows.webhooks.signing import check, hmac_signature, new_secret
 
 from .conftest import QUICK, until
-from .site import Site, make, serving, sse
+from .site import SECRETS, Site, make, serving, sse
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 SIGNER = Ed25519Signer.from_seed(b"\x05" * 32)
@@ -119,10 +121,12 @@ async def post(request: pytest.FixtureRequest, database: Database) -> AsyncItera
         clock = ManualClock(datetime.now(UTC))
         transport = OutboundTransport(allow_loopback=True)
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
-        webhooks = Webhooks(database, Trail(database), allow_local=True, clock=clock, entropy=SeededEntropy(3))
+        webhooks = Webhooks(
+            database, Trail(database), secrets=SECRETS, allow_local=True, clock=clock, entropy=SeededEntropy(3)
+        )
         yield Post(
-            webhooks, Deliverer(database, http, SIGNER, clock=clock), clock, engine, receiver, f"{url}/hook", http,
-            database, None if restate is None else heard,
+            webhooks, Deliverer(database, http, SIGNER, SECRETS, clock=clock), clock, engine, receiver, f"{url}/hook",
+            http, database, None if restate is None else heard,
         )  # fmt: skip
 
 
@@ -239,7 +243,7 @@ async def test_events_wait_until_the_database_answers_again(restate: RestateServ
             raise Unavailable("the database does not answer")
         await noting.note(tenant, events)
 
-    webhooks = Webhooks(database, Trail(database), allow_local=True)
+    webhooks = Webhooks(database, Trail(database), secrets=SECRETS, allow_local=True)
     made = await webhooks.create("ann", "http://127.0.0.1:9/hook")
     places = RestatePlaces(restate.ingress_url, restate.admin_url, port=free_port(), namespace=secrets.token_hex(4))
     async with restate_engine(places, works=True, listen=listen) as engine:
@@ -321,7 +325,7 @@ async def test_a_name_that_leads_into_a_private_network_is_not_dialled(post: Pos
     await post.event()
     async with httpx.AsyncClient(transport=transport) as http:
         post.clock.advance(1)
-        await Deliverer(post.database, http, SIGNER, clock=post.clock).tick()
+        await Deliverer(post.database, http, SIGNER, SECRETS, clock=post.clock).tick()
     (entry,) = await post.webhooks.log(made.id, "ann")
     assert entry.answer == "innocent.example is not on the open internet"
 
@@ -371,7 +375,7 @@ async def test_many_deliverers_send_each_event_once_while_nobody_dies(post: Post
     for number in range(30):
         await post.event(f"wf_{number}")
     post.clock.advance(1)
-    others = [Deliverer(post.database, post.http, SIGNER, clock=post.clock) for _ in range(4)]
+    others = [Deliverer(post.database, post.http, SIGNER, SECRETS, clock=post.clock) for _ in range(4)]
 
     async def drain(deliverer: Deliverer) -> None:
         while await deliverer.tick():
@@ -391,7 +395,7 @@ async def test_an_endpoint_that_does_not_answer_does_not_hold_up_the_others(post
         await post.webhooks.create("ann", post.url)
         for number in range(40):
             await post.event(f"wf_{number}")
-        running = asyncio.create_task(Deliverer(post.database, post.http, SIGNER, clock=SystemClock()).run())
+        running = asyncio.create_task(Deliverer(post.database, post.http, SIGNER, SECRETS, clock=SystemClock()).run())
         await until(lambda: len(post.receiver.got) == 40, "all deliveries of the quick one")
         assert len(stuck.got) <= 4
         assert stuck.hold is not None
@@ -429,3 +433,73 @@ async def test_a_stranger_and_an_unknown_webhook_look_the_same(post: Post) -> No
     for webhook_id, user in ((made.id, "bob"), ("whk_none", "ann")):
         with pytest.raises(NotFound):
             await post.webhooks.get(webhook_id, user)
+
+
+# ---- secrets at rest ----
+
+
+async def kept_secret(post: Post, webhook_id: str) -> str:
+    async with post.database.connection() as connection:
+        found: str = await connection.fetchval("select secret from workflow.webhook where id = $1", webhook_id)
+        return found
+
+
+async def set_secret(post: Post, webhook_id: str, secret: str) -> None:
+    async with post.database.connection() as connection:
+        await connection.execute("update workflow.webhook set secret = $2 where id = $1", webhook_id, secret)
+
+
+async def test_the_database_never_has_a_secret_as_it_is(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    rotated = await post.webhooks.rotate(made.id, "ann")
+    for webhook in (made, rotated):
+        assert webhook.secret.startswith("whsec_")
+    kept = await kept_secret(post, made.id)
+    assert kept.startswith("sealed:")
+    async with post.database.connection() as connection:
+        for row in await connection.fetch("select w::text as w from workflow.webhook w"):
+            assert made.secret.removeprefix("whsec_") not in row["w"]
+            assert rotated.secret.removeprefix("whsec_") not in row["w"]
+    # What is read back has it sealed; a message is signed with it all the same.
+    assert (await post.webhooks.get(made.id, "ann")).secret == kept
+    await post.event()
+    await post.later(1)
+    ((headers, body),) = post.receiver.got
+    assert check(headers, body, post.clock.now().timestamp(), secret=rotated.secret)
+
+
+async def test_secrets_from_before_there_was_a_key_are_sealed_and_still_sign(post: Post) -> None:
+    made = await post.webhooks.create("ann", post.url)
+    await set_secret(post, made.id, made.secret)
+    await post.event()
+    await post.later(1)
+    assert await SECRETS.seal_plain(post.database) == 1
+    assert await SECRETS.seal_plain(post.database) == 0
+    assert (await kept_secret(post, made.id)).startswith("sealed:")
+    await post.event("wf_2")
+    await post.later(1)
+    now = post.clock.now().timestamp()
+    assert [check(headers, body, now, secret=made.secret) for headers, body in post.receiver.got] == [
+        "evt_wf_1_1", "evt_wf_2_1",
+    ]  # fmt: skip
+
+
+async def test_a_host_with_another_key_leaves_deliveries_to_the_one_that_has_it(post: Post) -> None:
+    await post.webhooks.create("ann", post.url)
+    await post.event()
+    other = Secrets(Sealer(b"\x08" * 32, SeededEntropy(8)))
+    post.clock.advance(1)
+    assert await Deliverer(post.database, post.http, SIGNER, other, clock=post.clock).tick() == 0
+    assert await other.seal_plain(post.database) == 0
+    assert await post.deliverer.tick() == 1
+
+
+async def test_a_secret_moved_to_another_webhook_opens_nothing(post: Post) -> None:
+    first, second = [await post.webhooks.create("ann", post.url, ["workflow.planning"]) for _ in range(2)]
+    await set_secret(post, second.id, await kept_secret(post, first.id))
+    await post.event()
+    assert await post.later(1) == 2
+    assert len(post.receiver.got) == 1
+    (entry,) = await post.webhooks.log(second.id, "ann")
+    assert (entry.state, entry.status) == ("waiting", None)
+    assert "cannot be opened" in entry.answer

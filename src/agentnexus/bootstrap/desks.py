@@ -11,11 +11,13 @@ import httpx
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.ground import Ground
 from agentnexus.platform.outbound import OutboundTransport
+from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.settings import Environment
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.desk import Desk, open_desk
 from agentnexus.workflows.webhooks.deliverer import TIMEOUT_SECONDS, Deliverer
 from agentnexus.workflows.webhooks.model import Webhook
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.worker import WorkflowRoom
 
 Trial: TypeAlias = Callable[[Webhook], Awaitable[tuple[int | None, str]]]
@@ -25,12 +27,19 @@ Trial: TypeAlias = Callable[[Webhook], Awaitable[tuple[int | None, str]]]
 def open_workflow_desk(ground: Ground, room: WorkflowRoom, wakeups: Wakeups) -> Desk:
     """Webhooks may lead to this machine in the local economy only."""
     return open_desk(
-        room, ground.database, wakeups, allow_local_webhooks=_is_local(ground), clock=ground.clock, ids=ground.ids
+        room,
+        ground.database,
+        wakeups,
+        secrets=_secrets(ground),
+        allow_local_webhooks=_is_local(ground),
+        clock=ground.clock,
+        ids=ground.ids,
     )
 
 
 async def deliver_webhooks(ground: Ground, buying: Buying) -> None:
-    """Until cancelled."""
+    """Until cancelled; secrets from before there was a key are sealed first."""
+    await _secrets(ground).seal_plain(ground.database)
     async with _deliverer(ground, buying) as deliverer:
         await deliverer.run()
 
@@ -50,7 +59,12 @@ async def _deliverer(ground: Ground, buying: Buying) -> AsyncIterator[Deliverer]
     """Redirects are not followed: they lead where nobody has checked."""
     transport = OutboundTransport(allow_loopback=_is_local(ground))
     async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_SECONDS, follow_redirects=False) as http:
-        yield Deliverer(ground.database, http, buying.signer, clock=ground.clock)
+        yield Deliverer(ground.database, http, buying.signer, _secrets(ground), clock=ground.clock)
+
+
+def _secrets(ground: Ground) -> Secrets:
+    """Sealed with this node's key; hosts that share a database share the file."""
+    return Secrets(Sealer.load_or_create(ground.settings.home / "sealing-key", ground.entropy))
 
 
 def _is_local(ground: Ground) -> bool:

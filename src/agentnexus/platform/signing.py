@@ -24,6 +24,29 @@ PREFIX = "ed25519:"
 PUBLIC_ID = re.compile(r"ed25519:[0-9a-f]{64}")
 
 
+def create_key_file(path: Path, content: bytes) -> None:
+    """A file of mode 0600, whole or not at all; whoever is first of several processes makes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(fresh, path)  # fails when another process was first: then its key is the key
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def check_private(path: Path) -> None:
+    """Raises `NotAllowed` when others could read the file."""
+    if path.stat().st_mode & 0o077:
+        raise NotAllowed(f"{path} is readable by others", next_step=f"chmod 600 {path}")
+
+
 class Ed25519Signer:
     """Implements `core.ports.Signer`; the key never leaves the object."""
 
@@ -42,8 +65,7 @@ class Ed25519Signer:
         """The key in a PEM file, made with mode 0600 when absent; refused when others could read it."""
         if not path.exists():
             cls._create(path)
-        if path.stat().st_mode & 0o077:
-            raise NotAllowed(f"{path} is readable by others", next_step=f"chmod 600 {path}")
+        check_private(path)
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):  # damaged, locked by a password, of an unknown kind
@@ -54,20 +76,8 @@ class Ed25519Signer:
 
     @staticmethod
     def _create(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        fresh = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # fails when another process was first: then its key is the key
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
+        create_key_file(path, pem)
 
     async def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)

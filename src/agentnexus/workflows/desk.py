@@ -23,6 +23,7 @@ from agentnexus.workflows.streams.streams import Streams
 from agentnexus.workflows.templates.routes import router as template_router
 from agentnexus.workflows.templates.service import Templates
 from agentnexus.workflows.webhooks.routes import router as webhook_router
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.webhooks.service import Webhooks
 from agentnexus.workflows.worker import WorkflowRoom
 
@@ -45,6 +46,7 @@ def open_desk(
     database: Database,
     wakeups: Wakeups,
     *,
+    secrets: Secrets,
     allow_local_webhooks: bool = False,
     clock: Clock | None = None,
     ids: Ids | None = None,
@@ -58,7 +60,7 @@ def open_desk(
         templates=templates,
         schedules=Schedules(database, wakeups, templates, trail, clock=clock, ids=ids),
         scheduler=Scheduler(database, wakeups, room.workflows, templates, clock=clock),
-        webhooks=Webhooks(database, trail, allow_local=allow_local_webhooks, clock=clock, ids=ids),
+        webhooks=Webhooks(database, trail, secrets=secrets, allow_local=allow_local_webhooks, clock=clock, ids=ids),
     )
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
 import httpx
 
 from agentnexus.core.clock import SystemClock
-from agentnexus.core.errors import Unavailable
+from agentnexus.core.errors import NotAllowed, Unavailable
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.ports import Clock, Signer
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.workflows.dialect import event_json
 from agentnexus.workflows.webhooks.model import Signature, Webhook, event_id
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.webhooks.signing import HEADERS, ed25519_signature, hmac_signature
 
 AT_ONCE = 20
@@ -41,7 +43,8 @@ with picked as (
         select webhook_id, run_id, sequence from workflow.delivery
         where webhook_id = w.id and state = 'waiting' and next_at <= $1
         order by next_at, created_at, sequence limit $5 for update skip locked
-    ) d where w.enabled and w.id <> all($4::text[]) limit $2
+    ) d where w.enabled and w.id <> all($4::text[])
+        and (w.secret = '' or exists (select from unnest($6::text[]) as p where starts_with(w.secret, p))) limit $2
 )
 update workflow.delivery d set attempts = d.attempts + 1, next_at = $3
 from picked p, workflow.webhook w, workflow.event e
@@ -72,15 +75,35 @@ where id = $1
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """Where to send, and how to sign it; `kept` is the secret as the database has it."""
+
+    webhook_id: str
+    url: str
+    signature: str
+    kept: str
+
+
 class Deliverer:
-    """`run` until cancelled, or `tick` once. `http` must refuse private addresses and follow no redirects."""
+    """`run` until cancelled, or `tick` once. `http` must refuse private addresses and follow no redirects.
+
+    Endpoints whose secret another key sealed are left to the hosts that have it.
+    """
 
     def __init__(
-        self, database: Database, http: httpx.AsyncClient, signer: Signer, *, clock: Clock | None = None
+        self,
+        database: Database,
+        http: httpx.AsyncClient,
+        signer: Signer,
+        secrets: Secrets,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._database = database
         self._http = http
         self._signer = signer
+        self._secrets = secrets
         self._clock = clock or SystemClock()
 
     async def run(self) -> None:
@@ -107,12 +130,12 @@ class Deliverer:
         return len(rows)
 
     async def _picked(self, limit: int, busy: Collection[str]) -> Sequence[asyncpg.Record]:
-        now = self._clock.now()
+        now, readable = self._clock.now(), list(self._secrets.prefixes)
         if limit <= 0:
             return ()
         try:
             async with self._database.connection() as connection:
-                return await connection.fetch(PICK, now, limit, now + LEASE, list(busy), PER_ENDPOINT)
+                return await connection.fetch(PICK, now, limit, now + LEASE, list(busy), PER_ENDPOINT, readable)
         except Unavailable as error:
             log.warning("webhooks.unavailable", error=error.message)
             return ()
@@ -141,21 +164,25 @@ class Deliverer:
         message_id = f"evt_test_{webhook.id}_{int(at.timestamp())}"
         said = {"id": message_id, "type": TRIAL, "data": {}, "seq": 0, "at": at.isoformat()}
         body = json.dumps(said, separators=(",", ":")).encode()
-        return await self._send(webhook.url, webhook.signature, webhook.secret, message_id, body)
+        endpoint = _Endpoint(webhook.id, webhook.url, webhook.signature, webhook.secret)
+        return await self._send(endpoint, message_id, body)
 
     async def _post(self, row: asyncpg.Record) -> tuple[int | None, str]:
         message_id = event_id(row["run_id"], row["sequence"])
-        return await self._send(row["url"], row["signature"], row["secret"], message_id, _body(row, message_id))
+        endpoint = _Endpoint(row["webhook_id"], row["url"], row["signature"], row["secret"])
+        return await self._send(endpoint, message_id, _body(row, message_id))
 
-    async def _send(
-        self, url: str, signature: str, secret: str, message_id: str, body: bytes
-    ) -> tuple[int | None, str]:
+    async def _send(self, endpoint: _Endpoint, message_id: str, body: bytes) -> tuple[int | None, str]:
         """Status (None when nothing answered) and the beginning of the answer, or why there is none."""
-        headers = await self._headers(signature, secret, message_id, body)
+        try:
+            secret = self._secrets.opened(endpoint.webhook_id, endpoint.kept)
+        except NotAllowed as error:
+            return None, error.message
+        headers = await self._headers(endpoint.signature, secret, message_id, body)
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),
-                self._http.stream("POST", url, content=body, headers=headers) as answer,
+                self._http.stream("POST", endpoint.url, content=body, headers=headers) as answer,
             ):
                 return answer.status_code, await _beginning(answer)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

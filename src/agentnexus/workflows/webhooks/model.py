@@ -25,7 +25,10 @@ class Signature(StrEnum):
 
 
 class Webhook(Noun):
-    """An endpoint of a user. `reason` says why it is not enabled; `failures` counts deliveries given up in a row."""
+    """An endpoint of a user. `reason` says why it is not enabled; `failures` counts deliveries given up in a row.
+
+    `secret` is as the database keeps it, sealed; only the answer that makes one has it as it is.
+    """
 
     id: str
     user_id: str

@@ -10,6 +10,7 @@ from agentnexus.core.ports import Clock, Entropy, Ids
 from agentnexus.platform.database import Database
 from agentnexus.workflows.audit import Trail
 from agentnexus.workflows.webhooks.model import Delivery, Signature, Webhook, checked_events, checked_url
+from agentnexus.workflows.webhooks.secrets import Secrets
 from agentnexus.workflows.webhooks.signing import new_secret
 
 PER_USER_MAX = 20
@@ -36,6 +37,7 @@ class Webhooks:
     """Somebody else's endpoint is `NotFound`; an operator passes None.
 
     Args:
+        secrets: seals what the database keeps.
         allow_local: development: endpoints on this machine and without TLS are allowed.
     """
 
@@ -44,6 +46,7 @@ class Webhooks:
         database: Database,
         trail: Trail,
         *,
+        secrets: Secrets,
         allow_local: bool,
         clock: Clock | None = None,
         ids: Ids | None = None,
@@ -51,6 +54,7 @@ class Webhooks:
     ) -> None:
         self._database = database
         self._trail = trail
+        self._secrets = secrets
         self._allow_local = allow_local
         self._clock = clock or SystemClock()
         self._ids = ids or TimeOrderedIds()
@@ -68,9 +72,10 @@ class Webhooks:
         await self._trail.note(user_id, user_id, "webhook.create", webhook_id, url=address, events=names)
         async with self._database.connection() as connection:
             await connection.execute(
-                INSERT, webhook_id, user_id, address, names, signature.value, secret, self._clock.now()
-            )
-        return await self.get(webhook_id, user_id)
+                INSERT, webhook_id, user_id, address, names, signature.value,
+                self._secrets.sealed(webhook_id, secret), self._clock.now(),
+            )  # fmt: skip
+        return (await self.get(webhook_id, user_id)).model_copy(update={"secret": secret})
 
     async def get(self, webhook_id: str, user_id: str | None) -> Webhook:
         """Raises `NotFound`."""
@@ -96,8 +101,10 @@ class Webhooks:
         """Another secret from now on, shown once. Raises `NotFound`, `Conflict` for an endpoint without one."""
         if (await self.get(webhook_id, user_id)).signature is not Signature.HMAC:
             raise Conflict("this webhook is signed with the node's key", next_step="make one with hmac-sha256")
-        values = (new_secret(self._entropy), self._clock.now())
-        return await self._do("webhook.rotate", webhook_id, user_id, ROTATE, *values)
+        secret = new_secret(self._entropy)
+        values = (self._secrets.sealed(webhook_id, secret), self._clock.now())
+        rotated = await self._do("webhook.rotate", webhook_id, user_id, ROTATE, *values)
+        return rotated.model_copy(update={"secret": secret})
 
     async def delete(self, webhook_id: str, user_id: str | None) -> None:
         """With its log. Raises `NotFound`."""
