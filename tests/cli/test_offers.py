@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
-from agentnexus.cli.hire import offers
+from agentnexus.cli.hire import hire, offers
 from agentnexus.hiring.model import RankedOffer
 from tests.hiring.support import make_offer
 
@@ -20,19 +20,26 @@ DOWN = {"market": "x402", "reason": "no complete answer within 2 s"}
 
 
 class Answers:
-    """A node whose every answer is `body`; `asked` are the queries of the requests, oldest first."""
+    """A node whose every answer is `body`. `asked` are the queries of the requests, `sent` their methods and bodies."""
 
     def __init__(self, body: object) -> None:
         self.body = body
         self.asked: list[dict[str, list[str]]] = []
+        self.sent: list[tuple[str, object]] = []
 
     @contextmanager
     def served(self) -> Iterator[str]:
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def handle_one_request(self) -> None:
+                self.do_GET = self.do_PUT = self.do_POST = self.do_DELETE = self.answer
+                super().handle_one_request()
+
+            def answer(self) -> None:
                 answers.asked.append(parse_qs(urlsplit(self.path).query))
+                given = self.rfile.read(int(self.headers.get("content-length", 0)))
+                answers.sent.append((self.command, json.loads(given) if given else None))
                 data = json.dumps(answers.body).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(data)))
@@ -96,6 +103,38 @@ def test_what_strangers_write_cannot_steer_the_terminal() -> None:
     found = ask(Answers({"data": [loud], "missing": [{"market": "x402", "reason": "\x1b]0;gone"}]}))
     assert "\x1b" not in found.stdout
     assert "\x1b" not in found.stderr
+
+
+def test_what_limits_left_out_is_told_when_nobody_is_left() -> None:
+    found = ask(Answers({"data": [], "missing": [], "left_out": {"reputation": 3}}), "--min-reputation", "5")
+    assert "3 left out: reputation" in found.stdout
+
+
+def test_limits_go_along_each_as_often_as_it_was_given() -> None:
+    answers = Answers({"data": [], "missing": []})
+    given = "--market x402 --market catalogue --network eip155:8453 --region eu --min-reputation 4 --max-price 0.05"
+    ask(answers, *given.split())
+    assert answers.asked == [
+        {
+            "need": ["text.echo"], "strategy": ["value"], "market": ["x402", "catalogue"], "network": ["eip155:8453"],
+            "region": ["eu"], "min_reputation": ["4.0"], "max_price": ["0.05"],
+        }
+    ]  # fmt: skip
+
+
+def test_a_hire_takes_the_same_limits_and_a_policy() -> None:
+    answers = Answers({"data": {"receipt": {}, "output": {}}})
+    given = "text.echo --input {} --max-price 0.05 --policy cheapest --min-reputation 4 --market x402 --json"
+    with answers.served() as url:
+        CliRunner().invoke(hire, given.split(), env={"NEXUS_API_URL": url}, standalone_mode=False)
+    (sent,) = answers.sent
+    assert sent == (
+        "POST",
+        {
+            "need": "text.echo", "input": {}, "max_price": "0.05", "key": "", "strategy": "value", "policy": "cheapest",
+            "min_reputation": 4.0, "market": ["x402"],
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("strategy", ["value", "price"])

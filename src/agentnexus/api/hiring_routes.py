@@ -13,21 +13,56 @@ from agentnexus.core.money import Asset
 from agentnexus.core.offers import CAPABILITY_NAME, Constraints, Need, Strategy
 from agentnexus.core.ports import Ids
 from agentnexus.escrow.hires import PrepaidHires
+from agentnexus.hiring.choose import Policy
 from agentnexus.hiring.hire import Hiring
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.ledger.personal import PersonalBudgets
 
 Who = Annotated[Caller, Depends(caller)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
 Text = Annotated[str, Query(min_length=1, max_length=500, description="a capability such as pdf.extract, or words")]
 
 
-class HireRequest(BaseModel):
+class Limits(BaseModel):
+    """Whom to leave out of a search or a hire, beside the sellers on your own list. What is left out: no limit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_reputation: float | None = Field(default=None, ge=0, le=5, description="the least reputation, 0 to 5")
+    market: list[Name] = Field(default=[], max_length=20, description="only these markets, e.g. x402")
+    network: list[Name] = Field(default=[], max_length=20, description="paid on one of these, e.g. eip155:8453")
+    region: str | None = Field(default=None, max_length=100, description="not in another region than this one")
+
+    def constraints(self, **more: object) -> Constraints:
+        """As the need of a search has them."""
+        return Constraints.model_validate(
+            {
+                "min_reputation": self.min_reputation,
+                "markets": tuple(self.market),
+                "networks": tuple(self.network),
+                "region": self.region,
+                **more,
+            }
+        )
+
+
+class OffersQuery(Limits):
+    """What ``GET /offers`` takes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    need: str = Field(min_length=1, max_length=500, description="a capability such as pdf.extract, or words")
+    strategy: Strategy = Field(default=Strategy.VALUE, description="how offers are ordered")
+    limit: int = Field(default=20, ge=1, le=100)
+    max_price: str | None = Field(default=None, max_length=80, description="decimal text in USDC")
+    refresh: bool = False
+
+
+class HireRequest(Limits):
     """Body of ``POST /hire``. The same `key` is the same hire: it is never paid twice.
 
     `seller` and `endpoint`, as a listing or an offer names them, pin whom and what to hire: nobody else is asked.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     need: str = Field(min_length=1, max_length=500)
     input: dict[str, object] = Field(default_factory=dict)
@@ -35,6 +70,8 @@ class HireRequest(BaseModel):
     key: str = Field(default="", max_length=200)
     seller: str = Field(default="", max_length=200, description="the only seller to hire, e.g. evm:0x…")
     endpoint: str = Field(default="", max_length=2000, description="the only offer to hire, by its address")
+    strategy: Strategy = Field(default=Strategy.VALUE, description="how offers are ordered before one is taken")
+    policy: Policy = Field(default=Policy.BALANCED, description="how one is taken from the ordered offers")
 
 
 class RatingRequest(BaseModel):
@@ -58,18 +95,15 @@ def hiring_routes(
     router = APIRouter(tags=["hiring"])
 
     @router.get("/offers")
-    async def offers(
-        who: Who,
-        need: Text,
-        strategy: Strategy = Strategy.VALUE,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        refresh: bool = False,
-    ) -> dict[str, object]:
-        """Offers of every market for a need, best first, each with its scores and reasons."""
-        found = await hiring.search(need_of(need, strategy=strategy), refresh=refresh, user_id=who.user_id, limit=limit)
+    async def offers(who: Who, wanted: Annotated[OffersQuery, Query()]) -> dict[str, object]:
+        """Offers of every market for a need, best first, each with scores and reasons; and why others were left out."""
+        limits = wanted.constraints(max_price=None if wanted.max_price is None else usdc.parse(wanted.max_price))
+        need = need_of(wanted.need, strategy=wanted.strategy, constraints=limits)
+        found = await hiring.search(need, refresh=wanted.refresh, user_id=who.user_id, limit=wanted.limit)
         return {
             "success": True,
             "data": [ranked.to_json() for ranked in found.answer.offers],
+            "left_out": dict(found.answer.left_out),
             "missing": [{"market": market, "reason": reason} for market, reason in found.missing],
         }
 
@@ -81,24 +115,24 @@ def hiring_routes(
         return {"success": True, "data": {"offers": offers, "left_out": dict(found.left_out)}}
 
     @router.get("/offers/explain")
-    async def explain(who: Who, need: Text) -> dict[str, object]:
+    async def explain(who: Who, need: Text, policy: Policy = Policy.BALANCED) -> dict[str, object]:
         """Which offer would be hired now, with every factor; null when there is none."""
-        choice = await hiring.explain(need_of(need), user_id=who.user_id)
+        choice = await hiring.explain(need_of(need), user_id=who.user_id, policy=policy)
         return {"success": True, "data": choice.explain() if choice else None}
 
     @router.post("/hire")
     async def hire(who: Who, body: HireRequest) -> dict[str, object]:
         """Hire the best seller; answers when the work is done, checked and paid, or has failed and is refunded."""
         most = usdc.parse(body.max_price)
-        limits = Constraints(max_price=most, sellers_allowed=(body.seller,) if body.seller else ())
-        need = need_of(body.need, input=body.input, constraints=limits)
+        limits = body.constraints(max_price=most, sellers_allowed=(body.seller,) if body.seller else ())
+        need = need_of(body.need, input=body.input, constraints=limits, strategy=body.strategy)
         budget = await budgets.current(who.user_id)
         key = f"api:{who.user_id}:{body.key or ids.new()}"
-        user, only = who.user_id, body.endpoint
+        user, only, policy = who.user_id, body.endpoint, body.policy
         if prepaid is not None:
-            hired = await prepaid.hire(need, most, parent=budget.id, key=key, user_id=user, only=only)
+            hired = await prepaid.hire(need, most, parent=budget.id, key=key, user_id=user, only=only, policy=policy)
         else:
-            hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=user, only=only)
+            hired = await hiring.hire(need, budget_id=budget.id, key=key, user_id=user, only=only, policy=policy)
         return {
             "success": True,
             "data": {"key": key, "receipt": hired.receipt.model_dump(mode="json"), "output": hired.output},

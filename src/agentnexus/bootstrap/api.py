@@ -16,6 +16,7 @@ from agentnexus.api.hiring_routes import hiring_routes
 from agentnexus.api.login_routes import login_routes
 from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
+from agentnexus.api.preference_routes import preference_routes
 from agentnexus.api.token_routes import token_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.desks import webhook_trial
@@ -113,6 +114,7 @@ def compose(
         routers=[
             *(("", router) for router in ROUTERS),
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid)),
+            (API, preference_routes(buying.hiring.records)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
             (API, gas_routes(ground, chain, buying.books)),

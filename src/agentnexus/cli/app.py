@@ -19,6 +19,7 @@ COMMANDS = {
     "webhook": ("agentnexus.cli.schedule", "have events sent to an address"),
     "offers": ("agentnexus.cli.hire", "compare the offers of all markets for a need"),
     "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
+    "prefer": ("agentnexus.cli.prefer", "sellers to take first, and sellers never to hire"),
     "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),

@@ -7,6 +7,7 @@ from agentnexus.core.money import Money, total
 from agentnexus.core.offers import Need
 from agentnexus.core.payments import Limits
 from agentnexus.escrow.funds import PrepaidFunds
+from agentnexus.hiring.choose import Policy
 from agentnexus.hiring.hire import Hiring
 from agentnexus.hiring.holds import PAID
 from agentnexus.hiring.jobs import HireRow
@@ -26,21 +27,33 @@ class PrepaidHires:
         self._funds = funds
         self._budgets = budgets
 
-    async def hire(self, need: Need, most: Money, *, parent: str, key: str, user_id: str, only: str = "") -> Hired:
+    async def hire(
+        self,
+        need: Need,
+        most: Money,
+        *,
+        parent: str,
+        key: str,
+        user_id: str,
+        only: str = "",
+        policy: Policy = Policy.BALANCED,
+    ) -> Hired:
         """`Hiring.hire` that may spend `most` in all its attempts; who has no account hires under `parent` as ever.
 
         Raises `InsufficientFunds` before anybody is asked, and what `Hiring.hire` raises. After `PaymentUnknown` the
         money stays set aside until the same call, or upkeep, finds out.
         """
         if not await self._funds.keeps(user_id):
-            return await self._hiring.hire(need, budget_id=parent, key=key, user_id=user_id, only=only)
+            return await self._hiring.hire(need, budget_id=parent, key=key, user_id=user_id, only=only, policy=policy)
         reference, budget_id = f"{REFERENCE}{key}", f"{WORKFLOW}{REFERENCE}{key}"
         known = await self._hiring.store.load(key)
         if known is None or known.state == "running":
             await self._funds.reserve(user_id, reference, most)
         await self._budgets.create(budget_id, parent=parent, owner=user_id, limits=Limits(total=most))
         try:
-            hired = await self._hiring.hire(need, budget_id=budget_id, key=key, user_id=user_id, only=only)
+            hired = await self._hiring.hire(
+                need, budget_id=budget_id, key=key, user_id=user_id, only=only, policy=policy
+            )
         except PaymentUnknown:
             raise
         except NexusError:

@@ -357,7 +357,11 @@ class Hiring:
         refused: NexusError | None = None
         while left:
             choice = self.chooser.choose(
-                left, strategy=order.need.strategy, policy=order.policy, session=order.session, preferred=order.prefer
+                left,
+                strategy=order.need.strategy,
+                policy=order.policy,
+                session=order.session,
+                preferred=_liked(order, left),
             )
             assert choice is not None  # `left` is not empty
             offer = choice.chosen.offer
@@ -637,6 +641,12 @@ def _untried(offers: Sequence[RankedOffer], attempts: Sequence[Attempt]) -> list
     tried = {attempt.offer.id for attempt in failed}
     last = failed[-1].offer.seller.key if failed else None
     return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.seller != last]
+
+
+def _liked(order: Order, left: Sequence[RankedOffer]) -> Sequence[str]:
+    """Whom to take first: those the caller named, and where none of them is left, those on the user's list."""
+    named = any(ranked.seller in order.prefer for ranked in left)
+    return order.prefer if named else order.buyer.preferred
 
 
 def _stored_error(attempts: Sequence[Attempt]) -> NexusError | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
@@ -15,6 +17,9 @@ from agentnexus.hiring.match import Buyer
 from agentnexus.hiring.model import SellerRecord
 from agentnexus.platform.database import Database
 
+PREFERRED, BLOCKED = "preferred", "blocked"
+PREFERENCES_MAX = 500
+SELLER_KIND = re.compile(r"[a-z0-9_-]{1,20}")
 SNAPSHOT_SECONDS = 5.0
 LATENCY_SHARE = 0.2
 PROMISE_SLACK = 1.5
@@ -54,6 +59,15 @@ on conflict (seller) do update set
                                excluded.latency_seconds, s.latency_seconds),
     updated_at = excluded.updated_at
 """  # noqa: S608 - only this module's own numbers are put in
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A seller on a user's list; `kind` is ``preferred`` or ``blocked``."""
+
+    seller: str
+    kind: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,35 +165,64 @@ class SellerRecords:
             )
 
     async def prefer(self, user_id: str, seller: str, kind: str | None) -> None:
-        """Put a seller on a user's list: ``preferred``, ``blocked``, or `None` for neither."""
+        """Put a seller on a user's list: ``preferred``, ``blocked``, or `None` for neither. Raises `InvalidInput`."""
+        seller = seller_key(seller)
         async with self._database.connection() as connection:
             if kind is None:
                 await connection.execute(
                     "delete from hiring.preference where user_id = $1 and seller = $2", user_id, seller
                 )
-            elif kind in ("preferred", "blocked"):
-                await connection.execute(
-                    """insert into hiring.preference (user_id, seller, kind) values ($1, $2, $3)
+            elif kind in (PREFERRED, BLOCKED):
+                written = await connection.execute(
+                    """insert into hiring.preference (user_id, seller, kind)
+                       select $1, $2, $3 where (select count(*) from hiring.preference
+                                                 where user_id = $1 and seller <> $2) < $4
                        on conflict (user_id, seller) do update set kind = excluded.kind""",
                     user_id,
                     seller,
                     kind,
+                    PREFERENCES_MAX,
                 )
+                if written.endswith(" 0"):
+                    raise Conflict(
+                        f"your lists hold {PREFERENCES_MAX} sellers already", next_step="take some off them first"
+                    )
             else:
                 raise InvalidInput(
                     f"not a kind of preference: {kind!r}", field="kind", next_step="use preferred or blocked"
                 )
 
+    async def preferences(self, user_id: str) -> list[Preference]:
+        """A user's lists: the preferred first, in the order they were put there."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select seller, kind, created_at from hiring.preference where user_id = $1
+                   order by kind desc, created_at, seller""",
+                user_id,
+            )
+        return [Preference(row["seller"], row["kind"], row["created_at"]) for row in rows]
+
     async def buyer(self, user_id: str, networks: frozenset[str] | None, *, allow_insecure: bool = False) -> Buyer:
         """Who chooses: a user's lists with what the wallets can pay on."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch("select seller, kind from hiring.preference where user_id = $1", user_id)
+        listed = await self.preferences(user_id)
         return Buyer(
-            blocked=frozenset(row["seller"] for row in rows if row["kind"] == "blocked"),
-            preferred=tuple(row["seller"] for row in rows if row["kind"] == "preferred"),
+            blocked=frozenset(each.seller for each in listed if each.kind == BLOCKED),
+            preferred=tuple(each.seller for each in listed if each.kind == PREFERRED),
             networks=networks,
             allow_insecure=allow_insecure,
         )
+
+
+def seller_key(text: str) -> str:
+    """A seller as offers and receipts name it, e.g. ``evm:0xabc…``; raises `InvalidInput` for anything else."""
+    kind, colon, value = text.strip().partition(":")
+    if not colon or not SELLER_KIND.fullmatch(kind) or not value.isprintable() or not 1 <= len(value) <= 190:
+        raise InvalidInput(
+            f"not a seller's key: {text[:60]!r}",
+            field="seller",
+            next_step="take it from `nexus offers` or a receipt: a kind, a colon and an address, such as evm:0x…",
+        )
+    return f"{kind}:{value.lower() if kind == 'evm' else value}"
 
 
 def _full_price(offer: str, requests: Sequence[str]) -> bool:
