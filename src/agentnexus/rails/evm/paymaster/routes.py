@@ -14,6 +14,7 @@ from agentnexus.identity.caller import Caller, caller
 from agentnexus.rails.evm.paymaster.jsonrpc import answer
 from agentnexus.rails.evm.paymaster.refusals import PARSE_ERROR
 from agentnexus.rails.evm.paymaster.service import PaymasterService
+from agentnexus.rails.evm.rpc import RpcValue
 
 BODY_BYTES_MAX = 256 * 1024
 Who = Annotated[Caller, Depends(caller)]
@@ -35,15 +36,28 @@ def paymaster_routes(service: PaymasterService) -> APIRouter:
         if len(body) > BODY_BYTES_MAX:
             raise LimitExceeded(f"a request has at most {BODY_BYTES_MAX} bytes", next_step="send a smaller operation")
         try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError):
+            answered = await answer(service, who.user_id, _parsed(body))
+        except _Unread:
             unread = InvalidInput("the body is not JSON", next_step="send one JSON-RPC request")
             error = {"code": PARSE_ERROR, "message": unread.message, "data": unread.to_json()}
             return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error})
-        answered = await answer(service, who.user_id, asked)
         return Response(status_code=204) if answered is None else JSONResponse(answered)
 
     return router
+
+
+class _Unread(Exception):  # noqa: N818 - an answer to give, not an error of ours
+    """The body is no JSON that can be answered."""
+
+
+def _parsed(body: bytes) -> RpcValue:
+    """JSON as everybody reads it: Python's also takes NaN and half characters, which no answer could repeat."""
+    try:
+        asked: RpcValue = json.loads(body)
+        json.dumps(asked, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _Unread from error
+    return asked
 
 
 def no_paymaster_routes() -> APIRouter:
