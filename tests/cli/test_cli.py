@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agentnexus.cli.agents import _price
 from agentnexus.cli.app import COMMANDS
 from agentnexus.cli.view import money, summary
 
@@ -135,3 +136,8 @@ def test_a_result_is_summed_up_by_what_people_look_for_first() -> None:
     assert "word_count" not in summary(result)
     assert summary("plain") == "plain"
     assert summary(None) == "null"
+
+
+def test_prices_have_as_many_decimals_as_they_take() -> None:
+    shown = [_price({"price": price, "currency": "USDC"}) for price in ("0.020000", "1.5", "3", "0.0125", "0.000001")]
+    assert shown == ["0.02 USDC", "1.50 USDC", "3.00 USDC", "0.0125 USDC", "0.000001 USDC"]

@@ -61,12 +61,10 @@ def show(agent_id: str, as_json: bool) -> int:
     click.echo(f"{shown['summary']}\n")
     for label, value in (("capability", shown["capability"]), ("version", shown["version"]), ("id", shown["id"])):
         click.echo(f"  {label:<11} {value}")
-    taken = cast("dict[str, dict[str, object]]", shown.get("input_schema") or {}).get("properties", {})
-    needed = cast("list[str]", cast("dict[str, object]", shown.get("input_schema") or {}).get("required", []))
-    for name in taken:
-        click.echo(
-            f"  {'input' if name == next(iter(taken)) else '':<11} {name}{' (needed)' if name in needed else ''}"
-        )
+    schema = cast("dict[str, object]", shown["inputSchema"])
+    needed = cast("list[str]", schema.get("required", []))
+    for at, name in enumerate(cast("dict[str, object]", schema.get("properties", {}))):
+        click.echo(f"  {'' if at else 'input':<11} {name}{' (needed)' if name in needed else ''}")
     click.echo(f"\nhire it:  nexus agents run {shown['id']} --input @input.json --max-price {_price(shown).split()[0]}")
     return 0
 

@@ -24,7 +24,6 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "webhook list": "nexus webhook list",
     "webhook log": "nexus webhook log whk_01a1fc --json",
     "webhook delete": "nexus webhook delete whk_01a1fc",
-    "prefer": "nexus prefer",
     "offers": "nexus offers pdf.extract --strategy price",
     "hire": "nexus hire text.summarize --input @input.json --max-price 0.05",
     "prefer": "nexus prefer evm:0x70997970c51812dc3a010c7d01b50e0d17dc79c8 --block",
