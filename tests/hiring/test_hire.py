@@ -25,7 +25,7 @@ from agentnexus.core.events import Event, EventName
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need, Strategy
 from agentnexus.core.payments import Limits, PaymentState, PayMode, ReceiptStatus
-from agentnexus.core.updates import Log, Progress, Update
+from agentnexus.core.updates import Held, Log, Progress, Update
 from agentnexus.hiring.receipts import verify_receipt
 from agentnexus.hiring.testing import Script
 from agentnexus.platform.database import Database
@@ -130,7 +130,18 @@ async def test_a_sellers_own_words_about_the_input_reach_the_buyer(
 async def test_progress_and_logs_reach_the_caller_as_they_come(economy: Economy) -> None:
     seen: list[Update] = []
     await economy.hire(on_update=seen.append)
-    assert seen == [Progress(0.0, "asked"), Log("answered")]
+    said, held = [update for update in seen if not isinstance(update, Held)], seen[1]
+    assert said == [Progress(0.0, "asked"), Log("answered")]
+    assert isinstance(held, Held)
+
+
+async def test_money_that_is_set_aside_is_told_by_the_name_that_the_receipt_has(economy: Economy) -> None:
+    seen: list[Update] = []
+    hired = await economy.hire(on_update=seen.append)
+    (held,) = [update.payment for update in seen if isinstance(update, Held)]
+    (payment,) = hired.receipt.payments  # type: ignore[attr-defined]  # a Hired
+    assert held.authorization == payment.authorization != ""
+    assert (held.state, held.amount, held.payee) == (PaymentState.HELD, payment.amount, payment.payee)
 
 
 async def test_an_async_listener_is_awaited(economy: Economy) -> None:
@@ -141,7 +152,7 @@ async def test_an_async_listener_is_awaited(economy: Economy) -> None:
         seen.append(update)
 
     await economy.hire(on_update=listen)
-    assert len(seen) == 2
+    assert len(seen) == 3
 
 
 async def test_a_listener_that_breaks_is_the_callers_error_and_the_hire_can_go_on(economy: Economy) -> None:

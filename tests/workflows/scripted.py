@@ -13,7 +13,7 @@ from agentnexus.core.errors import NoOffer
 from agentnexus.core.money import Money, total
 from agentnexus.core.offers import Need, Offer
 from agentnexus.core.payments import Limits, PaymentRecord, PaymentState, Receipt, ReceiptStatus
-from agentnexus.core.updates import Progress
+from agentnexus.core.updates import Held, Progress
 from agentnexus.hiring.model import Hired
 from agentnexus.workflows.funds import EscrowShortfall
 from agentnexus.workflows.ports import OnUpdate
@@ -29,6 +29,7 @@ def receipt_of(offer: Offer, key: str, status: ReceiptStatus, state: PaymentStat
         rail="evm", network="eip155:31337", asset=USDC.caip19, amount=str(offer.price.maximum.atomic),
         payer="0xbuyer", payee="0xseller", state=state,
         transaction="0x" + content_hash(key)[7:] if state is PaymentState.CONFIRMED else "",
+        authorization="0x" + content_hash("signed " + key)[7:],
     )  # fmt: skip
     return Receipt(
         id="rct_" + content_hash(key)[7:19], job_id="job", need_hash="", offer=offer, quote=None, status=status,
@@ -95,6 +96,9 @@ class ScriptedHirer:
             told = on_update(Progress(0.5, "half way"))
             if told is not None:
                 await told
+            held = on_update(Held(receipt_of(offer, key, ReceiptStatus.SETTLED, PaymentState.HELD).payments[0]))
+            if held is not None:
+                await held
         try:
             output = await self.acts.get(need.capability or "", self._default)(need, key)
         except asyncio.CancelledError:

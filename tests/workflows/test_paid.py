@@ -76,6 +76,13 @@ async def test_a_good_workflow_pays_each_seller_once_and_its_receipts_verify(
         verify_receipt(receipt)
         assert receipt.status is ReceiptStatus.SETTLED
         assert receipt.payments[0].transaction
+    events = [event async for event in room.workflows.events("wf_1", "ann")]
+    reserved, settled = (
+        [event.data["authorization"] for event in events if event.name.value == name]
+        for name in ("payment.reserved", "payment.settled")
+    )
+    assert sorted(map(str, reserved)) == sorted(r.payments[0].authorization for r in done.receipts)
+    assert sorted(map(str, settled)) == sorted(map(str, reserved))
     budget = await economy.books.budgets.status("workflow:wf_1")
     assert budget.spent == usd("0.09")
     assert budget.parent == "user-1"

@@ -78,9 +78,27 @@ def ears() -> Ears:
     return Ears()
 
 
+class Marks:
+    """A run of which only marks are kept."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Draft] = {}
+
+    async def mark(self, key: str, *drafts: Draft) -> None:
+        (self.made[key],) = drafts
+
+    def recorded(self, key: str) -> object:
+        return self.made.get(key)
+
+
 @pytest.fixture
-def reporter(ears: Ears, clock: ManualClock) -> Reporter:
-    return Reporter(STEP, ears, clock, ZERO)
+def marks() -> Marks:
+    return Marks()
+
+
+@pytest.fixture
+def reporter(ears: Ears, clock: ManualClock, marks: Marks) -> Reporter:
+    return Reporter(STEP, ears, clock, ZERO, marks)  # type: ignore[arg-type]  # no more of a run is used
 
 
 def test_progress_is_told_at_most_so_often_and_the_first_at_once(

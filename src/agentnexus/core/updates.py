@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agentnexus.core.payments import Payment
+from agentnexus.core.payments import Payment, PaymentRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,13 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Money for the job was set aside, and nobody has it yet; told again when a job that was cut off goes on."""
+
+    payment: PaymentRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The end of a job: its output, the payments made for it, and the seller's own metering."""
 
@@ -47,4 +54,4 @@ class Result:
     metering: dict[str, int] = field(default_factory=dict)
 
 
-Update: TypeAlias = Progress | Log | Partial | Artifact | Result
+Update: TypeAlias = Progress | Log | Partial | Artifact | Held | Result

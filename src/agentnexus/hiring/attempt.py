@@ -194,7 +194,7 @@ class AttemptRunner:
                 if isinstance(update, Result):
                     result = update
                 elif on_update is not None:
-                    await _tell(on_update, update)
+                    await tell(on_update, update)
         if result is None:
             raise SellerFailed("the seller ended without a result", next_step="choose another seller")
         return result
@@ -269,12 +269,13 @@ def blames_seller(error: NexusError) -> bool:
     return isinstance(error, SellerFailed | AgentTimeout | PaymentUnknown) or error.retryable
 
 
-async def _tell(on_update: OnUpdate, update: Update) -> None:
+async def tell(on_update: OnUpdate, update: Update) -> None:
+    """Pass an update on; what the caller's own code raises becomes `OwnFault`."""
     try:
         waiting = on_update(update)
         if inspect.isawaitable(waiting):
             await waiting
-    except Exception as error:  # the caller's own code: carried out untouched
+    except Exception as error:  # carried out untouched
         raise OwnFault(error) from error
 
 

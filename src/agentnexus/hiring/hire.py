@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 from agentnexus.core.canonical import content_hash, idempotency_key
@@ -30,8 +31,9 @@ from agentnexus.core.errors import (
 )
 from agentnexus.core.money import Parity
 from agentnexus.core.offers import Job, JobState, Need, Offer, Quote, Strategy
-from agentnexus.core.payments import Receipt, ReceiptStatus
+from agentnexus.core.payments import PaymentRecord, Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
+from agentnexus.core.updates import Held
 from agentnexus.hiring.attempt import (
     DATABASE_ERRORS,
     PAID_PATIENCE_SECONDS,
@@ -41,6 +43,7 @@ from agentnexus.hiring.attempt import (
     OnUpdate,
     OwnFault,
     Work,
+    tell,
 )
 from agentnexus.hiring.cashier import Cashier, Checkpoint, Wallet, no_checkpoint
 from agentnexus.hiring.choose import Choice, Chooser, Policy
@@ -458,7 +461,7 @@ class Hiring:
     ) -> Hired | tuple[Attempt, NexusError]:
         terms = self._terms(attempt, order.need, order.budget_id, order.task)
         work = Work(terms, attempt, order.deadline, order.on_update)
-        purse = JobPurse(terms, self.cashier)
+        purse = JobPurse(terms, self.cashier, None if order.on_update is None else partial(self._tell, order.on_update))
         seller, capability = attempt.offer.seller.key, attempt.offer.capability.name
         started = self._clock.monotonic()
         self.chooser.loads.started(seller, capability, started)
@@ -522,6 +525,12 @@ class Hiring:
         state = "interrupted" if result.interrupted else str(status)
         return Ending(state, receipt, receipt.finished_at, error_text(result.error), outcome=outcome)
 
+    async def _tell(self, on_update: OnUpdate, row: HoldRow) -> None:
+        await tell(on_update, Held(self._record(row)))
+
+    def _record(self, row: HoldRow) -> PaymentRecord:
+        return payment_record(row, self.cashier.wallet(row.request.rail).address, self._parity)
+
     async def _receipt(
         self,
         attempt: Attempt,
@@ -532,11 +541,7 @@ class Hiring:
         result: Delivered | None = None,
         error: NexusError | None = None,
     ) -> Receipt:
-        records = tuple(
-            payment_record(row, self.cashier.wallet(row.request.rail).address, self._parity)
-            for row in payments
-            if row.payment
-        )
+        records = tuple(self._record(row) for row in payments if row.payment)
         hires_total.labels(attempt.offer.market, str(status)).inc()
         for record in records:
             payments_total.labels(record.rail, record.asset, str(record.state)).inc()

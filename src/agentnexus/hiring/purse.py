@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agentnexus.core.canonical import idempotency_key
@@ -13,6 +14,8 @@ from agentnexus.core.payments import Hold, Payment, PaymentRequest, PaymentState
 from agentnexus.hiring.cashier import Cashier, Wallet
 from agentnexus.hiring.holds import HoldRow
 from agentnexus.ledger.model import ReservationState
+
+OnHeld = Callable[[HoldRow], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,9 @@ class JobPurse:
     Each payment is written down before it is reserved, and its evidence before it leaves this process.
     """
 
-    def __init__(self, terms: Terms, cashier: Cashier) -> None:
+    def __init__(self, terms: Terms, cashier: Cashier, on_held: OnHeld | None = None) -> None:
         self._terms = terms
+        self._on_held = on_held
         self._cashier = cashier
         self._lock = asyncio.Lock()
         self._reserved = False
@@ -113,6 +117,8 @@ class JobPurse:
                 next_step="hire again: a new job makes a new payment",
                 hold=row.key,
             )
+        if self._on_held is not None:
+            await self._on_held(row)
         return row.as_hold()
 
     async def release(self, hold: Hold, proof: dict[str, object]) -> Payment:

@@ -73,7 +73,7 @@ class ScriptedRail:
         if request.mode is PayMode.HOLD:
             self._reach()
             await self.network.move(key, None, "authorized")
-        payment = Payment(id=key, request=request, state=PaymentState.HELD, evidence={"payload": {"nonce": key}})
+        payment = Payment(id=key, request=request, state=PaymentState.HELD, evidence={"payload": {"nonce": key}, "nonce": key})
         return Hold(payment=payment, deadline=self._clock.now() + timedelta(seconds=HOLD_SECONDS))
 
     async def settle(self, hold: Hold, proof: dict[str, object]) -> Payment:
@@ -94,7 +94,7 @@ class ScriptedRail:
 
     async def _payment(self, request: PaymentRequest, key: str) -> Payment:
         seen = await self.network.state(key)
-        evidence: dict[str, object] = {"payload": {"nonce": key}}
+        evidence: dict[str, object] = {"payload": {"nonce": key}, "nonce": key}
         match seen:
             case "collected":
                 evidence["transaction"] = f"tx:{key}"

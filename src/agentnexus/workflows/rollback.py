@@ -29,6 +29,7 @@ from agentnexus.workflows.telling import (
     not_undone_draft,
     status_draft,
     undo_name,
+    was_told,
 )
 
 Asking: TypeAlias = Callable[[str], Awaitable[dict[str, object]]]
@@ -153,7 +154,8 @@ class Rollback:
         known = self.work.run.recorded(step_key(step))
         failed = known is not None and known.phase is Phase.FAILED
         attempts = max(1, self._attempts(step))
-        teller = Teller(step, ended=StepStatus.FAILED if failed else StepStatus.REFUNDED, attempts=attempts)
+        ended = StepStatus.FAILED if failed else StepStatus.REFUNDED
+        teller = Teller(step, ended=ended, attempts=attempts, told=partial(was_told, self.work.run))
         ask = None if step.local else partial(self._ask_again, step)
         return await self._let_go(
             f"refund-{step.id}", step, step.id, attempts=attempts, narrate=teller.give_back, ask=ask
@@ -162,7 +164,8 @@ class Rollback:
     async def _tell_late(self, step: PlanStep) -> None:
         """Nothing can be hired for it any more, an undo neither."""
         attempts = max(1, self._attempts(step))
-        narrate = Teller(step, ended=StepStatus.REFUNDED, attempts=attempts).give_back
+        told = partial(was_told, self.work.run)
+        narrate = Teller(step, ended=StepStatus.REFUNDED, attempts=attempts, told=told).give_back
         found = await self._let_go(f"late-{step.id}", step, step.id, attempts=attempts, narrate=narrate)
         if found is None or found["paid"] != "0" or "at" in found:
             paid = "0" if found is None else found["paid"]

@@ -62,6 +62,7 @@ from agentnexus.workflows.telling import (
     status_draft,
     step_attribute,
     warnings_of,
+    was_told,
 )
 from agentnexus.workflows.transforming import holds, transformed
 
@@ -97,10 +98,10 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
         allowed = to_reserve(priced, request.max_cost) if approved and not grant.given else request.max_cost
         executing = status_draft(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
         await run.mark("executing", *approved, executing)
-        deadline = await run.step("deadline", _deadline(means, request))
+        deadline = await run.limit_time("deadline", request.max_seconds)
         under = grant.grant_id if grant.given else ""
         work = PlanRun(run, means, request, plan, priced)
-        conductor = Conductor(work, datetime.fromisoformat(str(deadline)), allowed, under)
+        conductor = Conductor(work, deadline, allowed, under)
         return await conductor.conduct()
 
     return body
@@ -118,19 +119,12 @@ def narrate_end(state: RunState, output: Json, error: NexusError | None) -> Sequ
     return [status_draft(name, status, **data)]
 
 
-def _deadline(means: Means, request: WorkflowRequest) -> Callable[[StepContext], Awaitable[Json]]:
-    async def function(_context: StepContext) -> Json:
-        return (means.clock.now() + timedelta(seconds=request.max_seconds)).isoformat()
-
-    return function
-
-
 async def _plan(run: Run, means: Means, request: WorkflowRequest) -> tuple[Plan, Estimate]:
     async def function(_context: StepContext) -> Json:
         planned = await means.planning.plan(request)
         return {"plan": planned.plan.model_dump(mode="json"), "estimate": planned.estimate.model_dump(mode="json")}
 
-    found = await run.step("plan", function, retry=PLANNING)
+    found = await run.step("plan", function, retry=PLANNING, timeout_seconds=request.max_seconds)
     assert isinstance(found, Mapping)
     plan = Plan.model_validate(found["plan"])
     await run.mark("plan-ready", _plan_ready(plan, found["plan"], found["estimate"]))
@@ -262,12 +256,13 @@ class Conductor:
             self.work.results[step.id] = known.output
 
     async def _one(self, step: PlanStep) -> None:
-        teller = Teller(step)
+        teller = Teller(step, told=partial(was_told, self.work.run))
         reason = await self._why_not(step)
         found = await self.work.run.step(
             step_key(step),
             partial(self._skip, reason) if reason else partial(self._transform if step.local else self._hire, step),
             retry=step.retry.policy(),
+            timeout_seconds=step.timeout_seconds if step.local else None,  # a hire ends itself, and its money comes back
             narrate=teller.skipped if reason else teller.narrate,
         )
         assert isinstance(found, Mapping)
@@ -301,7 +296,7 @@ class Conductor:
         need = await self.work.need(step)
         prefer = (step.offer.seller,) if step.offer is not None and context.attempt == 1 else ()
         key = hire_key(self.work.run.id, step.id, context.attempt)
-        reporter = Reporter(step, context, self.work.means.clock, self.work.request.max_cost)
+        reporter = Reporter(step, context, self.work.means.clock, self.work.request.max_cost, self.work.run)
         try:
             hired = await known_outcome(
                 lambda: self.work.means.hirer.hire(
@@ -311,7 +306,7 @@ class Conductor:
                     user_id=self.work.request.user_id,
                     prefer=prefer,
                     on_update=reporter.tell,
-                    deadline_seconds=self._seconds_left(),
+                    deadline_seconds=self._seconds_left(step),
                     task=self.work.run.id,
                     only=self.work.only(step),
                 )
@@ -323,14 +318,15 @@ class Conductor:
         receipts = hired.receipts or (hired.receipt,)
         return as_json({**money_of(receipts, self.work.request.max_cost), **await self.work.kept(hired.output)})
 
-    def _seconds_left(self) -> float:
+    def _seconds_left(self, step: PlanStep) -> float:
+        """Of the step's own time or of the workflow's, whichever is less."""
         left = (self.deadline - self.work.means.clock.now()).total_seconds()
         if left <= 0:
             raise AgentTimeout(
                 f"the workflow did not finish within {self.work.request.max_seconds:g} seconds",
                 next_step="allow more time, or split the task",
             )
-        return left
+        return left if step.timeout_seconds is None else min(left, step.timeout_seconds)
 
     async def _result(self, _context: StepContext) -> Json:
         found = await self.work.filled({"result": self.work.plan.output})

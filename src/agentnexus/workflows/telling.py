@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from agentnexus.core.canonical import Json, JsonObject
+from agentnexus.core.canonical import Json, JsonObject, content_hash
 from agentnexus.core.errors import PaymentUnknown
 from agentnexus.core.events import EventName
 from agentnexus.core.money import Money
 from agentnexus.core.payments import PaymentRecord, PaymentState, Receipt
 from agentnexus.core.ports import Clock
-from agentnexus.core.updates import Log, Progress, Update
-from agentnexus.workflows.engine.port import Draft, Phase, StepContext, Transition
+from agentnexus.core.updates import Held, Log, Progress, Update
+from agentnexus.workflows.engine.port import Draft, Phase, Run, StepContext, Transition
 from agentnexus.workflows.model import PlanStep, StepStatus, StepWarning, WorkflowStatus, spent
 
 PROGRESS_SECONDS = 0.25
@@ -25,6 +26,7 @@ WARNINGS_MAX, WARNING_MAX = 100, 600
 PAID = frozenset({PaymentState.CONFIRMED, PaymentState.RELEASED})
 RETURNED = frozenset({PaymentState.REFUNDED, PaymentState.FAILED})
 
+Told = Callable[[PaymentRecord], bool]
 Answer = TypeVar("Answer")
 
 
@@ -101,15 +103,32 @@ def given_back(found: Mapping[int, Sequence[Receipt]], asset_of: Money) -> JsonO
     return {**together, "attempts": {str(number): str(spent(some, asset_of).atomic) for number, some in found.items()}}
 
 
-def payment_drafts(step: PlanStep, found: object) -> list[Draft]:
-    """Every payment of `money_of`: reserved, then how it ended."""
+def held_key(payment: PaymentRecord) -> str:
+    """The mark that says that a payment was told as reserved, by what nobody else's payment has; empty without it."""
+    return f"held-{content_hash(payment.authorization)[7:39]}" if payment.authorization else ""
+
+
+def was_told(run: Run, payment: PaymentRecord) -> bool:
+    """Whether a payment's reservation is among the run's events already."""
+    key = held_key(payment)
+    return bool(key) and run.recorded(key) is not None
+
+
+def nothing_told(_payment: PaymentRecord) -> bool:
+    """Of no payment it is known yet that it was reserved."""
+    return False
+
+
+def payment_drafts(step: PlanStep, found: object, told: Told = nothing_told) -> list[Draft]:
+    """Every payment of `money_of`: reserved, unless that was told when it was, then how it ended."""
     drafts: list[Draft] = []
     receipts = found.get("receipts") if isinstance(found, dict) else None
     for receipt in receipts if isinstance(receipts, list) else []:
         for raw in receipt["payments"]:
             payment = PaymentRecord.model_validate(raw)
             data: dict[str, object] = {"step": step.id, "receipt": receipt["id"], **raw}
-            drafts.append(Draft(EventName.PAYMENT_RESERVED, {k: v for k, v in data.items() if k != "state"}))
+            if not told(payment):
+                drafts.append(Draft(EventName.PAYMENT_RESERVED, {k: v for k, v in data.items() if k != "state"}))
             if payment.state in PAID:
                 drafts.append(Draft(EventName.PAYMENT_SETTLED, data))
             elif payment.state in RETURNED:
@@ -120,15 +139,17 @@ def payment_drafts(step: PlanStep, found: object) -> list[Draft]:
 class Reporter:
     """Passes what a running hire says on as events, not more often than people can read."""
 
-    def __init__(self, step: PlanStep, context: StepContext, clock: Clock, asset_of: Money) -> None:
+    def __init__(self, step: PlanStep, context: StepContext, clock: Clock, asset_of: Money, run: Run) -> None:
         self._step = step
         self._context = context
         self._clock = clock
         self._asset_of = asset_of
         self._last = float("-inf")
+        self._run = run
         self._told: set[str] = set()
 
-    def tell(self, update: Update) -> None:
+    def tell(self, update: Update) -> Awaitable[None] | None:
+        """To be waited for where it says so: money that is set aside is told before it can go anywhere."""
         now = self._clock.monotonic()
         match update:
             case Progress(fraction=fraction, message=message) if now - self._last >= PROGRESS_SECONDS:
@@ -136,8 +157,20 @@ class Reporter:
                 self._emit(fraction, message)
             case Log(message=message):
                 self._emit(None, message)
+            case Held(payment=payment):
+                return self._held(payment)
             case _:
-                return
+                pass
+        return None
+
+    async def _held(self, payment: PaymentRecord) -> None:
+        """Once, whatever happens to this worker; what has no name of its own is told when its end is."""
+        key = held_key(payment)
+        if key and key not in self._told:
+            self._told.add(key)
+            data = payment.model_dump(mode="json", exclude={"state", "transaction", "refund_transaction"})
+            data |= {"step": self._step.id, "attempt": self._context.attempt}
+            await self._run.mark(key, Draft(EventName.PAYMENT_RESERVED, data))
 
     def _emit(self, fraction: float | None, message: str) -> None:
         data: dict[str, object] = {"step": self._step.id, "message": message[:500]}
@@ -152,7 +185,7 @@ class Reporter:
     def money(self, receipts: Sequence[Receipt]) -> None:
         """Payments of an attempt that failed; what stayed with a seller counts as spent."""
         found = money_of(receipts, self._asset_of)
-        for draft in payment_drafts(self._step, found):
+        for draft in payment_drafts(self._step, found, partial(was_told, self._run)):
             self._context.emit(draft)
         if found["paid"] != "0":
             spent_here = {f"paid:{self._step.id}:{self._context.attempt}": found["paid"]}
@@ -166,6 +199,7 @@ class Teller:
     step: PlanStep
     ended: StepStatus = StepStatus.FAILED
     attempts: int = 0
+    told: Told = nothing_told
 
     def narrate(self, transition: Transition) -> list[Draft]:
         """A hire started, is tried again, completed or failed."""
@@ -205,7 +239,7 @@ class Teller:
         now = self._is(
             StepStatus.COMPLETED, receipt=last.get("id"), output=found.get("blob"), progress=1.0, **state
         )  # fmt: skip
-        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPLETED, data, {**now, **paid})]
+        return [*payment_drafts(self.step, found, self.told), Draft(EventName.STEP_COMPLETED, data, {**now, **paid})]
 
     def give_back(self, transition: Transition) -> list[Draft]:
         """An unfinished step let go of its money, or had been delivered and paid in the very moment it was stopped."""
@@ -222,7 +256,8 @@ class Teller:
         if self.ended is StepStatus.FAILED:  # how it failed and what came back was told by its attempts
             return [Draft(EventName.STEP_PROGRESS, data, money)] if kept else []
         state = self._is(StepStatus.FAILED if kept else self.ended, attempts=self.attempts)
-        return [*payment_drafts(self.step, found), Draft(EventName.STEP_COMPENSATED, data, {**state, **money})]
+        paid = payment_drafts(self.step, found, self.told)
+        return [*paid, Draft(EventName.STEP_COMPENSATED, data, {**state, **money})]
 
     def undone(self, transition: Transition) -> list[Draft]:
         """A completed step was taken back by its undo."""
