@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -15,6 +16,8 @@ from agentnexus.platform.logs import log
 
 PR_SET_PDEATHSIG = 1
 STREAMS_WANTED = 12_000  # ten thousand watchers, the database, and what sellers and agents need
+PORTS = range(20_000, 32_000)
+PORT_TRIES = 200
 BACKLOG = 2048
 LISTENER = "NEXUS_LISTENER_FD"
 
@@ -42,12 +45,22 @@ def raise_file_limit(wanted: int = STREAMS_WANTED) -> int:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody has right now. Raises `Unavailable` when none is found.
+
+    By chance, and below those that systems give to outgoing connections: one of these, or another process asking at
+    the same moment, would take it before its server does.
+    """
+    for _ in range(PORT_TRIES):
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise Unavailable(
+        f"no free port between {PORTS.start} and {PORTS.stop}", next_step="end programs that listen there"
+    )
 
 
 def listen_on(port: int, host: str = "127.0.0.1") -> socket.socket | None:
