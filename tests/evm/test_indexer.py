@@ -16,6 +16,7 @@ from agentnexus.core.errors import Conflict, InvalidInput, NotFound
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.process import wait_until_ready
+from agentnexus.platform.telemetry import indexer_behind_blocks
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.contracts.artifacts import load_artifact
 from agentnexus.rails.evm.encoding import word
@@ -106,6 +107,13 @@ async def test_an_event_is_kept_and_told_once(bench: Bench) -> None:
         "to": bench.chain.accounts["seller-1"].address,
         "value": 42,
     }
+
+
+async def test_how_far_it_is_behind_is_measured(bench: Bench) -> None:
+    gauge = indexer_behind_blocks.labels("test", bench.chain.network.caip2)
+    gauge.set(99)
+    await bench.indexer().poll()
+    assert gauge._value.get() == 0
 
 
 async def test_history_is_read_from_the_start_block(bench: Bench) -> None:

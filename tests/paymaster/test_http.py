@@ -19,6 +19,7 @@ from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.process import free_port, wait_until_ready
+from agentnexus.platform.telemetry import sponsorships_total
 from agentnexus.rails.evm.contracts.account import execute_data
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.errors import NodeError
@@ -274,6 +275,17 @@ async def test_the_policies_can_be_read_but_not_whose_they_are(site: Site) -> No
     assert policy["rules"][0]["functions"] == ["transfer(address,uint256)"]
     assert policy["per_operation"] == "0.1"
     assert "users" not in policy
+
+
+async def test_promises_and_refusals_are_counted(site: Site) -> None:
+    network = site.desk.chain.network.caip2
+    promised, refused = (sponsorships_total.labels(network, status) for status in ("promised", "not_allowed"))
+    before = promised._value.get(), refused._value.get()
+    operation = await site.desk.unsigned()
+    await site.result("pm_getPaymasterData", plain(operation), ENTRY_POINT, CHAIN, {})
+    stranger = with_call(site.desk, operation, to=site.desk.paymaster)
+    await site.error("pm_getPaymasterData", plain(stranger), ENTRY_POINT, CHAIN, {})
+    assert (promised._value.get(), refused._value.get()) == (before[0] + 1, before[1] + 1)
 
 
 async def test_a_node_that_pays_for_nobody_says_how_to_change_that(desk: Desk) -> None:

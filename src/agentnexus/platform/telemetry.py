@@ -29,6 +29,18 @@ discovery_seconds = Histogram(
     "agentnexus_discovery_duration_seconds", "Time a market took to answer", ["market"], registry=REGISTRY
 )
 workflows_active = Gauge("agentnexus_workflows_active", "Workflows being executed here", registry=REGISTRY)
+indexer_behind_blocks = Gauge(
+    "agentnexus_indexer_behind_blocks",
+    "Blocks that the leading process has yet to read",
+    ["indexer", "network"],
+    registry=REGISTRY,
+)
+sponsorships_total = Counter(
+    "agentnexus_sponsorships_total",
+    "Requests to pay an operation's gas by outcome",
+    ["network", "status"],
+    registry=REGISTRY,
+)
 http_seconds = Histogram(
     "agentnexus_http_request_duration_seconds",
     "Time to the end of the answer",

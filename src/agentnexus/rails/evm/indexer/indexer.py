@@ -19,6 +19,7 @@ from agentnexus.core.errors import Conflict, InvalidInput, NexusError
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
+from agentnexus.platform.telemetry import indexer_behind_blocks
 from agentnexus.rails.evm.indexer.delivery import Delivery
 from agentnexus.rails.evm.indexer.events import Source
 from agentnexus.rails.evm.indexer.model import Handler, Head, Place, Progress, Status
@@ -112,6 +113,8 @@ class Indexer:
         for _ in range(_MOVES_MAX):
             try:
                 place, more = await self._follow(place, head)
+                behind = indexer_behind_blocks.labels(self.name, self.network.caip2)
+                behind.set(max(head.number - place.number, 0))
                 return Progress(True, head.number, place, found + more, reverted_to)
             except ChainMoved:
                 fork = await self._rewind()

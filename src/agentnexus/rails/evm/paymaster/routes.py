@@ -46,7 +46,7 @@ def paymaster_routes(service: PaymasterService) -> APIRouter:
     return router
 
 
-class _Unread(Exception):  # noqa: N818 - an answer to give, not an error of ours
+class _Unread(Exception):
     """The body is no JSON that can be answered."""
 
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from agentnexus.core.errors import Conflict, InvalidInput, NotFound, RateLimited
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, RateLimited
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.model import ReservationState
 from agentnexus.platform.database import Database
+from agentnexus.platform.telemetry import sponsorships_total
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.paymaster import DUMMY_SIGNATURE, Policy
 from agentnexus.rails.evm.encoding import address, to_hex
@@ -124,6 +125,16 @@ class PaymasterService:
         Raises `NotSponsored`, `BudgetExceeded`, `InsufficientFunds` (our deposit), `ContractRefused` (it would fail),
         `Conflict` (it was used), `RateLimited` (too many for one nonce), `InvalidInput`, `Unavailable`.
         """
+        counted = sponsorships_total.labels
+        try:
+            promised = await self._promise(user_id, operation, policy_id)
+        except NexusError as error:
+            counted(self.chain.network.caip2, str(error.code)).inc()
+            raise
+        counted(self.chain.network.caip2, "promised").inc()
+        return promised
+
+    async def _promise(self, user_id: str, operation: UserOperation, policy_id: str) -> UserOperation:
         policy = choose(self.policies, user_id, self.stub(user_id, operation, policy_id), policy_id)
         promised = await self._signed(operation)
         user_operation_hash = to_hex(promised.hash(self.chain.network.chain_id))
