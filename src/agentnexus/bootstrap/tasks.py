@@ -25,6 +25,7 @@ def open_workflows(
 ) -> WorkflowRoom:
     """Each workflow's budget is a child of its owner's own; who has a prepaid account works from that as well."""
     personal = PersonalBudgets(buying.books, chain.usdc)
+    hirer = CountedHiring(buying.hiring, buying.parity, ground.clock)
 
     async def root_budget(user_id: str) -> str:
         return (await personal.current(user_id)).id
@@ -33,7 +34,8 @@ def open_workflows(
     funds = None if escrow is None else prepaid_funds(escrow, budget_funds, chain.usdc, ground.clock)
     return open_room(
         engine,
-        hirer=CountedHiring(buying.hiring, buying.parity),
+        hirer=hirer,
+        fee=hirer.fee,
         budgets=buying.books.budgets,
         blobs=blobs,
         clock=ground.clock,

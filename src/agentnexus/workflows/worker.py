@@ -13,6 +13,7 @@ from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.port import Engine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
+from agentnexus.workflows.estimate import Fee, no_fee
 from agentnexus.workflows.granting import Approvals
 from agentnexus.workflows.plan_run import Means
 from agentnexus.workflows.planner.offline import OfflinePlanner
@@ -52,6 +53,7 @@ def open_room(
     funds: EscrowFunds | None = None,
     approvals: Approvals | None = None,
     uploads: Uploads | None = None,
+    fee: Fee = no_fee,
 ) -> WorkflowRoom:
     """Register the body with an engine. Without `planners` the offline one plans.
 
@@ -61,8 +63,9 @@ def open_room(
         funds: prepaid balances that steps are captured from; None where budgets alone limit what is spent.
         approvals: signed grants that let plans go ahead without asking anybody.
         uploads: counts users' files; without it every file is kept for ever.
+        fee: what paying for an offer costs on top, for estimates.
     """
-    planning = Planning(hirer, planners or (OfflinePlanner(),))
+    planning = Planning(hirer, planners or (OfflinePlanner(),), fee=fee)
     means = Means(hirer, planning, budgets, blobs, clock, root_budget, funds, approvals)
     engine.register(BODY, body_of(means), narrate_end)
     reviewing = Reviewing(

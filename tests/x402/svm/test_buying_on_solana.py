@@ -26,11 +26,11 @@ from agentnexus.bootstrap.ground import Chain, Ground, open_chain
 from agentnexus.bootstrap.solana_buying import open_solana_buyer
 from agentnexus.bootstrap.upkeep import account_of
 from agentnexus.bootstrap.verify import verify_with_chain
-from agentnexus.core.clock import SystemClock, TimeOrderedIds
+from agentnexus.core.clock import ManualClock, SystemClock, TimeOrderedIds
 from agentnexus.core.errors import BudgetExceeded, InsufficientFunds, NoOffer, SellerFailed, Unavailable
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Constraints, Need, Strategy
-from agentnexus.core.payments import Limits, PaymentState, ReceiptStatus
+from agentnexus.core.payments import Limits, PaymentRequest, PaymentState, ReceiptStatus
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.hiring.model import Hired
 from agentnexus.hiring.receipts import sign_receipt, verify_receipt
@@ -45,7 +45,10 @@ from agentnexus.platform.settings import Settings
 from agentnexus.rails.solana.errors import WrongNetwork
 from agentnexus.rails.solana.networks import NetworkKind
 from agentnexus.rails.solana.signer import LocalSigner
-from agentnexus.workflows.model import spent
+from agentnexus.workflows.estimate import estimate
+from agentnexus.workflows.model import Plan, PlanStep, spent
+from agentnexus.workflows.plan import with_offers
+from agentnexus.workflows.planning import offered_from
 
 START = 10 * PRICE
 
@@ -326,7 +329,7 @@ async def test_a_price_limit_in_the_budgets_asset_holds_on_solana(square: Square
 async def test_plans_count_a_price_on_solana_in_the_budgets_asset(square: Square) -> None:
     await square.open_shop()
     unit = square.buying.parity.unit
-    hirer = CountedHiring(square.buying.hiring, square.buying.parity)
+    hirer = CountedHiring(square.buying.hiring, square.buying.parity, SystemClock())
     (ranked,) = await hirer.offers(NEED)
     assert ranked.offer.price.maximum == Money(unit, PRICE)
     assert ranked.offer.rails[0]["network"] == NETWORK
@@ -334,6 +337,41 @@ async def test_plans_count_a_price_on_solana_in_the_budgets_asset(square: Square
     hired = await hirer.hire(NEED, budget_id=BUDGET, key="k1", user_id="u")
     assert [receipt.id for receipt in await hirer.receipts("k1")] == [hired.receipt.id]
     assert await hirer.cancel("k1") == list(hired.receipts)
+
+
+async def test_an_estimate_says_what_paying_costs_on_each_network(
+    square: Square, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await square.open_shop()
+    unit, solana = square.buying.parity.unit, square.buying.solana
+    assert solana is not None
+    native = solana.rail.network.native
+    steps = tuple(PlanStep(id=name, title=name, capability="report.make") for name in ("a", "b"))
+
+    async def estimated(hirer: CountedHiring) -> dict[str, Money]:
+        found = offered_from([ranked.offer for ranked in await hirer.offers(NEED)])
+        plan = with_offers(Plan(planner="hand", steps=steps), found)
+        priced = estimate(plan, found, unit.zero(), hirer.fee)
+        assert priced.expected == Money(unit, 2 * PRICE)
+        return priced.fees
+
+    clock = ManualClock(SystemClock().now())
+    hirer = CountedHiring(square.buying.hiring, square.buying.parity, clock)
+    assert await estimated(hirer) == {NETWORK: native.zero()}  # the seller's facilitator pays
+
+    async def dear(_request: PaymentRequest) -> Money:
+        return Money(native, 5_000)
+
+    async def away(_request: PaymentRequest) -> Money:
+        raise Unavailable("no node there")
+
+    monkeypatch.setattr(solana.rail, "fee", dear)
+    assert await estimated(hirer) == {NETWORK: native.zero()}  # asked a moment ago
+    clock.advance(61)
+    assert await estimated(hirer) == {NETWORK: Money(native, 10_000)}
+    clock.advance(61)
+    monkeypatch.setattr(solana.rail, "fee", away)
+    assert await estimated(hirer) == {NETWORK: unit.zero()}
 
 
 async def test_real_and_play_money_never_count_as_the_same(square: Square) -> None:
