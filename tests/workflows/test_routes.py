@@ -208,3 +208,18 @@ async def test_an_unknown_workflow_is_not_found_everywhere(site: Site) -> None:
         answer = await ann.request(method, f"/workflows/wf_nope{path}")
         assert answer.status_code == 404
         assert answer.json()["success"] is False
+
+
+async def test_a_priority_is_the_engines_and_no_part_of_the_request(site: Site) -> None:
+    ann, operator = await site.client("ann"), await site.client("op")
+    body, once = {"input": "Analyse it"}, {"Idempotency-Key": "p"}
+    low = await ann.post("/workflows/create", json={**body, "priority": -1}, headers=once)
+    again = await ann.post("/workflows/create", json={**body, "priority": 0}, headers=once)
+    assert low.json()["workflow"]["id"] == again.json()["workflow"]["id"]
+    assert (await site.room.engine.get(low.json()["workflow"]["id"])).priority == -1
+    refused = await ann.post("/workflows/create", json={**body, "priority": 1})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_allowed")
+    high = await operator.post("/workflows/create", json={**body, "priority": 1, "userId": "ann"})
+    assert (await site.room.engine.get(high.json()["workflow"]["id"])).priority == 1
+    for wrong in (2, -2, "first"):
+        assert (await operator.post("/workflows/create", json={**body, "priority": wrong})).status_code == 422

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
-from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
+from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
@@ -57,6 +57,7 @@ class CreateBody(BaseModel):
     auto_approve: bool = Field(default=False, alias="autoApprove")
     grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
     metadata: dict[str, object] = Field(default_factory=dict, max_length=50)
+    priority: int = Field(default=0, ge=-1, le=1, description="-1 waits for the others; 1 is for operators")
     plan: HandPlan | None = Field(default=None, description="the steps, when nobody else is to plan them")
 
 
@@ -144,6 +145,7 @@ async def create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
         auto_approve=body.auto_approve, metadata=body.metadata, grant=body.grant, key=idempotency_key,
         plan=None if body.plan is None else plan_by_hand(body.plan, body.files),
+        priority=_priority(who, body.priority),
     )  # fmt: skip
     return created(workflow)
 
@@ -255,6 +257,12 @@ async def list_workflows(
         "total": len(page.workflows),
         "nextCursor": page.next_cursor,
     }
+
+
+def _priority(who: Caller, wanted: int) -> int:
+    if wanted > 0 and who.role != "operator":
+        raise NotAllowed("only an operator puts work before everybody's", next_step="use priority 0 or -1")
+    return wanted
 
 
 def _acting_for(who: Caller, user_id: str | None) -> str:

@@ -116,6 +116,7 @@ class Workflows:
         parent_budget: str | None = None,
         metadata: Mapping[str, object] | None = None,
         plan: Plan | None = None,
+        priority: int = 0,
         key: str = "",
     ) -> Workflow:
         """Take a task; planning starts at once. Raises `InvalidInput`, `Conflict`.
@@ -125,6 +126,7 @@ class Workflows:
             grant: a signed approval (its id, or ``any``) under which it goes ahead when that allows the whole plan.
             metadata: the creator's own notes, shown as they came.
             plan: made already, to be checked, priced and approved like any other.
+            priority: of two that wait for a worker the higher goes first; 0 is everybody's.
             key: makes creation repeatable: the same key of the same user gives the same workflow.
         """
         task = text.strip()
@@ -139,7 +141,7 @@ class Workflows:
             auto_approve=auto_approve, grant=grant, parent_budget=parent_budget, metadata=dict(metadata or {}),
             plan=plan,
         )  # fmt: skip
-        return await self._start(request, key)
+        return await self._start(request, key, priority)
 
     async def create_single(
         self,
@@ -181,12 +183,14 @@ class Workflows:
             next_step="look at the agent's page, or let the planner find another seller",
         )
 
-    async def _start(self, request: WorkflowRequest, key: str) -> Workflow:
+    async def _start(self, request: WorkflowRequest, key: str, priority: int = 0) -> Workflow:
         run_id = self._ids.new("wf") if not key else workflow_id_from(request.user_id, key)
         planning = Draft(EventName.WORKFLOW_PLANNING, {"text": request.text[:500]}, {"status": "planning"})
         if self._uploads is not None:
             await self._uploads.use(request.user_id, [file.blob for file in request.files])
-        run = NewRun(run_id, BODY, request.model_dump(mode="json"), tenant=request.user_id, drafts=(planning,))
+        run = NewRun(
+            run_id, BODY, request.model_dump(mode="json"), tenant=request.user_id, priority=priority, drafts=(planning,)
+        )
         if not await self._engine.start(run):
             existing = await self._engine.get(run_id)
             if WorkflowRequest.model_validate(existing.input) != request:
