@@ -12,6 +12,8 @@ import pytest
 
 from agentnexus.bootstrap.gas import (
     INDEXER,
+    LATE_SECONDS,
+    contracts_checks,
     follow_contracts,
     load_contracts,
     market_policy,
@@ -19,15 +21,18 @@ from agentnexus.bootstrap.gas import (
     open_paymaster,
 )
 from agentnexus.bootstrap.ground import Chain, Ground, open_chain, open_ground
-from agentnexus.core.errors import InvalidInput
+from agentnexus.core.clock import ManualClock
+from agentnexus.core.errors import Conflict, InvalidInput, Unavailable
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.ledger.books import Books
+from agentnexus.platform.database import Connection
 from agentnexus.platform.process import wait_until_ready
 from agentnexus.platform.settings import Settings
 from agentnexus.rails.evm.contracts import AccountPlan, Call, Owner
 from agentnexus.rails.evm.deployment import Manifest
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, selector, word
 from agentnexus.rails.evm.indexer.history import find_events
+from agentnexus.rails.evm.indexer.model import Change
 from agentnexus.rails.evm.paymaster.service import UserSponsor
 from agentnexus.rails.evm.sending import send_directly
 from agentnexus.rails.evm.userops import OwnerSigner, SelfBundler, Sender, UserOperation, build
@@ -126,6 +131,30 @@ async def test_the_events_of_all_our_contracts_are_followed(
     assert len(found) == 1
     roles = await find_events(ground.database, INDEXER, chain.network.caip2, contract=manifest.address("Escrow"))
     assert roles, "what happened before the indexer is read from the chain's beginning"
+
+
+async def test_a_node_says_when_nobody_follows_its_contracts(
+    ground: Ground, connected: Chain, contracts_chain: ContractsChain
+) -> None:
+    clock = ManualClock(ground.clock.now())
+    (check,) = contracts_checks(replace(ground, clock=clock), contracts_chain.manifest).values()
+    await check()
+    clock.advance(LATE_SECONDS + 1)
+    with pytest.raises(Unavailable, match="have not been read") as error:
+        await check()
+    assert "worker" in error.value.next_step
+    indexer = open_indexer(replace(ground, clock=clock), connected, contracts_chain.manifest)
+
+    async def refuse(_connection: Connection, _change: Change) -> None:
+        raise Conflict("the books are closed")
+
+    indexer.subscribe("refuses", refuse)
+    await indexer.poll()
+    await check()
+    await indexer.deliver()
+    with pytest.raises(Unavailable, match="books are closed"):
+        await check()
+    assert contracts_checks(ground, None) == {}
 
 
 async def test_a_node_without_contracts_pays_for_nobody(ground: Ground, connected: Chain, books: Books) -> None:

@@ -20,7 +20,7 @@ from agentnexus.api.preference_routes import preference_routes
 from agentnexus.api.token_routes import token_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.desks import webhook_trial
-from agentnexus.bootstrap.gas import gas_routes
+from agentnexus.bootstrap.gas import contracts_checks, gas_routes, load_contracts
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
@@ -113,7 +113,7 @@ def compose(
     app = create_api(
         routers=[
             *(("", router) for router in ROUTERS),
-            (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid)),
+            (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid, rater=buying.rater)),
             (API, preference_routes(buying.hiring.records)),
             (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
@@ -173,7 +173,7 @@ def _checks(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> dict[str, 
     async def evm() -> None:
         await chain.sender.rpc.chain_id()
 
-    checks: dict[str, Check] = {"database": database, "chain": evm}
+    checks: dict[str, Check] = {"database": database, "chain": evm, **contracts_checks(ground, load_contracts(ground))}
     neighbours = {"facilitator": ground.settings.facilitator_url, "registry": ground.settings.registry_url}
     for name, url in neighbours.items():
         if url is not None:

@@ -8,14 +8,16 @@ from fastapi import APIRouter
 
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.upkeep import repeat
-from agentnexus.core.errors import InvalidInput, NotFound
+from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
 from agentnexus.ledger.books import Books
+from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.deployment import Manifest
 from agentnexus.rails.evm.encoding import keccak, rlp, to_hex, word_address
 from agentnexus.rails.evm.indexer.events import Source, source
 from agentnexus.rails.evm.indexer.indexer import Indexer
+from agentnexus.rails.evm.indexer.store import IndexerStore, Scope
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
 from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, read_policies
 from agentnexus.rails.evm.paymaster.routes import no_paymaster_routes, paymaster_routes
@@ -26,6 +28,7 @@ from agentnexus.rails.evm.paymaster.settling import Settling, operations_of
 INDEXER = "contracts"
 FOLLOWED = ("Escrow", "Entitlements")
 KEEP_SECONDS = 5.0
+LATE_SECONDS = 120.0
 
 
 def load_contracts(ground: Ground) -> Manifest | None:
@@ -59,6 +62,27 @@ async def follow_contracts(ground: Ground, chain: Chain, books: Books, manifest:
     async with asyncio.TaskGroup() as group:
         group.create_task(indexer.run(), name="indexer")
         group.create_task(repeat("sponsored-operations", settling.keep, KEEP_SECONDS), name="sponsored-operations")
+
+
+def contracts_checks(ground: Ground, manifest: Manifest | None) -> dict[str, Check]:
+    """Whether a worker follows our contracts; nothing to check where there are none."""
+    if manifest is None:
+        return {}
+    store = IndexerStore(ground.database, Scope(INDEXER, ground.settings.evm_network), "")
+    began = ground.clock.now()  # a worker that starts with us has some time
+
+    async def followed() -> None:
+        try:
+            status = await store.status()
+            last, reasons = status.followed_at or began, [each.last_error for each in status.handlers if each.failures]
+        except NotFound:
+            last, reasons = began, []
+        if reasons or (ground.clock.now() - max(last, began)).total_seconds() > LATE_SECONDS:
+            raise Unavailable(
+                "; ".join(reasons) or f"our contracts have not been read since {last}", next_step="see the worker's log"
+            )
+
+    return {"contracts": followed}
 
 
 def gas_routes(ground: Ground, chain: Chain, books: Books) -> APIRouter:
