@@ -176,7 +176,7 @@ async def test_what_was_done_is_undone_even_when_the_time_is_over(house: House) 
         done = await room.workflows.get(WF, "ann")
     assert done.error is not None
     assert done.error["code"] == "agent_timeout"
-    assert [step.status for step in done.steps] == [StepStatus.COMPENSATED, StepStatus.FAILED]
+    assert [step.status for step in done.steps] == [StepStatus.COMPENSATED, StepStatus.REFUNDED]
     assert (await books.balance("seller", USDC)).posted == USDC.parse("0.02")
     status = await books.budgets.status(budget_id(WF))
     assert (status.open, status.limits) == (False, Limits(total=DOLLAR))

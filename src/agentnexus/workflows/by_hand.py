@@ -30,6 +30,7 @@ class HandStep(BaseModel):
     depends_on: list[str] = Field(default_factory=list, alias="dependsOn", max_length=STEPS_MAX)
     undo: Undo | None = None
     retry: StepRetry = StepRetry()
+    timeout_seconds: float | None = Field(default=None, alias="timeoutSeconds")
     when: Condition | None = None
     transform: Transform | None = None
     offer: dict[str, object] | None = Field(default=None, description="ignored: sellers are found anew")
@@ -78,7 +79,7 @@ def _step(said: HandStep) -> PlanStep:
     found: dict[str, object] = {
         "id": said.id, "title": said.title or said.capability or "reshape", "input": said.input,
         "depends_on": tuple(dict.fromkeys(said.depends_on)), "undo": said.undo, "retry": said.retry,
-        "when": said.when, "transform": said.transform,
+        "when": said.when, "transform": said.transform, "timeout_seconds": said.timeout_seconds,
     }  # fmt: skip
     if said.capability:
         found["capability"] = said.capability

@@ -89,6 +89,7 @@ class PlanStep(Noun):
     offer: StepOffer | None = None
     retry: StepRetry = StepRetry()
     undo: Undo | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=7 * 86400)  # of each attempt; the workflow's at most
     max_price: Money | None = None  # the owner's own cap for this step, whoever does it
     transform: Transform | None = None
     when: Condition | None = None

@@ -262,7 +262,7 @@ class Conductor:
             step_key(step),
             partial(self._skip, reason) if reason else partial(self._transform if step.local else self._hire, step),
             retry=step.retry.policy(),
-            timeout_seconds=step.timeout_seconds if step.local else None,  # a hire ends itself, and its money comes back
+            timeout_seconds=step.timeout_seconds if step.local else None,  # a hire ends itself, money and all
             narrate=teller.skipped if reason else teller.narrate,
         )
         assert isinstance(found, Mapping)
