@@ -20,7 +20,8 @@ _TYPEHASH = keccak(
 )
 _HEAD_BYTES = 52  # address and two gas limits, in front of the paymaster's own data
 _TIME_MAX = (1 << 47) - 1  # the bit above would mean block numbers
-DUMMY_SIGNATURE = b"\xff" * 15 + bytes(16) + b"\x07" + b"\xaa" * 32 + b"\x1c"
+# Whoever checks it goes all the way to recovering a key: `s` is in the lower half.
+DUMMY_SIGNATURE = bytes.fromhex("f" * 31 + "0" * 33 + "7" + "a" * 63 + "1c")
 
 
 class Mode(IntEnum):
