@@ -21,7 +21,9 @@ from agentnexus.markets.x402.pricing import PricedRoute
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
 from agentnexus.markets.x402.wire import PAYMENT_RESPONSE, read_settlement
 from agentnexus.platform.database import Database
-from agentnexus.rails.evm.transactions import TransactionSender
+from agentnexus.rails.evm.eip3009 import SignedAuthorization
+from agentnexus.rails.evm.token import transfer_with_authorization_call
+from agentnexus.rails.evm.transactions import Intent, TransactionSender
 
 Pair = tuple[Facilitation, Facilitation]
 
@@ -127,3 +129,44 @@ async def test_sellers_that_share_a_database_are_one_seller(
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
     assert sum(work.runs for work in works) == 1
+
+
+@pytest.mark.parametrize("path", ["/report", "/stream"])
+async def test_a_payment_that_a_stranger_submitted_is_withheld_with_all_that_proves_it(
+    path: str, database: Database, chain: DevelopmentChain, usdc_price: PaymentRequirements
+) -> None:
+    """It reached the payee; what nobody can see is whether another store of theirs has delivered (decision 0012)."""
+    facilitator, gate = await own_facilitator(chain, database, "relayer"), asyncio.Event()
+    work, before = Work(gate=gate), await chain.usdc_of(usdc_price.pay_to)
+    payload = await sign(chain.accounts["buyer"].signer, usdc_price, "seen")
+    routes = [PricedRoute("GET /report", (usdc_price,)), PricedRoute("GET /stream", (usdc_price,), streaming=True)]
+    async with open_shop(facilitator, reservations=PostgresReservations(database), work=work, routes=routes) as shop:
+        headers = v2_payment(usdc_price, payload)
+        asking = asyncio.create_task(shop.http.get(path, headers=headers))
+        await work.started.wait()
+        transaction = await submitted_by_a_stranger(chain, database, usdc_price, payload)
+        gate.set()
+        first = await asking
+        again = await shop.http.get(path, headers=headers)
+    for answer in (first, again):
+        assert answer.status_code == 409
+        assert b"run" not in answer.content
+        error = answer.json()["error"]
+        assert "do not pay again" in error["next_step"]
+        details = error["details"]
+        assert (details["transaction"], details["amount"]) == (transaction, str(PRICE))
+        assert (details["payee"], details["network"]) == (usdc_price.pay_to, usdc_price.network)
+        assert details["resource"].endswith(path)
+        assert details["payment"]
+    assert await chain.usdc_of(usdc_price.pay_to) == before + PRICE
+    assert work.runs == 1
+
+
+async def submitted_by_a_stranger(
+    chain: DevelopmentChain, database: Database, price: PaymentRequirements, payload: dict[str, object]
+) -> str:
+    sender = await TransactionSender.open(database, chain.rpc, chain.chain_id)
+    call = transfer_with_authorization_call(SignedAuthorization.from_json(payload), contract_wallet=False)
+    stranger = chain.accounts["bob"].signer
+    intent = await sender.estimate(stranger, Intent(price.asset, call, 0))
+    return (await sender.submit(stranger, "front-run", intent)).transaction

@@ -70,15 +70,25 @@ class Sale:
 def refused(sale: Sale, settlement: Mapping[str, object]) -> StoredResponse:
     """402 with the reason of the settlement, which is attached.
 
-    What was settled for somebody else is a 409: the money did move, so nobody may be told to pay again.
+    What was settled for somebody else is a 409: the money did move, so nobody may be told to pay again. Nor may it be
+    delivered for: the chain does not say whether another store of the same payee has done so (decision 0012).
     """
     reason = str(settlement.get("errorReason") or Reason.UNEXPECTED_SETTLE)
     if reason == Reason.DUPLICATE_SETTLEMENT:
         return error_response(
             Conflict(
-                "this payment was settled for another sale; the answer is not released here",
-                next_step="ask the one who took it, with the same payment; do not pay again before you know",
+                "this payment reached the payee by a transaction of another sale or of a stranger; whether somebody has"
+                " delivered for it is not known here, so the answer is not released",
+                next_step="ask whoever you sent it to first, with the same payment; if nobody answered, show the seller"
+                " these details: the chain proves that they were paid, and they can deliver or send it back;"
+                " do not pay again before you know",
                 transaction=settlement.get("transaction") or None,
+                payment=sale.claim.payment_id,
+                payee=sale.requirement.pay_to,
+                amount=sale.requirement.amount,
+                asset=sale.requirement.asset,
+                network=sale.requirement.network,
+                resource=sale.claim.resource,
             ),
             settlement_headers(sale.presented.version, settlement),
         )
