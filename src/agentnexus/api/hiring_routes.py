@@ -9,14 +9,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentnexus.core.errors import NexusError
 from agentnexus.core.money import Asset
 from agentnexus.core.offers import CAPABILITY_NAME, Constraints, Need, Strategy
+from agentnexus.core.payments import Receipt
 from agentnexus.core.ports import Ids
 from agentnexus.escrow.hires import PrepaidHires
 from agentnexus.hiring.choose import Policy
 from agentnexus.hiring.hire import Hiring
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.markets.x402.rating import RegistryRater
 
 Who = Annotated[Caller, Depends(caller)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -80,6 +83,8 @@ class RatingRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rating: int = Field(ge=1, le=5)
+    publish: bool = Field(default=False, description="also at the registry, signed by this node's wallet that paid")
+    comment: str = Field(default="", max_length=500, description="for the registry, where everybody reads it")
 
 
 def need_of(text: str, **fields: object) -> Need:
@@ -88,8 +93,25 @@ def need_of(text: str, **fields: object) -> Need:
     return Need.model_validate({"capability": text if named else None, "text": "" if named else text, **fields})
 
 
+async def _published(rater: RegistryRater | None, receipt: Receipt, body: RatingRequest) -> dict[str, object]:
+    """Whether the registry has the stars, too, else why not: here they count all the same."""
+    if rater is None:
+        return {"published": False, "reason": "this node has no registry"}
+    try:
+        await rater.rate(receipt, body.rating, body.comment)
+    except NexusError as error:
+        return {"published": False, "reason": error.message}
+    return {"published": True}
+
+
 def hiring_routes(
-    hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Ids, *, prepaid: PrepaidHires | None = None
+    hiring: Hiring,
+    budgets: PersonalBudgets,
+    usdc: Asset,
+    ids: Ids,
+    *,
+    prepaid: PrepaidHires | None = None,
+    rater: RegistryRater | None = None,
 ) -> APIRouter:
     """``/offers``, ``/hire``, ``/receipts`` and ``/discovery`` below the prefix it is mounted at."""
     router = APIRouter(tags=["hiring"])
@@ -146,9 +168,12 @@ def hiring_routes(
 
     @router.post("/receipts/{receipt_id}/rating")
     async def rate(who: Who, receipt_id: str, body: RatingRequest) -> dict[str, object]:
-        """Stars for work that you paid for; rating again replaces."""
+        """Stars for work that you paid for; rating again replaces. The registry takes one rating per payment."""
         await hiring.rate(receipt_id, who.user_id, body.rating)
-        return {"success": True, "data": {"receipt": receipt_id, "rating": body.rating}}
+        data: dict[str, object] = {"receipt": receipt_id, "rating": body.rating}
+        if body.publish:
+            data |= await _published(rater, await hiring.receipt(receipt_id), body)
+        return {"success": True, "data": data}
 
     @router.get("/discovery")
     async def discovery(who: Who) -> dict[str, object]:

@@ -27,6 +27,7 @@ from agentnexus.markets.x402.discover import BazaarSource, OfferSource, Registry
 from agentnexus.markets.x402.following import Follower
 from agentnexus.markets.x402.market import X402Market
 from agentnexus.markets.x402.policy import PaymentPolicy
+from agentnexus.markets.x402.rating import RegistryRater
 from agentnexus.platform.cache import Cache
 from agentnexus.platform.outbound import OutboundTransport
 from agentnexus.platform.redis_level import RedisLevel
@@ -50,7 +51,8 @@ SOURCES = (REGISTRY, BAZAAR, CATALOGUE)
 class Buying:
     """What the faces and the workers need to buy.
 
-    `solana` is None where no wallet there is configured; `parity` says which assets count one for one (decision 0011).
+    `solana` is None where no wallet there is configured, `rater` where no registry is; `parity` says which assets count
+    one for one (decision 0011).
     """
 
     books: Books
@@ -62,6 +64,7 @@ class Buying:
     offers: OfferCache
     parity: Parity
     solana: SolanaBuyer | None = None
+    rater: RegistryRater | None = None
 
 
 @asynccontextmanager
@@ -105,7 +108,7 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
                 parity=parity,
             )
         )
-        yield Buying(books, hiring, rail, wallet, signer, http, offers, parity, solana)
+        yield Buying(books, hiring, rail, wallet, signer, http, offers, parity, solana, _rater(ground, chain, http))
 
 
 @asynccontextmanager
@@ -170,6 +173,14 @@ def enabled_sources(text: str) -> tuple[str, ...]:
             next_step=f"set NEXUS_MARKETS to some of {', '.join(SOURCES)}, the most trusted first",
         )
     return names
+
+
+def _rater(ground: Ground, chain: Chain, http: httpx.AsyncClient) -> RegistryRater | None:
+    """The registry knows payments on the EVM chain, so that wallet rates."""
+    if not ground.settings.registry_url:
+        return None
+    payer = chain.signer(ground.settings.buyer_key, "buyer_key")
+    return RegistryRater(ground.settings.registry_url, http, [payer], ground.clock)
 
 
 def _strangers(ground: Ground, seconds: float) -> httpx.AsyncClient:

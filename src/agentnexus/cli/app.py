@@ -28,7 +28,7 @@ COMMANDS = {
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
     "token": ("agentnexus.cli.token", "give, list and end access tokens of this node's users"),
-    "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody"),
+    "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody, and rate its seller"),
     "doctor": ("agentnexus.cli.doctor", "say what is missing here and how to get it"),
     "db": ("agentnexus.cli.roles", "bring the database to the newest schema"),
     "serve": ("agentnexus.cli.roles", "role: API, pages and the seller's side"),

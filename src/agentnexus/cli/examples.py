@@ -54,6 +54,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "token list": "nexus token list alice",
     "token revoke": "nexus token revoke tok_01a1fc",
     "receipt verify": "nexus receipt verify receipt.json --rpc http://127.0.0.1:8545",
+    "receipt rate": "nexus receipt rate rct_01a1fc --stars 5",
     "doctor": "nexus doctor",
     "db": "nexus db",
     "serve": "nexus serve --port 5000",

@@ -1,14 +1,14 @@
-"""`nexus receipt verify`: check a receipt offline; with --rpc also look its transactions up on the chain."""
+"""`nexus receipt`: check one offline or with the chain, and rate its seller."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from agentnexus.cli.options import json_option
+from agentnexus.cli.options import done, json_option
 from agentnexus.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -45,6 +45,32 @@ def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool)
     else:
         _show(reports, hint="" if signers else " (--signer accepts only yours)")
     return 0 if all(report["valid"] for report in reports) else 1
+
+
+@receipt.command()
+@click.argument("receipt_id", metavar="RECEIPT")
+@click.option("--stars", required=True, type=click.IntRange(1, 5), help="5 is best")
+@click.option("--comment", default="", help="for the registry, where everybody reads it")
+@click.option("--private", is_flag=True, help="count them on this node only")
+@json_option
+def rate(receipt_id: str, stars: int, comment: str, private: bool, as_json: bool) -> int:
+    """Rate the seller of RECEIPT (rct_…): here, and at the registry with the payment as proof.
+
+    Rating again replaces your stars here; the registry takes one rating per payment.
+    """
+    import asyncio
+    from urllib.parse import quote
+
+    from agentnexus.cli.hire import send
+
+    body = {"rating": stars, "publish": not private, "comment": comment}
+    answer = cast("dict[str, object]", asyncio.run(send(f"/api/v1/receipts/{quote(receipt_id, safe='')}/rating", body)))
+    said = f"{stars} of 5 for {receipt_id}"
+    if answer.get("published"):
+        said += ", at the registry as well"
+    elif not private:
+        said += f"; not at the registry: {printable(str(answer.get('reason', 'it gave no reason')))}"
+    return done(said, answer, as_json=as_json)
 
 
 def _show(reports: list[Report], hint: str) -> None:
