@@ -19,6 +19,7 @@ from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.desk import Desk, open_desk
+from agentnexus.workflows.model import Plan, PlanStep
 from agentnexus.workflows.schedules.model import CATCH_UP_MAX, Missed, Rhythm, ScheduledTask, chosen
 from agentnexus.workflows.schedules.service import ScheduleTerms
 from agentnexus.workflows.worker import WorkflowRoom, open_room, postgres_engine
@@ -28,6 +29,11 @@ from .scripted import ScriptedBudgets, ScriptedHirer
 from .site import SECRETS, Site, make
 
 START = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
+KEPT = Plan(
+    planner="hand",
+    steps=(PlanStep(id="s1", title="", capability="text.summarize", input={"text": "long"}),),
+    output={"$step": "s1"},
+)
 TASK = ScheduledTask(text="Analyse the numbers", max_cost=USDC.parse("0.5"))
 
 
@@ -128,6 +134,25 @@ async def test_a_due_time_begins_one_workflow_however_often_it_is_looked_at(shop
     assert workflow.metadata == {"schedule": made.id}
     shop.clock.advance(60)
     assert await shop.desk.scheduler.tick() == 1
+
+
+async def test_what_is_due_goes_ahead_under_the_grant_it_was_given(shop: Shop) -> None:
+    made = await shop.room.workflows.create("ann", "Analyse the numbers", max_cost=USDC.parse("1"), plan=KEPT)
+    async with asyncio.timeout(20):
+        work = asyncio.create_task(shop.room.engine.work())
+        await shop.room.workflows.settle_at(made.id, "ann")
+        work.cancel()
+        await asyncio.wait([work])
+    template = await shop.desk.templates.save("ann", made.id, "numbers")
+    granted = TASK.model_copy(update={"grant": "any"})
+    of_template = granted.model_copy(update={"text": "", "template_id": template.id})
+    for task in (granted, of_template):
+        await shop.desk.schedules.create("ann", every_minute(), task)
+    shop.clock.advance(31)
+    assert await shop.desk.scheduler.tick() == 2
+    begun = [await shop.room.workflows.request(each, "ann") for each in await shop.created() if each != made.id]
+    assert [(request.grant, request.auto_approve) for request in begun] == [("any", False)] * 2
+    assert ScheduledTask.model_validate({"text": "x", "max_cost": TASK.max_cost}).grant == ""  # as kept before
 
 
 @pytest.mark.parametrize(("missed", "begun", "skipped"), [(Missed.SKIP, 0, 3), (Missed.ONCE, 1, 2), (Missed.ALL, 3, 0)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.workflows.model import FileRef, Plan, PlanStep
-from agentnexus.workflows.templates.model import TemplateBody, files_for, filled, parameters
+from agentnexus.workflows.model import FileRef, Plan, PlanStep, StepOffer
+from agentnexus.workflows.templates.model import TemplateBody, files_for, filled, kept, parameters
 
-from .catalogue import USDC
+from .catalogue import USDC, agent_offers
 from .site import Site, make, sse
 
 FILE = FileRef(name="a.csv", size_bytes=1, blob="sha256:" + "0" * 64)
@@ -49,6 +49,26 @@ def test_files_are_given_all_or_none() -> None:
     assert files_for(body, [other]) == (other,)
     with pytest.raises(InvalidInput, match="takes 1 files, 2 were given"):
         files_for(body, [other, other])
+
+
+def test_a_plan_of_one_agent_by_name_is_kept_for_any_that_sells_it() -> None:
+    offer = StepOffer.of(agent_offers()[0])
+    single = Plan(planner="single", steps=(PLAN.step("s1").model_copy(update={"offer": offer}),))
+    assert (kept(single).planner, kept(single).steps) == ("hand", (PLAN.step("s1"),))
+    assert kept(PLAN) == PLAN
+
+
+async def test_a_template_runs_under_a_grant(site: Site) -> None:
+    ann = await site.client("ann")
+    workflow_id = await make(ann, "What is the sum of column b in sales.csv?", autoApprove=True, maxCost="0.5")
+    await sse(ann, workflow_id)
+    template = (await ann.post("/templates", json={"workflowId": workflow_id, "name": "Sums"})).json()["template"]
+    made = await ann.post(f"/templates/{template['id']}/run", json={"grant": "any"})
+    request = await site.room.workflows.request(made.json()["workflow"]["id"], "ann")
+    assert (request.grant, request.auto_approve) == ("any", False)
+    terms = {"name": "Weekly", "cron": "0 9 * * 1", "templateId": template["id"], "grant": "gr_1"}
+    schedule = (await ann.post("/schedules", json=terms)).json()["schedule"]
+    assert schedule["task"]["grant"] == "gr_1"
 
 
 async def test_a_kept_plan_runs_again_with_another_file_and_question(site: Site) -> None:

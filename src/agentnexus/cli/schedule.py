@@ -81,9 +81,17 @@ def _template(row: dict[str, object]) -> list[str]:
 @click.option("--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--budget", type=AMOUNT, default=None, help="the most it may cost, in USDC; else as it was saved")
 @click.option("--yes", is_flag=True, help="approve the plan without asking")
+@click.option("--grant", default="", help="go ahead under a signed approval that allows the plan: its id, or any")
 @json_option
 def run_template(
-    template_id: str, inputs: tuple[str, ...], files: tuple[Path, ...], budget: str | None, *, yes: bool, as_json: bool
+    template_id: str,
+    inputs: tuple[str, ...],
+    files: tuple[Path, ...],
+    budget: str | None,
+    *,
+    yes: bool,
+    grant: str,
+    as_json: bool,
 ) -> int:
     """Run a template again; `nexus task` shows tasks, and its page approves them."""
     from agentnexus.cli.task import upload
@@ -97,7 +105,7 @@ def run_template(
 
     async def call(client: httpx.AsyncClient) -> httpx.Response:
         references = [await upload(client, path) for path in files]
-        body: dict[str, object] = {"inputs": values, "files": references, "autoApprove": yes}
+        body: dict[str, object] = {"inputs": values, "files": references, "autoApprove": yes, "grant": grant}
         return await client.post(f"/templates/{template_id}/run", json=body | ({"maxCost": budget} if budget else {}))
 
     return _show(_ask(call), as_json, lambda found: [_began(cast("dict[str, object]", found["workflow"]))])
@@ -130,12 +138,14 @@ def schedule() -> None:
 @click.option("--template", "template_id", default="", help="or a template's id")
 @click.option("--budget", required=True, type=AMOUNT, help="the most each run may cost, in USDC")
 @click.option("--yes", is_flag=True, help="approve each run's plan without asking")
+@click.option("--grant", default="", help="each run goes ahead under a signed approval that allows it: its id, or any")
 @json_option
 def add_schedule(name: str, *, yes: bool, as_json: bool, text: str, budget: str, **terms: str) -> int:
     """Begin a task or a template at every due time."""
     body = {
         "name": name, "cron": terms["cron"], "timezone": terms["timezone"], "missed": terms["missed"], "input": text,
         "templateId": terms["template_id"], "maxCost": budget, "autoApprove": yes,
+        "grant": terms["grant"],
     }  # fmt: skip
     answer = _ask(lambda client: client.post("/schedules", json=body))
     return _show(answer, as_json, lambda found: [_schedule(cast("dict[str, object]", found["schedule"]))])

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agentnexus.core.errors import InvalidPlan
-from agentnexus.workflows.model import STEPS_MAX, FileRef, Plan, PlanStep, StepRetry, Undo
+from agentnexus.workflows.model import SINGLE, STEPS_MAX, FileRef, Plan, PlanStep, StepRetry, Undo
 from agentnexus.workflows.plan import refuse, unsound, with_dependencies
 from agentnexus.workflows.transforms import Condition, Transform
 
 BY_HAND = "hand"
-PINNED = "single"
 
 
 class HandStep(BaseModel):
@@ -50,7 +49,7 @@ class HandPlan(BaseModel):
     @field_validator("planner")
     @classmethod
     def _not_pinned(cls, planner: str) -> str:
-        if planner == PINNED:
+        if planner == SINGLE:
             raise ValueError("one step at one seller is not a plan: POST /workflows/run hires it")
         return planner
 

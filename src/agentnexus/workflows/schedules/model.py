@@ -41,6 +41,7 @@ class ScheduledTask(Noun):
     max_cost: Money
     max_seconds: float = Field(default=600.0, gt=0, le=7 * 86400)
     auto_approve: bool = False
+    grant: str = Field(default="", max_length=200)
 
 
 class Schedule(Noun):

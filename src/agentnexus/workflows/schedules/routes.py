@@ -49,6 +49,7 @@ class ScheduleBody(TermsBody):
     max_cost: str | int | float = Field(default="1", alias="maxCost")
     max_time: int = Field(default=600_000, alias="maxTime", ge=1, le=MILLISECONDS_MAX)
     auto_approve: bool = Field(default=False, alias="autoApprove")
+    grant: str = Field(default="", max_length=200, description="a signed approval each run goes ahead under")
 
 
 @router.post("", status_code=201)
@@ -58,6 +59,7 @@ async def create(body: ScheduleBody, kept: Kept, who: Who, coin: Coin, workflows
     task = ScheduledTask(
         text=body.input, template_id=body.template_id, inputs=body.inputs, files=tuple(body.files),
         max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000, auto_approve=body.auto_approve,
+        grant=body.grant,
     )  # fmt: skip
     made = await kept.create(who.user_id, body.terms(), task)
     return {"success": True, "schedule": made.to_json()}

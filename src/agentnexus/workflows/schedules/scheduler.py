@@ -137,9 +137,9 @@ class Scheduler:
         if task.template_id:
             return await self._templates.run(
                 task.template_id, row["user_id"], task.inputs, task.files, max_cost=task.max_cost,
-                max_seconds=task.max_seconds, auto_approve=task.auto_approve, key=key,
+                max_seconds=task.max_seconds, auto_approve=task.auto_approve, grant=task.grant, key=key,
             )  # fmt: skip
         return await self._workflows.create(
             row["user_id"], task.text, task.files, max_cost=task.max_cost, max_seconds=task.max_seconds,
-            auto_approve=task.auto_approve, metadata={"schedule": row["schedule_id"]}, key=key,
+            auto_approve=task.auto_approve, grant=task.grant, metadata={"schedule": row["schedule_id"]}, key=key,
         )  # fmt: skip

@@ -10,7 +10,8 @@ from pydantic import Field
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Money
 from agentnexus.core.offers import Noun
-from agentnexus.workflows.model import FileRef, Plan, PlanStep
+from agentnexus.workflows.by_hand import BY_HAND
+from agentnexus.workflows.model import SINGLE, FileRef, Plan, PlanStep
 from agentnexus.workflows.references import references
 
 
@@ -64,8 +65,10 @@ class Template(Noun):
 
 
 def kept(plan: Plan) -> Plan:
-    """A plan without its sellers and their prices of that day."""
-    return plan.model_copy(update={"steps": tuple(s.model_copy(update={"offer": None}) for s in plan.steps)})
+    """A plan without its sellers and their prices of that day: nobody in it is hired by name."""
+    steps = tuple(step.model_copy(update={"offer": None}) for step in plan.steps)
+    planner = BY_HAND if plan.planner == SINGLE else plan.planner
+    return plan.model_copy(update={"planner": planner, "steps": steps})
 
 
 def parameters(plan: Plan) -> tuple[Parameter, ...]:

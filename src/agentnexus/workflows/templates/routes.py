@@ -51,6 +51,7 @@ class RunBody(BaseModel):
     max_cost: str | int | float | None = Field(default=None, alias="maxCost")
     max_time: int | None = Field(default=None, alias="maxTime", ge=1, le=MILLISECONDS_MAX)
     auto_approve: bool = Field(default=False, alias="autoApprove")
+    grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
 
 
 @router.post("", status_code=201)
@@ -103,6 +104,6 @@ async def run(
     seconds = None if body.max_time is None else body.max_time / 1000
     workflow = await kept.run(
         template_id, who.user_id, body.inputs, body.files, max_cost=cost, max_seconds=seconds,
-        auto_approve=body.auto_approve, key=idempotency_key,
+        auto_approve=body.auto_approve, grant=body.grant, key=idempotency_key,
     )  # fmt: skip
     return created(workflow)

@@ -104,6 +104,7 @@ class Templates:
         max_cost: Money | None = None,
         max_seconds: float | None = None,
         auto_approve: bool = False,
+        grant: str = "",
         key: str = "",
     ) -> Workflow:
         """A workflow of the kept plan, planned with the sellers of today.
@@ -111,6 +112,7 @@ class Templates:
         Args:
             inputs: values by parameter name; what is left out stays as it was saved.
             files: one for each file of the template, or none for those it was saved with.
+            grant: a signed approval to go ahead under, as for a task.
 
         Raises `NotFound`, `InvalidInput`, `Conflict`.
         """
@@ -119,7 +121,7 @@ class Templates:
         return await self._workflows.create(
             user_id, body.text, files_for(body, files), plan=filled(body.plan, inputs or {}),
             max_cost=max_cost or body.max_cost, max_seconds=max_seconds or body.max_seconds,
-            auto_approve=auto_approve, key=key,
+            auto_approve=auto_approve, grant=grant, key=key,
         )  # fmt: skip
 
 
