@@ -25,17 +25,27 @@ from agentnexus.platform.database import Database
 
 USDC = Asset("USDC", 6, "eip155:31337/erc20:0x5fbdb2315678afecb367f032d93f642f64180aa3")
 ACCOUNT = "wallet:eip155:31337:0xaa"
+SOLANA_USDC = Asset(
+    "USDC", 6, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1/token:4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"
+)
+OTHER_ACCOUNT = f"wallet:{SOLANA_USDC.network}:Buyer"
 
 
 class World:
     def __init__(self) -> None:
         self.chain_up = True
+        self.other_chain_up = True
         self.client = httpx.AsyncClient()
 
     async def on_chain(self) -> Money:
         if not self.chain_up:
             raise Unavailable("the chain does not answer", next_step="see `nexus doctor`")
         return USDC.parse("7")
+
+    async def on_other_chain(self) -> Money:
+        if not self.other_chain_up:
+            raise Unavailable("that chain does not answer", next_step="see `nexus doctor`")
+        return SOLANA_USDC.parse("3")
 
 
 @pytest.fixture
@@ -45,8 +55,10 @@ async def world(database: Database, clock: ManualClock) -> AsyncIterator[World]:
         await books.deposit("d", ACCOUNT, USDC.parse("7"))
         tokens = Tokens(database, SeededEntropy(1))
         wallet = WalletView("eip155:31337", "0xaa", ACCOUNT, USDC, world.on_chain)
+        other = WalletView(SOLANA_USDC.network, "Buyer", OTHER_ACCOUNT, SOLANA_USDC, world.on_other_chain)
+        await books.deposit("e", OTHER_ACCOUNT, SOLANA_USDC.parse("3"))
         router = APIRouter()
-        router.include_router(money_routes(books, PersonalBudgets(books, USDC), wallet))
+        router.include_router(money_routes(books, PersonalBudgets(books, USDC), wallet, [other]))
 
         async def database_check() -> None:
             async with database.connection() as connection:
@@ -93,6 +105,12 @@ async def test_a_wrong_limit_is_named(world: World) -> None:
 async def test_the_wallet_shows_chain_and_books(world: World) -> None:
     wallet = (await world.client.get("/api/v1/wallet")).json()["data"]
     assert wallet["on_chain"] == wallet["posted"]
+    (other,) = wallet["others"]
+    assert (other["network"], other["address"]) == (SOLANA_USDC.network, "Buyer")
+    assert other["on_chain"] == other["posted"] == SOLANA_USDC.parse("3").to_json()
+    world.other_chain_up = False  # which does not hide the first
+    (other,) = (await world.client.get("/api/v1/wallet")).json()["data"]["others"]
+    assert (other["on_chain"], other["posted"]) == (None, SOLANA_USDC.parse("3").to_json())
     world.chain_up = False
     down = await world.client.get("/api/v1/wallet")
     assert (down.status_code, down.json()["error"]["code"]) == (503, "unavailable")

@@ -141,6 +141,15 @@ async def test_a_task_hires_the_seller_on_solana_and_counts_what_it_cost(town: T
     assert int(state["estimate"]["expected"]["atomic"]) >= PRICE  # type: ignore[index]  # JSON
 
 
+async def test_the_wallet_on_solana_is_shown_beside_the_other(town: Town) -> None:
+    code, out, err = await nexus(town, "wallet")
+    assert code == 0, out + err
+    assert f"{DEVNET.caip2}  {solana_accounts()['buyer'].address}" in out
+    (other,) = (await town.call("GET", "/api/v1/wallet")).json()["data"]["others"]
+    assert other["on_chain"]["asset"] == DEVNET.usdc.caip19
+    assert int(other["posted"]["atomic"]) > 0
+
+
 async def test_a_seller_that_fails_keeps_nothing_and_the_books_agree(town: Town, pirate: Pirate) -> None:
     pirate.sober, pirate.runs = False, 0
     chain, buyer = town.economy.solana, solana_accounts()["buyer"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.ledger.books import Books
@@ -34,7 +35,7 @@ class PartBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class WalletView:
-    """The node's wallet as the API shows it."""
+    """A wallet of the node as the API shows it."""
 
     network: str
     address: str
@@ -43,8 +44,10 @@ class WalletView:
     on_chain: Callable[[], Awaitable[Money]]
 
 
-def money_routes(books: Books, budgets: PersonalBudgets, wallet: WalletView) -> APIRouter:
-    """``/budget`` and ``/wallet`` below the prefix it is mounted at."""
+def money_routes(
+    books: Books, budgets: PersonalBudgets, wallet: WalletView, others: Sequence[WalletView] = ()
+) -> APIRouter:
+    """``/budget`` and ``/wallet`` below the prefix it is mounted at; `others` are wallets on further networks."""
     router = APIRouter(tags=["money"])
 
     @router.get("/budget")
@@ -59,17 +62,9 @@ def money_routes(books: Books, budgets: PersonalBudgets, wallet: WalletView) -> 
 
     @router.get("/wallet")
     async def show_wallet(who: Who) -> dict[str, object]:
-        """Address and balances, on chain and in the books."""
-        balance = await books.balance(wallet.account, wallet.asset)
-        return _data(
-            {
-                "network": wallet.network,
-                "address": wallet.address,
-                "on_chain": (await wallet.on_chain()).to_json(),
-                "posted": balance.posted.to_json(),
-                "reserved": balance.reserved.to_json(),
-            }
-        )
+        """Address and balances, on chain and in the books; those on other networks below ``others``."""
+        first = await _wallet(books, wallet, await wallet.on_chain())
+        return _data(first | {"others": [await _wallet(books, each, await _seen(each)) for each in others]})
 
     _add_parts(router, budgets)
     return router
@@ -99,6 +94,25 @@ def _add_parts(router: APIRouter, budgets: PersonalBudgets) -> None:
     async def close_part(who: Who, budget_id: str) -> dict[str, object]:
         """Nothing more is spent from it."""
         return _data((await budgets.close(who.user_id, budget_id)).to_json())
+
+
+async def _seen(wallet: WalletView) -> Money | None:
+    """None while that chain does not answer: the other wallets are worth showing without it."""
+    try:
+        return await wallet.on_chain()
+    except Unavailable:
+        return None
+
+
+async def _wallet(books: Books, wallet: WalletView, on_chain: Money | None) -> dict[str, object]:
+    balance = await books.balance(wallet.account, wallet.asset)
+    return {
+        "network": wallet.network,
+        "address": wallet.address,
+        "on_chain": None if on_chain is None else on_chain.to_json(),
+        "posted": balance.posted.to_json(),
+        "reserved": balance.reserved.to_json(),
+    }
 
 
 def _data(value: object) -> dict[str, object]:

@@ -26,9 +26,10 @@ from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.core.errors import Unavailable
-from agentnexus.core.money import Money
+from agentnexus.core.money import Asset, Money
 from agentnexus.escrow.routes import escrow_routes, no_escrow_routes
 from agentnexus.escrow.service import Escrow
+from agentnexus.hiring.cashier import Wallet
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
@@ -115,7 +116,7 @@ def compose(
             *(("", router) for router in ROUTERS),
             (API, hiring_routes(buying.hiring, budgets, chain.usdc, ground.ids, prepaid=prepaid, rater=buying.rater)),
             (API, preference_routes(buying.hiring.records)),
-            (API, money_routes(buying.books, budgets, _wallet(chain, buying))),
+            (API, money_routes(buying.books, budgets, *_wallets(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
             (API, gas_routes(ground, chain, buying.books)),
             (API, login_routes(WalletLogin(ground.database, tokens, ground.clock, ground.entropy), limiter)),
@@ -150,15 +151,21 @@ def compose(
     return Composed(guarded(paid, settings.max_upload_bytes + FORM_BYTES, {"/x402/": REQUEST_BYTES_MAX}), paid)
 
 
-def _wallet(chain: Chain, buying: Buying) -> WalletView:
+def _wallets(chain: Chain, buying: Buying) -> tuple[WalletView, list[WalletView]]:
+    """The wallet on the EVM chain, and those on other networks."""
+    others = [] if buying.solana is None else [_wallet(buying.solana.wallet, buying.solana.usdc)]
+    return _wallet(buying.wallet, chain.usdc), others
+
+
+def _wallet(wallet: Wallet, asset: Asset) -> WalletView:
     async def on_chain() -> Money:
-        return await buying.rail.balance(chain.usdc)
+        return await wallet.rail.balance(asset)
 
     return WalletView(
-        network=chain.sender.network.caip2,
-        address=buying.wallet.address,
-        account=buying.wallet.account(chain.usdc),
-        asset=chain.usdc,
+        network=asset.network,
+        address=wallet.address,
+        account=wallet.account(asset),
+        asset=asset,
         on_chain=on_chain,
     )
 

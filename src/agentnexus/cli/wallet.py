@@ -14,7 +14,7 @@ from agentnexus.cli.options import json_option
 @click.command()
 @json_option
 def wallet(as_json: bool) -> int:
-    """Show address and balances."""
+    """Show addresses and balances, network by network."""
     from agentnexus.cli.hire import fetch
 
     facts = cast("dict[str, object]", asyncio.run(fetch("/api/v1/wallet", {})))
@@ -23,7 +23,9 @@ def wallet(as_json: bool) -> int:
         return 0
     from agentnexus.cli.view import money
 
-    click.echo(f"{facts['network']}  {facts['address']}")
-    click.echo(f"  on chain   {money(facts['on_chain'])}")
-    click.echo(f"  in books   {money(facts['posted'])}, of it reserved {money(facts['reserved'])}")
+    for each in (facts, *cast("list[dict[str, object]]", facts.get("others", []))):
+        seen = "the chain does not answer" if each["on_chain"] is None else money(each["on_chain"])
+        click.echo(f"{each['network']}  {each['address']}")
+        click.echo(f"  on chain   {seen}")
+        click.echo(f"  in books   {money(each['posted'])}, of it reserved {money(each['reserved'])}")
     return 0
