@@ -26,6 +26,7 @@ COMMANDS = {
     "escrow": ("agentnexus.cli.escrow", "your prepaid account: top up, claim, withdraw"),
     "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
+    "contracts": ("agentnexus.cli.contracts", "put contracts on a chain, find and check them"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
     "token": ("agentnexus.cli.token", "give, list and end access tokens of this node's users"),
     "receipt": ("agentnexus.cli.receipt", "verify a receipt without trusting anybody, and rate its seller"),
