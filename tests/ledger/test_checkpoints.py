@@ -82,7 +82,7 @@ async def test_an_entry_from_a_slower_clock_is_in_the_checkpoints_after_it(datab
     await books.deposit("first", WALLET, usdc("1000"))
     books._clock.advance(60)  # type: ignore[attr-defined]  # the manual one
     await asyncio.gather(*(books.deposit(f"a{n}", WALLET, usdc("1")) for n in range(3 * EVERY)))
-    await books.deposit("a0", WALLET, usdc("1"))  # changes nothing; its turn comes after the checkpoints of those before
+    await books.deposit("a0", WALLET, usdc("1"))  # changes nothing; its turn is after their checkpoints
     assert await made(database) == 2  # of the wallet and of where its money came from, all at one moment
     async with Books(database, ManualClock(START + timedelta(seconds=30))) as slow:
         await slow.withdraw("late", WALLET, usdc("500"))

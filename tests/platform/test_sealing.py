@@ -38,6 +38,7 @@ def test_the_same_text_is_never_sealed_the_same_way() -> None:
         Sealer(b"\x02" * 32, SeededEntropy(1)).seal("secret", "here"), sealer().seal("secret", "there"),
         sealer().seal("secret", "here")[:-4] + "AAA=",
     ],
+    ids=["empty", "plain", "no-key", "nothing", "no-base64", "short", "another-key", "another-place", "altered"],
 )  # fmt: skip
 def test_another_key_another_place_and_altered_text_open_nothing(sealed: str) -> None:
     with pytest.raises(NotAllowed, match="cannot be opened"):

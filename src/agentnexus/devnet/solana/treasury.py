@@ -12,7 +12,7 @@ BUYER, TREASURY, FEE_PAYER = "buyer", "treasury", "relayer"
 
 
 def treasury_environment(chain: SolanaDevelopmentChain, home: Path) -> dict[str, str]:
-    """Settings of roles that buy there and keep prepaid accounts; the key files are written below `home` at first use."""
+    """Settings of roles that buy there and keep prepaid accounts; key files are written below `home` at first use."""
     return {
         "NEXUS_SOLANA_RPC_URL": chain.rpc_url,
         "NEXUS_SOLANA_NETWORK": chain.network.name,
