@@ -244,6 +244,8 @@ class WorkflowRequest(Noun):
     grant: str = Field(default="", max_length=200)
     """A signed approval (its id, or ``any``) that may let the plan go ahead; when it does not, a person is asked."""
     plan: Plan | None = None
+    max_steps: int = Field(default=STEPS_MAX, ge=1, le=STEPS_MAX)
+    max_parallel: int = Field(default=PARALLEL_MAX, ge=1, le=PARALLEL_MAX)
     parent_budget: str | None = None
     metadata: dict[str, object] = Field(default_factory=dict)
 

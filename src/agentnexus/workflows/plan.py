@@ -37,9 +37,9 @@ class Offered:
         return {} if offer is None else offer.capability.output_schema
 
 
-def check_plan(plan: Plan, files: Sequence[FileRef], offered: Offered) -> None:
+def check_plan(plan: Plan, files: Sequence[FileRef], offered: Offered, steps_max: int = STEPS_MAX) -> None:
     """Raises `InvalidPlan` with all reasons in ``details.reasons``."""
-    refuse(list(faults(plan, files, offered)))
+    refuse(list(faults(plan, files, offered, steps_max)))
 
 
 def refuse(found: Sequence[str]) -> None:
@@ -53,9 +53,9 @@ def refuse(found: Sequence[str]) -> None:
         )
 
 
-def faults(plan: Plan, files: Sequence[FileRef], offered: Offered) -> Iterator[str]:
+def faults(plan: Plan, files: Sequence[FileRef], offered: Offered, steps_max: int = STEPS_MAX) -> Iterator[str]:
     """Every reason why a plan cannot run; schemas are only compared once the graph is sound."""
-    graph = list(unsound(plan, files))
+    graph = list(unsound(plan, files, steps_max))
     yield from graph
     yield from _offer_faults(plan, offered)
     if graph:
@@ -73,19 +73,19 @@ def faults(plan: Plan, files: Sequence[FileRef], offered: Offered) -> Iterator[s
     yield from _output_faults(plan, types)
 
 
-def unsound(plan: Plan, files: Sequence[FileRef]) -> Iterator[str]:
+def unsound(plan: Plan, files: Sequence[FileRef], steps_max: int = STEPS_MAX) -> Iterator[str]:
     """The reasons that can be told without knowing what is on sale."""
     try:
-        yield from list(_graph_faults(plan, len(files)))
+        yield from list(_graph_faults(plan, len(files), steps_max))
     except InvalidPlan as error:
         yield error.message
 
 
-def _graph_faults(plan: Plan, file_count: int) -> Iterator[str]:
+def _graph_faults(plan: Plan, file_count: int, steps_max: int) -> Iterator[str]:
     if not plan.steps:
         yield "it has no steps"
-    if len(plan.steps) > STEPS_MAX:
-        yield f"it has {len(plan.steps)} steps, at most {STEPS_MAX} are allowed"
+    if len(plan.steps) > steps_max:
+        yield f"it has {len(plan.steps)} steps, at most {steps_max} are allowed"
     ids = [step.id for step in plan.steps]
     for step_id in {step_id for step_id in ids if ids.count(step_id) > 1}:
         yield f"two steps are called {step_id}"

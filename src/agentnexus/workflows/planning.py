@@ -54,14 +54,14 @@ class Planning:
         """Raises `NoOffer`, `InvalidPlan` (with reasons) or `BudgetExceeded`; no money has moved."""
         offered = await self.offered(request)
         if request.plan is not None:
-            check_plan(request.plan, request.files, offered)
+            check_plan(request.plan, request.files, offered, request.max_steps)
             found = (
                 request.plan
                 if all(s.offer or s.local for s in request.plan.steps)
                 else with_offers(request.plan, offered)
             )
             return self._priced(found, offered, request.max_cost)
-        task = Task(request.text, request.files)
+        task = Task(request.text, request.files, steps_max=request.max_steps)
         try:
             return await self._within(task, offered, request.max_cost)
         except NoOffer:
@@ -114,7 +114,7 @@ class Planning:
         for repair in range(REPAIRS_MAX + 1):
             try:
                 plan = with_offers(await planner.plan(task, offered), offered)
-                check_plan(plan, task.files, offered)
+                check_plan(plan, task.files, offered, task.steps_max)
             except InvalidPlan as error:
                 said = error.details.get("reasons")
                 reasons = tuple(str(reason) for reason in said) if isinstance(said, list) else (error.message,)
@@ -141,7 +141,7 @@ class Planning:
 
     def _cheapest(self, plan: Plan, task: Task, offered: Offered) -> Plan:
         cheaper = with_offers(plan, offered, cheapest=True)
-        check_plan(cheaper, task.files, offered)
+        check_plan(cheaper, task.files, offered, task.steps_max)
         note = "the cheapest sellers were chosen: the best ones cost more than allowed"
         return cheaper.model_copy(update={"notes": (*cheaper.notes, note)})
 

@@ -16,7 +16,7 @@ from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
 from agentnexus.workflows.dialect import plan_json, states_json, step_results, workflow_json
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.funds import EscrowShortfall
-from agentnexus.workflows.model import FileRef, Workflow
+from agentnexus.workflows.model import PARALLEL_MAX, STEPS_MAX, FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
 router = APIRouter(tags=["workflows"])
@@ -57,6 +57,8 @@ class CreateBody(BaseModel):
     auto_approve: bool = Field(default=False, alias="autoApprove")
     grant: str = Field(default="", max_length=200, description="a signed approval to go ahead under: its id, or `any`")
     metadata: dict[str, object] = Field(default_factory=dict, max_length=50)
+    max_steps: int = Field(default=STEPS_MAX, alias="maxSteps", ge=1, le=STEPS_MAX)
+    max_parallel: int = Field(default=PARALLEL_MAX, alias="maxParallel", ge=1, le=PARALLEL_MAX)
     priority: int = Field(default=0, ge=-1, le=1, description="-1 waits for the others; 1 is for operators")
     plan: HandPlan | None = Field(default=None, description="the steps, when nobody else is to plan them")
 
@@ -145,7 +147,7 @@ async def create(
         user_id, body.input, body.files, max_cost=money(body.max_cost, coin), max_seconds=body.max_time / 1000,
         auto_approve=body.auto_approve, metadata=body.metadata, grant=body.grant, key=idempotency_key,
         plan=None if body.plan is None else plan_by_hand(body.plan, body.files),
-        priority=_priority(who, body.priority),
+        priority=_priority(who, body.priority), max_steps=body.max_steps, max_parallel=body.max_parallel,
     )  # fmt: skip
     return created(workflow)
 

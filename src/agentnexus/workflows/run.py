@@ -32,7 +32,6 @@ from agentnexus.workflows.engine.port import (
 from agentnexus.workflows.estimate import to_reserve
 from agentnexus.workflows.granting import granted
 from agentnexus.workflows.model import (
-    PARALLEL_MAX,
     Estimate,
     Plan,
     PlanStep,
@@ -230,11 +229,12 @@ class Conductor:
             self._recall(step)
             if step.id in self.work.results:
                 await self._capture(step, self.work.results[step.id])
-        urgent = urgency(self.work.plan, {})
+        urgent = urgency(self.work.plan, {entry.step: entry.seconds for entry in self.work.estimate.steps})
+        at_once = self.work.request.max_parallel
         tasks: dict[asyncio.Task[None], str] = {}
         try:
             while tasks or len(self.work.results) < len(self.work.plan.steps):
-                for step in ready(self.work.plan, self.work.results, tasks.values(), PARALLEL_MAX, urgent):
+                for step in ready(self.work.plan, self.work.results, tasks.values(), at_once, urgent):
                     tasks[asyncio.create_task(self._one(step), name=f"step-{step.id}")] = step.id
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:

@@ -21,7 +21,9 @@ from agentnexus.workflows.audit import Entry
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.engine.port import Draft, Engine, NewRun, RunRecord, RunState
 from agentnexus.workflows.model import (
+    PARALLEL_MAX,
     SINGLE,
+    STEPS_MAX,
     Estimate,
     FileRef,
     NotUndone,
@@ -117,6 +119,8 @@ class Workflows:
         metadata: Mapping[str, object] | None = None,
         plan: Plan | None = None,
         priority: int = 0,
+        max_steps: int = STEPS_MAX,
+        max_parallel: int = PARALLEL_MAX,
         key: str = "",
     ) -> Workflow:
         """Take a task; planning starts at once. Raises `InvalidInput`, `Conflict`.
@@ -126,6 +130,8 @@ class Workflows:
             grant: a signed approval (its id, or ``any``) under which it goes ahead when that allows the whole plan.
             metadata: the creator's own notes, shown as they came.
             plan: made already, to be checked, priced and approved like any other.
+            max_steps: a plan of more does not run.
+            max_parallel: so many of its steps run at once.
             priority: of two that wait for a worker the higher goes first; 0 is everybody's.
             key: makes creation repeatable: the same key of the same user gives the same workflow.
         """
@@ -139,7 +145,7 @@ class Workflows:
         request = WorkflowRequest(
             user_id=user_id, text=task, files=tuple(files), max_cost=_positive(max_cost), max_seconds=max_seconds,
             auto_approve=auto_approve, grant=grant, parent_budget=parent_budget, metadata=dict(metadata or {}),
-            plan=plan,
+            plan=plan, max_steps=max_steps, max_parallel=max_parallel,
         )  # fmt: skip
         return await self._start(request, key, priority)
 

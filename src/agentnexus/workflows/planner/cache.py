@@ -61,5 +61,11 @@ def normalised(text: str) -> str:
 def _key(planner: str, task: Task, offered: Offered) -> str:
     files = [part for file in task.files for part in (file.name, file.media_type)]
     return idempotency_key(
-        planner, normalised(task.text), str(task.thrifty), str(len(task.files)), *files, fingerprint(offered)
+        planner,
+        normalised(task.text),
+        str(task.thrifty),
+        str(task.steps_max),
+        str(len(task.files)),
+        *files,
+        fingerprint(offered),
     )

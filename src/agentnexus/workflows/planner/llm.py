@@ -41,7 +41,8 @@ A step may have "transform" instead of "capability" and "input"; it reshapes ear
   {"op": "filter", "items": reference, "where": condition} · {"op": "map", "items": reference, "each": template}
   with {"$item": "path"} for the item · {"op": "choose", "when": condition, "then": value, "otherwise": value}
 "output" says what the user gets: a reference, or an object of references under readable names.
-Take as few steps as do the job; independent steps must not depend on each other. At most 100 steps.
+Take as few steps as do the job; independent steps must not depend on each other. At most as many
+steps as "most_steps" says.
 Files that the task does not need are left out, each named in "notes".
 When no listed capability can do the task, answer {"steps": [], "notes": ["why"]}.
 If "reasons" is not empty, your last plan could not run for these reasons: mend it.
@@ -150,6 +151,7 @@ def _question(task: Task, offered: Offered) -> dict[str, object]:
         ],
         "capabilities": [_shown(capability) for capability in capabilities(offered)],
         "as_cheap_as_possible": task.thrifty,
+        "most_steps": task.steps_max,
         "reasons": list(task.reasons),
     }
 

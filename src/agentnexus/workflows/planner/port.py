@@ -7,7 +7,7 @@ from typing import Protocol
 
 from agentnexus.core.canonical import content_hash, idempotency_key
 from agentnexus.core.offers import Capability
-from agentnexus.workflows.model import FileRef, Plan
+from agentnexus.workflows.model import STEPS_MAX, FileRef, Plan
 from agentnexus.workflows.plan import Offered
 from agentnexus.workflows.planner.memo import ByCapability
 
@@ -20,6 +20,7 @@ class Task:
     files: tuple[FileRef, ...] = ()
     thrifty: bool = False  # the first plan was too dear: leave out what is not needed
     reasons: tuple[str, ...] = field(default=())  # why the plan before could not run
+    steps_max: int = STEPS_MAX
 
 
 class Planner(Protocol):
