@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from agentnexus.bootstrap.buying import SOURCES, enabled_sources, markets
-from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.bootstrap.ground import USDC_WORTH, Chain, Ground, dollar
 from agentnexus.core.errors import InvalidInput
 from agentnexus.markets.x402.market import X402Market
 
@@ -55,3 +55,18 @@ async def test_markets_come_in_the_order_of_trust(
     assert [market.name for market in made] == found
     x402 = next((market for market in made if isinstance(market, X402Market)), None)
     assert (None if x402 is None else [source.name for source in x402._sources]) == sources
+
+
+def test_a_dollar_of_the_node_never_ages_and_says_why_it_is_one(ground: Ground, connected: Chain) -> None:
+    rate = dollar(connected.usdc, ground.clock)
+    assert (rate.usd, rate.source, rate.pegged) == (1, USDC_WORTH, True)
+
+
+@pytest.mark.parametrize("firm", [False, True])
+async def test_sellers_are_asked_for_firm_quotes_where_the_setting_says_so(
+    ground: Ground, connected: Chain, firm: bool
+) -> None:
+    own = dataclasses.replace(ground, settings=ground.settings.model_copy(update={"firm_quotes": firm}))
+    async with httpx.AsyncClient() as http:
+        (x402,) = [each for each in markets(own, [connected.usdc], http, http, http) if isinstance(each, X402Market)]
+    assert x402._firm_quotes is firm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -110,3 +110,15 @@ def test_a_sum_of_nothing_is_zero() -> None:
     assert total([], USDC) == Money(USDC, 0)
     assert total([Money(USDC, 1), Money(USDC, 2)], USDC).atomic == 3
     assert not Money(USDC, 0)
+
+
+def test_a_rate_ages_from_when_it_was_read_unless_it_is_pegged() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert Rate(SATS, Decimal(1), "test", at).age_seconds(at + timedelta(minutes=1)) == 60
+    assert Rate(SATS, Decimal(1), "test", at).age_seconds(at - timedelta(minutes=1)) == 0
+    assert Rate(SATS, Decimal(1), "test", at, pegged=True).age_seconds(at + timedelta(days=9)) == 0
+
+
+def test_a_rate_from_nowhere_is_none() -> None:
+    with pytest.raises(InvalidInput, match="has no source"):
+        Rate(SATS, Decimal(1), "", datetime(2026, 1, 1, tzinfo=UTC))

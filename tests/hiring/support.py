@@ -28,7 +28,7 @@ from agentnexus.platform.signing import Ed25519Signer
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 USDC = Asset("USDC", 6, "eip155:31337/erc20:0x" + "1" * 40)
 EURC = Asset("EURC", 6, "eip155:31337/erc20:0x" + "2" * 40)
-RATES = Rates((Rate(USDC, Decimal(1), "test", NOW), Rate(EURC, Decimal("1.1"), "test", NOW)))
+RATES = Rates((Rate(USDC, Decimal(1), "test", NOW, pegged=True), Rate(EURC, Decimal("1.1"), "test", NOW, pegged=True)))
 WALLET = "0x" + "a" * 40
 BUDGET = "user-1"
 ECHO_OUTPUT: dict[str, object] = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agentnexus.core.money import Asset, Money, Rate
 from agentnexus.core.offers import Capability, Constraints, Meter, Need, Offer, Party, Price, Reputation, Strategy
 from agentnexus.hiring import rank
-from agentnexus.hiring.match import Buyer, is_local
-from agentnexus.hiring.model import PRIOR_SCORE, Rates, SellerRecord
+from agentnexus.hiring.match import Buyer, is_local, too_dear
+from agentnexus.hiring.model import PRIOR_SCORE, RATE_AGE_MAX_SECONDS, Rates, SellerRecord
 from agentnexus.hiring.search import OfferIndex
 from agentnexus.hiring.text import TextIndex, stem, tokens
 from tests.hiring.support import EURC, NOW, RATES, USDC, known, make_offer, seller_key, usd
@@ -102,6 +102,40 @@ def test_a_rate_that_is_too_old_is_no_rate() -> None:
     assert rates.usd(usd("1"), NOW) is None
     rates.put(Rate(USDC, Decimal("0.99"), "test", NOW))
     assert rates.usd(usd("1"), NOW) == Decimal("0.99")
+
+
+def test_an_offer_whose_rate_has_grown_old_is_left_out_with_age_and_source() -> None:
+    rates = Rates((Rate(USDC, Decimal(1), "the test's feed", NOW),))
+    offers = OfferIndex([make_offer(1)], rates=rates, now=NOW)
+    assert len(offers.search(NEED, now=NOW).offers) == 1
+    later = NOW + timedelta(seconds=RATE_AGE_MAX_SECONDS + 1)
+    answer = OfferIndex([make_offer(1)], rates=rates, now=later).search(NEED, now=later)
+    assert answer.left_out == {"rate": 1}
+    assert answer.near_misses[0].refusal.message == (
+        "the USD rate of USDC (the test's feed) is 901 s old, 900 s is the most"
+    )
+
+
+def test_a_limit_in_an_asset_whose_rate_is_old_lets_nothing_through() -> None:
+    rates = Rates((Rate(USDC, Decimal(1), "a", NOW, pegged=True), Rate(EURC, Decimal(1), "b", NOW)))
+    later = NOW + timedelta(days=1)
+    assert not too_dear(usd("1"), EURC.parse("2"), rates, NOW)
+    assert too_dear(usd("1"), EURC.parse("2"), rates, later)
+    assert not too_dear(usd("1"), usd("1"), rates, later)  # nothing is converted
+
+
+def test_a_pegged_rate_never_ages_and_names_who_laid_it_down() -> None:
+    rates = Rates((Rate(USDC, Decimal(1), "by decree", NOW, pegged=True),), max_age_seconds=1)
+    later = NOW + timedelta(days=400)
+    assert rates.usd(usd("1"), later) == 1
+    (ranked,) = OfferIndex([make_offer(1)], rates=rates, now=later).search(NEED, now=later).offers
+    assert ranked.to_json()["rate"] == {"usd": "1", "source": "by decree", "observed_at": None}
+
+
+def test_an_observed_rate_is_shown_with_its_time() -> None:
+    rates = Rates((Rate(USDC, Decimal("0.9990"), "a feed", NOW),))
+    (ranked,) = OfferIndex([make_offer(1)], rates=rates, now=NOW).search(NEED, now=NOW).offers
+    assert ranked.to_json()["rate"] == {"usd": "0.9990", "source": "a feed", "observed_at": NOW.isoformat()}
 
 
 def test_metered_prices_count_with_their_maximum() -> None:

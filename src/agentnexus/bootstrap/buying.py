@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 
-from agentnexus.bootstrap.ground import USDC_WORTH, Chain, Ground
+from agentnexus.bootstrap.ground import USDC_WORTH, Chain, Ground, dollar
 from agentnexus.core.errors import InvalidInput, Unavailable
-from agentnexus.core.money import Asset, Parity, Rate
+from agentnexus.core.money import Asset, Parity
 from agentnexus.core.ports import Market
 from agentnexus.hiring.cache import OfferCache
 from agentnexus.hiring.cashier import Wallet
@@ -101,7 +100,7 @@ async def open_buying(ground: Ground, chain: Chain) -> AsyncIterator[Buying]:
                 database=ground.database,
                 wallets=wallets,
                 signer=signer,
-                rates=Rates(tuple(Rate(each, Decimal(1), USDC_WORTH, ground.clock.now()) for each in parity.assets)),
+                rates=Rates(tuple(dollar(each, ground.clock) for each in parity.assets)),
                 clock=ground.clock,
                 ids=ground.ids,
                 entropy=ground.entropy,
@@ -152,7 +151,9 @@ def markets(
         for name in enabled
         if name in kinds and settings.registry_url
     ]
-    x402 = X402Market(client, sources, ground.clock, follower=Follower(listening, policy))
+    x402 = X402Market(
+        client, sources, ground.clock, firm_quotes=settings.firm_quotes, follower=Follower(listening, policy)
+    )
     found: dict[str, Market] = {}
     for name in enabled:
         if name in kinds:

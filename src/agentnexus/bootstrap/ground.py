@@ -7,12 +7,13 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from pydantic import SecretStr
 
 from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import InvalidInput, Unavailable
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Rate
 from agentnexus.core.ports import Clock, Entropy, Ids
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
@@ -52,6 +53,11 @@ async def open_ground(settings: Settings | None = None) -> AsyncIterator[Ground]
         yield Ground(settings, database)
     finally:
         await database.close()
+
+
+def dollar(asset: Asset, clock: Clock) -> Rate:
+    """What one USDC is worth: by decree, so that no price feed can be away."""
+    return Rate(asset, Decimal(1), USDC_WORTH, clock.now(), pegged=True)
 
 
 @dataclass(frozen=True, slots=True)

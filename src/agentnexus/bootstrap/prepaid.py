@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING
 
-from agentnexus.bootstrap.ground import USDC_WORTH, Ground
+from agentnexus.bootstrap.ground import Ground, dollar
 from agentnexus.bootstrap.upkeep import RECONCILE_SECONDS, repeat
 from agentnexus.core.errors import InvalidInput, NotFound, Unavailable
-from agentnexus.core.money import Asset, Money, Rate
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.escrow.funds import Funds, PrepaidFunds
 from agentnexus.escrow.hires import REFERENCE, PrepaidHires
@@ -106,7 +106,7 @@ def prepaid_hires(
 def prepaid_funds(escrow: Escrow, otherwise: Funds, priced_in: Asset, clock: Clock) -> PrepaidFunds:
     """Workflows count in one USDC, prepaid accounts in another: both are dollars."""
     assets = (priced_in, escrow.treasury.assets[0])
-    rates = Rates(tuple(Rate(asset, Decimal(1), USDC_WORTH, clock.now()) for asset in assets))
+    rates = Rates(tuple(dollar(asset, clock) for asset in assets))
     return PrepaidFunds(escrow, otherwise, Exchange(rates, clock).convert, priced_in)
 
 

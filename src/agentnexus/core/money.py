@@ -172,12 +172,26 @@ def total(amounts: Iterable[Money], asset: Asset) -> Money:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """USD per whole unit of an asset, with where and when it was read."""
+    """USD per whole unit of an asset, with where and when it was read.
+
+    `pegged`: laid down by somebody, whom `source` names, and read nowhere; it does not age.
+    """
 
     asset: Asset
     usd: Decimal
     source: str
     observed_at: datetime
+    pegged: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise InvalidInput(
+                f"the rate of {self.asset.symbol} has no source", field="source", next_step="say who gave it"
+            )
+
+    def age_seconds(self, now: datetime) -> float:
+        """Since it was read; 0 for one that does not age."""
+        return 0.0 if self.pegged else max(0.0, (now - self.observed_at).total_seconds())
 
     def to_usd(self, money: Money) -> Decimal:
         """Value in USD; the caller checks the rate's age where it matters."""

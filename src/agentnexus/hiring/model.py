@@ -8,13 +8,14 @@ from datetime import datetime
 from decimal import Decimal
 
 from agentnexus.core.canonical import JsonObject
-from agentnexus.core.money import Money, Rate
+from agentnexus.core.money import Asset, Money, Rate
 from agentnexus.core.offers import Offer
 from agentnexus.core.payments import Receipt
 
 PRIOR_SCORE = 3.5
 PRIOR_WEIGHT = 5.0
 CLAIM_WEIGHT_MAX = 10.0
+RATE_AGE_MAX_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,10 @@ class RankedOffer:
     reputation: float
     new: bool
     reasons: tuple[str, ...] = ()
+    rate: Rate | None = None  # by which its price was compared
 
     def to_json(self) -> dict[str, object]:
-        """``{offer, seller, price_usd, …_score of value, price, reputation and latency, score, new, reasons}``."""
+        """``{offer, seller, price_usd, …_score of value, price, reputation, latency, score, new, reasons, rate}``."""
         return {
             "offer": self.offer.model_dump(mode="json"),
             "seller": self.seller,
@@ -47,6 +49,7 @@ class RankedOffer:
             "reputation": "new" if self.new else round(self.reputation, 2),
             "new": self.new,
             "reasons": list(self.reasons),
+            "rate": None if self.rate is None else _rate_json(self.rate),
         }
 
 
@@ -141,9 +144,9 @@ class Comparison:
 
 
 class Rates:
-    """USD rates by asset; a rate older than `max_age_seconds` is no rate."""
+    """USD rates by asset; a rate older than `max_age_seconds` converts nothing."""
 
-    def __init__(self, rates: tuple[Rate, ...] = (), *, max_age_seconds: float | None = None) -> None:
+    def __init__(self, rates: tuple[Rate, ...] = (), *, max_age_seconds: float = RATE_AGE_MAX_SECONDS) -> None:
         self._rates = {rate.asset.caip19: rate for rate in rates}
         self._max_age_seconds = max_age_seconds
 
@@ -152,12 +155,33 @@ class Rates:
 
     def usd(self, money: Money, now: datetime) -> Decimal | None:
         """Value in USD; `None` when there is no rate young enough."""
-        rate = self._rates.get(money.asset.caip19)
+        rate = self.of(money.asset)
+        return None if rate is None or self._too_old(rate, now) else rate.to_usd(money)
+
+    def of(self, asset: Asset) -> Rate | None:
+        """The rate last put, however old."""
+        return self._rates.get(asset.caip19)
+
+    def refusal(self, asset: Asset, now: datetime) -> str:
+        """Why amounts of an asset are not converted; empty when they are."""
+        rate = self.of(asset)
         if rate is None:
-            return None
-        if self._max_age_seconds is not None and (now - rate.observed_at).total_seconds() > self._max_age_seconds:
-            return None
-        return rate.to_usd(money)
+            return f"no USD rate is known for {asset.symbol}"
+        if not self._too_old(rate, now):
+            return ""
+        age, most = rate.age_seconds(now), self._max_age_seconds
+        return f"the USD rate of {asset.symbol} ({rate.source}) is {age:.0f} s old, {most:.0f} s is the most"
+
+    def _too_old(self, rate: Rate, now: datetime) -> bool:
+        return rate.age_seconds(now) > self._max_age_seconds
+
+
+def _rate_json(rate: Rate) -> dict[str, object]:
+    return {
+        "usd": f"{rate.usd:f}",
+        "source": rate.source,
+        "observed_at": None if rate.pegged else rate.observed_at.isoformat(),
+    }
 
 
 def error_json(code: str, message: str, next_step: str = "") -> JsonObject:

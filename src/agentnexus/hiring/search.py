@@ -228,7 +228,8 @@ class OfferIndex:
     def _refusal(self, need: Need, number: int, buyer: Buyer, now: datetime) -> Refusal | None:
         offer = self.offers[number]
         if self._prices[number] is None:
-            return Refusal("rate", f"no USD rate is known for {offer.price.per_job.asset.symbol}")
+            asset = offer.price.per_job.asset
+            return Refusal("rate", self._rates.refusal(asset, now) or f"the USD rate of {asset.symbol} was too old")
         minimum = need.constraints.min_reputation
         if minimum is not None and self._columns.reputation[number] < minimum:
             has = self._columns.reputation[number]
@@ -277,4 +278,5 @@ class OfferIndex:
             reputation=float(table.columns.reputation[place]),
             new=new,
             reasons=tuple(said),
+            rate=self._rates.of(offer.price.per_job.asset),
         )

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     contracts_start_block: int | None = Field(default=None, ge=0)  # where their events begin; local: 0
     registry_url: str | None = None
     markets: str = "registry,bazaar,catalogue"  # where offers are looked for, the most trusted first
+    firm_quotes: bool = False  # ask every seller for its price of the very job before its money is reserved
     api_url: str | None = None
     agents_dir: Path = Path("agents")
 
