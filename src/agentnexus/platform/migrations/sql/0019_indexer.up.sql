@@ -54,6 +54,7 @@ create table indexer.event (
 create index event_place on indexer.event (name, network, block_number desc, log_index) where state <> 'orphaned';
 create index event_seen on indexer.event (name, network, block_number) where state = 'seen';
 create index event_kind on indexer.event (network, contract, event, block_number);
+create index event_arguments on indexer.event using gin (arguments jsonb_path_ops);
 create index event_transaction on indexer.event (network, transaction);
 
 -- Written only while the follower's row is locked, so positions become visible in their order.

@@ -159,14 +159,14 @@ class PaymasterService:
         return promised
 
     async def describe(self, user_id: str) -> dict[str, object]:
-        """What is paid for and what is left of it for this user, for people and programs."""
+        """What is paid for and what is left of it for this user, for people and programs; not for whom else."""
         policies = []
         for policy in self.policies:
             left = {}
             for whose, name in (("", "everybody"), (user_id, "you")):
                 status = await self._left(self.accounts.budget_id(policy, whose))
                 left[name] = status
-            policies.append({**policy.model_dump(mode="json", exclude={"users"}), "left": left})
+            policies.append({**policy.model_dump(mode="json", exclude={"users", "senders"}), "left": left})
         return {
             "sponsor": self.name,
             "network": self.chain.network.caip2,

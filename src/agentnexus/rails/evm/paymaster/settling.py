@@ -18,7 +18,7 @@ from agentnexus.rails.evm.encoding import uint
 from agentnexus.rails.evm.indexer.events import Source, source
 from agentnexus.rails.evm.indexer.history import find_events, total
 from agentnexus.rails.evm.indexer.indexer import Indexer
-from agentnexus.rails.evm.indexer.model import Change, ChangeKind
+from agentnexus.rails.evm.indexer.model import Change, ChangeKind, Place
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
 from agentnexus.rails.evm.paymaster.store import Sponsorship, SponsorshipState, SponsorshipStore
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data
@@ -50,6 +50,7 @@ class Settling:
         self._clock = clock
         self._scope = (accounts.network.caip2, accounts.paymaster)
         self._store = SponsorshipStore(database, *self._scope)
+        self._synced: Place | None = None
 
     def follow(self) -> None:
         """Have the indexer tell of operations."""
@@ -147,6 +148,7 @@ class Settling:
             self._database,
             self.indexer.name,
             self._accounts.network.caip2,
+            contract=ENTRY_POINT,
             event=OPERATION_EVENT,
             arguments={"userOpHash": user_operation_hash},
         )
@@ -182,7 +184,7 @@ class Settling:
             argument="actualGasCost",
             where={"paymaster": paymaster},
         )
-        if spent is None or not spent.place.hash:
+        if spent is None or not spent.place.hash or spent.place == self._synced:
             return
         balance = await self._balance_at(spent.place.hash)
         async with self._database.transaction() as connection:
@@ -193,6 +195,7 @@ class Settling:
         # A step is noted before it is booked: one that a crash cut off is booked with the same key and amount.
         for target in (None, balance + spent.amount):
             await self._step(target)
+        self._synced = spent.place
 
     async def _step(self, target: int | None) -> None:
         """Book the step that is noted, or note a new one and book it."""
