@@ -6,13 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from .catalogue import USDC
-from .conftest import until
+from agentnexus.core.errors import AgentRefused
+from agentnexus.core.offers import Need
+from agentnexus.workflows import routes
+from agentnexus.workflows.engine.port import NewRun
+
+from .catalogue import USDC, agent_offers
+from .conftest import Bench, until
 from .site import Site
 
 STATUSES = {
@@ -95,8 +102,11 @@ async def test_a_workflow_from_words_to_result(client: ReasoningClient) -> None:
     assert found["error"] is None
     assert isinstance(found["totalTime"], int)
     assert found["paymentSignatures"]
-    for moment in ("createdAt", "startedAt", "completedAt"):
-        assert isinstance(found[moment], str)
+    moments = [datetime.fromisoformat(str(found[name])) for name in ("createdAt", "startedAt", "completedAt")]
+    assert moments == sorted(moments)
+    assert moments[1] != moments[0]
+    executing = next(event for event in events_of(found) if event["type"] == "workflow.executing")
+    assert moments[0] < moments[1] <= datetime.fromisoformat(str(executing["timestamp"]))
 
 
 async def test_the_plan_and_the_results_have_their_documented_fields(client: ReasoningClient, site: Site) -> None:
@@ -106,17 +116,25 @@ async def test_the_plan_and_the_results_have_their_documented_fields(client: Rea
         return (await client.workflow(workflow_id))["status"] == "awaiting_approval"
 
     await until(planned, "a plan")
-    plan = (await client.workflow(workflow_id))["executionPlan"]
+    waiting = await client.workflow(workflow_id)
+    assert waiting["startedAt"] is None
+    assert waiting["intent"] == {
+        "rawInput": TASK.strip(), "classification": "single_step", "entities": {"files": []}, "confidence": 1.0,
+        "requiredCapabilities": ["text.summarize"],
+    }  # fmt: skip
+    plan = waiting["executionPlan"]
     assert isinstance(plan, dict)
     assert set(plan) == {
         "steps", "dag", "criticalPath", "parallelGroups", "totalEstimatedCost", "totalEstimatedTime",
     }  # fmt: skip
     (step,) = plan["steps"]
     assert set(step) >= {
-        "id", "type", "serviceId", "serviceName", "action", "params", "inputMapping", "outputKey", "dependencies",
+        "id", "type", "serviceId", "serviceName", "serviceUrl", "action", "params", "inputMapping",
+        "outputKey", "dependencies",
         "parallelizable", "estimatedCost", "estimatedTime", "retryPolicy",
     }  # fmt: skip
     assert (step["type"], step["action"], step["estimatedCost"]) == ("service_call", "text.summarize", 0.01)
+    assert step["serviceUrl"] == next(o.endpoint for o in agent_offers() if o.id == step["serviceId"])
     assert set(step["retryPolicy"]) == {"maxAttempts", "backoffMultiplier", "initialDelayMs", "maxDelayMs"}
     assert plan["dag"] == {step["id"]: []}
     assert plan["criticalPath"] == [step["id"]]
@@ -149,16 +167,68 @@ async def _asked(client: ReasoningClient, workflow_id: str) -> None:
             return
 
 
-async def test_the_list_of_a_user_and_a_failed_workflow(client: ReasoningClient) -> None:
-    workflow_id = await client.create("ann", "Translate the moon into soup, quickly", 0.5, 60_000)
-    async for event in client.stream(workflow_id):
-        if event["type"] in ("workflow.awaiting_approval",):
-            await client._call("POST", f"/workflows/{workflow_id}/cancel")
-    listed = await client._call("GET", "/users/ann/workflows?limit=50")
+def events_of(workflow: dict[str, object]) -> list[dict[str, object]]:
+    found = workflow["events"]
+    assert isinstance(found, list)
+    return found
+
+
+async def test_the_list_of_a_user_counts_all_of_them_and_shows_how_one_failed(
+    client: ReasoningClient, site: Site
+) -> None:
+    async def refuse(_need: Need, _key: str) -> object:
+        raise AgentRefused("the text is not for me")
+
+    site.hirer.acts["text.summarize"] = refuse
+    made = [await client.create("ann", f"{TASK} {number}", 0.5, 60_000) for number in range(3)]
+    await asyncio.wait_for(_asked(client, made[-1]), 20)
+    await client._call("POST", f"/workflows/{made[-1]}/approve")
+    await site.room.workflows.result(made[-1], "ann")
+    listed = await client._call("GET", "/users/ann/workflows?limit=2")
     workflows = listed["workflows"]
     assert isinstance(workflows, list)
-    assert (len(workflows), listed["total"]) == (1, 1)
-    assert workflows[0]["status"] in ("failed", "cancelled")
+    assert (len(workflows), listed["total"]) == (2, 3)
+    assert [each["id"] for each in workflows] == made[:0:-1]
+    assert workflows[0]["status"] == "failed"
     error = workflows[0]["error"]
-    if error is not None:
-        assert set(error) >= {"code", "message", "stepId", "timestamp", "recoverable"}
+    assert set(error) >= {"code", "message", "stepId", "timestamp", "recoverable"}
+    assert (error["message"], error["stepId"], error["recoverable"]) == ("the text is not for me", "s1", False)
+    assert workflows[1]["error"] is None
+    rest = await client._call("GET", f"/users/ann/workflows?limit=2&cursor={quote(str(listed['nextCursor']))}")
+    assert (len(rest["workflows"]), rest["total"]) == (1, 3)  # type: ignore[arg-type]  # a list
+    assert (await client._call("GET", "/users/ann/workflows"))["total"] == 3
+
+
+async def test_more_events_than_fit_are_read_on_by_their_number(
+    client: ReasoningClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "EVENTS_MAX", 4)
+    workflow_id = await client.create("ann", TASK, 0.5, 60_000)
+    await asyncio.wait_for(_asked(client, workflow_id), 20)
+    await client._call("POST", f"/workflows/{workflow_id}/approve")
+    done = await site.room.workflows.result(workflow_id, "ann")
+    seen: list[object] = []
+    place: object = 0
+    while place is not None:
+        answer = await client._call("GET", f"/workflows/{workflow_id}?eventsAfter={place}")
+        found = answer["workflow"]
+        assert isinstance(found, dict)
+        assert len(found["events"]) <= 4
+        seen += [event["seq"] for event in found["events"]]
+        place = found["eventsNext"]
+    assert done.sequence > 4
+    assert seen == list(range(1, done.sequence + 1))
+    beyond = await client._call("GET", f"/workflows/{workflow_id}?eventsAfter={done.sequence + 5}")
+    assert (beyond["workflow"]["events"], beyond["workflow"]["eventsNext"]) == ([], None)  # type: ignore[index]  # an object
+
+
+async def test_runs_are_counted_by_tenant_on_every_backend(bench: Bench) -> None:
+    engine = bench.engine()
+    for number in range(3):
+        await engine.start(NewRun(f"r{number}", "b", None, tenant="ann"))
+    await engine.start(NewRun("r3", "b", None, tenant="anne"))
+
+    async def counted() -> bool:  # a distributed backend's index follows some milliseconds later
+        return [await engine.count_of(tenant) for tenant in ("ann", "anne", "bob")] == [3, 1, 0]
+
+    await until(counted, "all runs counted")

@@ -51,6 +51,7 @@ def workflow_json(
     older: dict[str, object] = {
         "userId": workflow.user_id,
         "naturalLanguageInput": workflow.text,
+        "intent": None if plan is None else intent_json(workflow, plan),
         "executionPlan": None if plan is None else plan_json(workflow, plan),
         "currentStep": next((step.id for step in workflow.steps if step.status is StepStatus.RUNNING), None),
         "stepResults": step_results(workflow, outputs),
@@ -61,12 +62,29 @@ def workflow_json(
         "totalTime": _milliseconds(workflow.created_at, workflow.finished_at or workflow.updated_at),
         "paymentSignatures": payment_signatures(workflow),
         "createdAt": workflow.created_at.isoformat(),
-        "startedAt": workflow.created_at.isoformat(),
+        "startedAt": None if workflow.started_at is None else workflow.started_at.isoformat(),
         "completedAt": None if workflow.finished_at is None else workflow.finished_at.isoformat(),
     }
     if events is not None:
         older["events"] = [event_json(event) for event in events]
+        last = events[-1].sequence if events else workflow.sequence
+        older["eventsNext"] = last if last < workflow.sequence else None
     return {**own, **older, "steps": states_json(workflow, outputs), "error": _error(workflow)}
+
+
+def intent_json(workflow: Workflow, plan: Plan) -> dict[str, object]:
+    """``{rawInput, classification, entities, confidence, requiredCapabilities}``: what the task turned out to ask for.
+
+    `confidence` is 1: what is shown was checked against what is on sale, else there would be no plan.
+    """
+    hired = [step.capability for step in plan.steps if not step.local]
+    return {
+        "rawInput": workflow.text,
+        "classification": "single_step" if len(plan.steps) == 1 else "multi_step",
+        "entities": {"files": [file.name for file in workflow.files]},
+        "confidence": 1.0,
+        "requiredCapabilities": list(dict.fromkeys(hired)),
+    }
 
 
 def number(amount: Money) -> float:
@@ -101,6 +119,7 @@ def _step_json(step: PlanStep, estimate: StepEstimate | None, parallel: bool) ->
         "type": step.kind,
         "serviceId": None if offer is None else offer.id,
         "serviceName": step.title if offer is None else offer.seller_name or offer.title or step.title,
+        "serviceUrl": None if offer is None else offer.endpoint or None,
         "action": step.capability,
         "params": {key: value for key, value in step.input.items() if not list(references(value))},
         "inputMapping": mapping,

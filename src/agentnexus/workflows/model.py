@@ -272,6 +272,7 @@ class Workflow(Noun):
     error: dict[str, object] | None = None
     sequence: int = 0
     created_at: datetime
+    started_at: datetime | None = None  # when its steps began
     updated_at: datetime
     finished_at: datetime | None = None
 

@@ -176,10 +176,18 @@ async def health(workflows: Service) -> dict[str, object]:
 
 
 @router.get("/workflows/{workflow_id}")
-async def get(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
-    """The whole state: plan, estimate, steps and what they gave, cost, receipts, result, its first thousand events."""
+async def get(
+    workflow_id: str,
+    workflows: Service,
+    who: Who,
+    events_after: Annotated[int, Query(ge=0, le=2**31 - 1, alias="eventsAfter")] = 0,
+) -> dict[str, object]:
+    """The whole state: plan, estimate, steps and what they gave, cost, receipts, result, and a thousand events.
+
+    `eventsNext` is what to send as `eventsAfter` for the events after these; null when these are all.
+    """
     found = await workflows.get(workflow_id, who.acts_for)
-    events = await workflows.past_events(found, EVENTS_MAX)
+    events = await workflows.past_events(found, EVENTS_MAX, events_after)
     return {"success": True, "workflow": workflow_json(found, events, await workflows.outputs(found))}
 
 
@@ -256,7 +264,7 @@ async def list_workflows(
     return {
         "success": True,
         "workflows": [workflow_json(workflow) for workflow in page.workflows],
-        "total": len(page.workflows),
+        "total": page.total,
         "nextCursor": page.next_cursor,
     }
 

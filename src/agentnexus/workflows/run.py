@@ -95,7 +95,11 @@ def body_of(means: Means) -> Callable[[Run, Json], Awaitable[Json]]:
             plan, priced, approved = await _approval(run, request, plan, priced, grant.objection)
         # Who approves a price has approved no more than that; `max_cost` is for what goes ahead by itself.
         allowed = to_reserve(priced, request.max_cost) if approved and not grant.given else request.max_cost
-        executing = status_draft(EventName.WORKFLOW_EXECUTING, WorkflowStatus.EXECUTING)
+        begun: dict[str, object] = {
+            "status": WorkflowStatus.EXECUTING.value,
+            "started_at": means.clock.now().isoformat(),
+        }
+        executing = Draft(EventName.WORKFLOW_EXECUTING, {}, begun)
         await run.mark("executing", *approved, executing)
         deadline = await run.limit_time("deadline", request.max_seconds)
         under = grant.grant_id if grant.given else ""

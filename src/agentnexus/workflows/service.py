@@ -51,9 +51,10 @@ RECENT_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPage:
-    """Newest first; `next_cursor` is empty on the last page."""
+    """Newest first; `next_cursor` is empty on the last page. `total` counts those of all pages."""
 
     workflows: tuple[Workflow, ...]
+    total: int = 0
     next_cursor: str = ""
 
 
@@ -277,10 +278,13 @@ class Workflows:
     async def list(self, user_id: str, limit: int = 50, cursor: str = "") -> WorkflowPage:
         """A user's workflows, newest first, without receipts."""
         wanted = max(1, min(limit, PAGE_MAX))
-        records = await self._engine.list_runs(user_id, wanted + 1, _read_cursor(cursor))
+        before = _read_cursor(cursor)
+        records = await self._engine.list_runs(user_id, wanted + 1, before)
+        whole = before is None and len(records) <= wanted
+        total = len(records) if whole else await self._engine.count_of(user_id)
         page = [record for record in records[:wanted] if record.body == BODY]
         more = len(records) > wanted
-        return WorkflowPage(tuple(map(view_of, page)), _write_cursor(records[wanted - 1]) if more else "")
+        return WorkflowPage(tuple(map(view_of, page)), total, _write_cursor(records[wanted - 1]) if more else "")
 
     async def events(self, workflow_id: str, user_id: str | None, after: int = 0) -> AsyncIterator[Event]:
         """Events with sequence > `after`: those that happened, then live ones; ends after the last."""
@@ -288,12 +292,12 @@ class Workflows:
         async for event in self._engine.events(workflow_id, after):
             yield event
 
-    async def past_events(self, workflow: Workflow, limit: int) -> tuple[Event, ...]:
-        """The first events of a workflow, up to the state it is shown in."""
+    async def past_events(self, workflow: Workflow, limit: int, after: int = 0) -> tuple[Event, ...]:
+        """The first events of a workflow with sequence > `after`, up to the state it is shown in."""
         found: list[Event] = []
-        wanted = min(limit, workflow.sequence)
-        if wanted:
-            events = self._engine.events(workflow.id)
+        wanted = min(limit, workflow.sequence - after)
+        if wanted > 0:
+            events = self._engine.events(workflow.id, after)
             assert isinstance(events, AsyncGenerator)
             async with aclosing(events):
                 async for event in events:
@@ -368,6 +372,7 @@ def view_of(record: RunRecord) -> Workflow:
         error=record.error,
         sequence=record.sequence,
         created_at=record.created_at,
+        started_at=datetime.fromisoformat(str(attributes["started_at"])) if "started_at" in attributes else None,
         updated_at=record.updated_at,
         finished_at=record.finished_at,
     )

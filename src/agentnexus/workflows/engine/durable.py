@@ -69,6 +69,9 @@ class DurableEngine:
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None = None) -> list[RunRecord]:
         return await self.journal.list_runs(tenant, limit, before)
 
+    async def count_of(self, tenant: str) -> int:
+        return await self.journal.count_of(tenant)
+
     async def counts(self) -> Mapping[RunState, int]:
         return await self.journal.counts()
 

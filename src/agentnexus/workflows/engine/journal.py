@@ -154,6 +154,9 @@ class Journal(Protocol):
     async def list_runs(self, tenant: str, limit: int, before: tuple[datetime, str] | None) -> list[RunRecord]:
         """Newest first by (created_at, id); `before` is the last one of the page before."""
 
+    async def count_of(self, tenant: str) -> int:
+        """How many runs a tenant has; like lists, a distributed backend may be some milliseconds late."""
+
     async def counts(self) -> Mapping[RunState, int]: ...
 
     async def recent(self, limit: int) -> list[RunRecord]: ...

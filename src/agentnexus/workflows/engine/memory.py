@@ -259,6 +259,9 @@ class MemoryJournal:
         runs.sort(key=lambda run: (run.created_at, run.id), reverse=True)
         return [run for run in runs if before is None or (run.created_at, run.id) < before][:limit]
 
+    async def count_of(self, tenant: str) -> int:
+        return sum(stored.run.tenant == tenant for stored in self._runs.values())
+
     async def counts(self) -> Mapping[RunState, int]:
         return Counter(stored.run.state for stored in self._runs.values())
 

@@ -242,6 +242,9 @@ class Engine(Protocol):
         A distributed backend may list a run some milliseconds after its start.
         """
 
+    async def count_of(self, tenant: str) -> int:
+        """How many runs a tenant has; like lists, a distributed backend may be some milliseconds late."""
+
     async def counts(self) -> Mapping[RunState, int]:
         """How many runs are in each state; like lists, a distributed backend may be some milliseconds late."""
 

@@ -227,6 +227,10 @@ class PostgresJournal:
         async with self._connection() as connection:
             return [_record(row) for row in await connection.fetch(sql.LIST, tenant, limit, created_at, run_id)]
 
+    async def count_of(self, tenant: str) -> int:
+        async with self._connection() as connection:
+            return int(await connection.fetchval(sql.COUNT_OF, tenant))
+
     async def counts(self) -> Mapping[RunState, int]:
         async with self._connection() as connection:
             return {RunState(row["state"]): row["runs"] for row in await connection.fetch(sql.COUNTS)}

@@ -254,6 +254,7 @@ OUTPUTS = """
 select key, coalesce(output::text, 'null') as output from workflow.step
 where run_id = $1 and key = any($2::text[]) and state = 'completed'
 """
+COUNT_OF = "select count(*) from workflow.run where tenant = $1"
 EXISTS = "select 1 from workflow.run where id = $1"
 LIST = """
 select * from workflow.run

@@ -56,6 +56,7 @@ LOOK = TypeAdapter(Look)
 TAKEN: TypeAdapter[Taken | None] = TypeAdapter(Taken | None)
 TALE = TypeAdapter(Tale)
 OUTPUTS = TypeAdapter(dict[str, str])
+SIZE = TypeAdapter(int)
 PLACES = TypeAdapter(list[str])
 
 
@@ -286,6 +287,9 @@ class RestateJournal:
         own = {place for _, of, place in self._fresh if of == tenant and (not last or place < last)}
         places = sorted(own.union(indexed), reverse=True)[:limit]
         return list(await asyncio.gather(*(self.get(place.partition(" ")[2]) for place in places)))
+
+    async def count_of(self, tenant: str) -> int:
+        return await self._ingress.call(TENANT, "size", None, SIZE, key=self._key(tenant))
 
     async def counts(self) -> Mapping[RunState, int]:
         """Runs that ended are counted exactly, some milliseconds late; the others by Restate's own view of them."""

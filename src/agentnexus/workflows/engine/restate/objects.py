@@ -346,6 +346,12 @@ async def page(ctx: ObjectSharedContext, wanted: Page) -> list[str]:
     return sorted(found, reverse=True)[: wanted.limit]
 
 
+@tenants.handler(kind="shared")
+async def size(ctx: ObjectSharedContext, _nothing: None = None) -> int:
+    """How many runs the index has."""
+    return await ctx.get("count", type_hint=int) or 0
+
+
 @tallies.handler()
 async def ended(ctx: ObjectContext, end: Ended) -> None:
     """Count a run that ended, and remember it among the last ones."""
