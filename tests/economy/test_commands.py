@@ -96,7 +96,7 @@ async def test_agents_are_listed_shown_and_run(town: Town) -> None:
     assert "no agent matches" in (await nexus(town, "agents", "list", "xyzzyq"))[1]
     listed = json.loads((await nexus(town, "agents", "list", "--json"))[1])
     assert {agent["capability"] for agent in listed} >= {"pdf.extract", "text.summarize"}
-    code, out, _ = await nexus(town, "agents", "show", "org.agentnexus.content-summarizer")
+    code, out, _ = await nexus(town, "agents", "show", "org.agentnexus.content-summarizer", "--json")
     assert json.loads(out)["id"] == "org.agentnexus.content-summarizer"
     code, _, err = await nexus(town, "agents", "show", "org.nobody")
     assert code == 1
@@ -215,3 +215,31 @@ async def _asked_to_pay(town: Town) -> None:
         return any(step["status"] == "running" for step in state["steps"])
 
     await wait_until_ready(under_way, what="a step under way", timeout_seconds=60)
+
+
+async def test_a_seller_is_rated_at_the_registry_with_the_payment_as_proof(town: Town) -> None:
+    text = json.dumps({"text": "The Moon causes the tides. The Sun adds a little. " * 3})
+    code, out, err = await nexus(
+        town, "hire", "text.summarize", "--input", text, "--max-price", "0.02", "--policy", "best", "--json"
+    )
+    assert code == 0, err
+    receipt = json.loads(out)["receipt"]
+    code, out, err = await nexus(town, "receipt", "rate", receipt["id"], "--stars", "5", "--comment", "to the point")
+    assert code == 0, err
+    assert out == f"5 of 5 for {receipt['id']}, at the registry as well\n"
+    code, out, err = await nexus(town, "receipt", "rate", receipt["id"], "--stars", "4")
+    assert code == 0, err
+    assert "4 of 5" in out and "not at the registry: " in out and "has been rated" in out
+    registry, seller = town.economy.urls["registry"], receipt["offer"]["seller"]["ids"]["evm"]
+    listed = (await town.client.get(f"{registry}/services/owner/{seller}")).json()
+    assert [entry["totalRatings"] for entry in listed if entry["url"] == receipt["offer"]["endpoint"]] == [1]
+
+
+async def test_a_blocked_seller_is_on_nobodys_list_of_offers_until_it_is_cleared(town: Town) -> None:
+    (first, *_) = json.loads((await nexus(town, "offers", "pdf.extract", "--json"))[1])
+    seller = first["seller"]
+    assert "is never hired" in (await nexus(town, "prefer", seller, "--block"))[1]
+    assert seller in (await nexus(town, "prefer"))[1]
+    assert seller not in (await nexus(town, "offers", "pdf.extract"))[1]
+    assert "on none of your lists" in (await nexus(town, "prefer", seller, "--clear"))[1]
+    assert seller in (await nexus(town, "offers", "pdf.extract", "--market", first["offer"]["market"]))[1]
