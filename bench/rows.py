@@ -50,6 +50,12 @@ def beside_bubblewrap(result: Json) -> tuple[str, str, str]:
     return beside(ours, at(peer, "p50_ms"), "ms") if isinstance(peer, dict) else plain(ours, "ms")
 
 
+def beside_alto(result: Json) -> tuple[str, str, str]:
+    """Both wait for a receipt on the same chain; where the peer is not installed, ours stands alone."""
+    ours, peer = at(result, "sponsored deposit, own bundler", "p50_ms"), result.get("sponsored deposit, Alto")
+    return beside(ours, at(peer, "p50_ms"), "ms") if isinstance(peer, dict) else plain(ours, "ms")
+
+
 def entries(result: object, key: str) -> Json:
     """An object inside a JSON object."""
     assert isinstance(result, dict)
@@ -390,4 +396,28 @@ ROWS = (
         lambda r: plain(at(r, "live_offers_ms", "p50"), "ms"),
     ),
     Row("up", "`nexus --help`", "< 500 ms", lambda r: plain(at(r, "command_ms"), "ms", 0)),
+    Row(
+        "userops",
+        "user operation built and signed, gas known, p50",
+        "< 5 ms",
+        lambda r: plain(at(r, "build and sign, gas known", "p50_ms"), "ms"),
+    ),
+    Row(
+        "userops",
+        "the same with its gas estimated by one simulation, p50",
+        "",
+        lambda r: plain(at(r, "build and sign, gas estimated", "p50_ms"), "ms"),
+    ),
+    Row(
+        "userops",
+        "sponsored deposit as a user operation, from its calls to the receipt, p50; peer: Alto, where it is installed",
+        "",
+        beside_alto,
+    ),
+    Row(
+        "userops",
+        "a contract's view read, p50; peer: web3.py, same node and run",
+        "",
+        lambda r: beside(at(r, "read a contract", "p50_ms"), at(r, "read a contract, web3.py", "p50_ms"), "ms"),
+    ),
 )
