@@ -18,7 +18,7 @@ from agentnexus.rails.evm.encoding import selector, word
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.paymaster.policy import Rule, SponsorPolicy
 from agentnexus.rails.evm.paymaster.service import Chain, PaymasterService, UserSponsor
-from agentnexus.rails.evm.paymaster.settling import Settling, operations_of
+from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
 from agentnexus.rails.evm.sending import send_directly
 from agentnexus.rails.evm.userops import OwnerSigner, SelfBundler, Sender, UserOperation, UserOperationReceipt, build
 from tests.chain_fixtures import ContractsChain
@@ -74,13 +74,15 @@ class Desk:
             self.database,
             self.chain.rpc,
             self.chain.network,
-            [operations_of(self.paymaster, start_block=0)],
+            sources_of(self.paymaster, start_block=0),
             name="contracts",
             confirmations=confirmations,
             clock=clock or self.clock,
         )
         accounts = self.service().accounts
-        settling = Settling(self.database, accounts, self.chain.rpc, indexer, clock=clock or self.clock)
+        settling = Settling(
+            self.database, accounts, self.chain.rpc, indexer, clock=clock or self.clock, tokens=[self.chain.usdc]
+        )
         settling.follow()
         return settling
 
@@ -97,12 +99,22 @@ class Desk:
         data = selector("transfer(address,uint256)") + word(to or self.seller) + word(atomic)
         return Call(self.chain.usdc.reference, data)
 
+    def approve(self, atomic: int) -> Call:
+        """Let the paymaster take USDC."""
+        data = selector("approve(address,uint256)") + word(self.paymaster) + word(atomic)
+        return Call(self.chain.usdc.reference, data)
+
     async def build(
-        self, *calls: Call, service: PaymasterService | None = None, user: str = "alice", lane: int = 0
+        self,
+        *calls: Call,
+        service: PaymasterService | None = None,
+        user: str = "alice",
+        lane: int = 0,
+        policy: str = "",
     ) -> UserOperation:
         """A sponsored operation of that user's account, signed by both."""
         key = self.chain.accounts["alice"].signer
-        sponsor = UserSponsor(service or self.service(), user)
+        sponsor = UserSponsor(service or self.service(), user, policy)
         calls = calls or (self.transfer(),)
         return await build(
             self.chain.rpc,
@@ -126,7 +138,7 @@ class Desk:
             sponsor=_StubOnly(self.service()),
             lane=lane,
         )
-        return replace(whole, paymaster=None, paymaster_data=b"", signature=b"")
+        return replace(whole, paymaster=None, paymaster_verification_gas_limit=0, paymaster_data=b"", signature=b"")
 
     async def send(self, operation: UserOperation) -> UserOperationReceipt:
         return await self.bundler.receipt(await self.bundler.send(operation))

@@ -15,7 +15,7 @@ from agentnexus.platform.database import Database
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.networks import NETWORKS
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
-from agentnexus.rails.evm.paymaster.settling import Settling, operations_of
+from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
 from agentnexus.rails.evm.rpc import Rpc
 
 
@@ -23,7 +23,7 @@ async def main() -> None:
     task = json.loads(sys.stdin.readline())
     database, clock, network = await Database.open(task["database_url"], max_size=6), SystemClock(), NETWORKS[31337]
     async with Rpc(task["rpc_url"]) as rpc, Books(database) as books:
-        sources = [operations_of(task["paymaster"], start_block=0)]
+        sources = sources_of(task["paymaster"], start_block=0)
         indexer = Indexer(database, rpc, network, sources, name="contracts", lease_seconds=1.0, clock=clock)
         accounts = GasAccounts(books, network, task["paymaster"])
         settling = Settling(database, accounts, rpc, indexer, clock=clock)

@@ -23,7 +23,7 @@ from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, rea
 from agentnexus.rails.evm.paymaster.routes import no_paymaster_routes, paymaster_routes
 from agentnexus.rails.evm.paymaster.service import Chain as GasChain
 from agentnexus.rails.evm.paymaster.service import PaymasterService
-from agentnexus.rails.evm.paymaster.settling import Settling, operations_of
+from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
 
 INDEXER = "contracts"
 FOLLOWED = ("Escrow", "Entitlements")
@@ -44,7 +44,7 @@ def open_indexer(ground: Ground, chain: Chain, manifest: Manifest) -> Indexer:
     start = ground.settings.contracts_start_block
     if start is None and ground.settings.environment is Environment.LOCAL:
         start = 0
-    sources: list[Source] = [operations_of(manifest.address("Paymaster"), start)]
+    sources: list[Source] = sources_of(manifest.address("Paymaster"), start)
     for name in FOLLOWED:
         abi = abi_of(name)
         events = [each.name for each in abi.events.values()]
@@ -57,7 +57,7 @@ async def follow_contracts(ground: Ground, chain: Chain, books: Books, manifest:
     """For ever: index, charge sponsored operations, give back what expired."""
     sender = chain.sender
     accounts = GasAccounts(books, sender.network, manifest.address("Paymaster"))
-    settling = Settling(ground.database, accounts, sender.rpc, indexer, clock=ground.clock)
+    settling = Settling(ground.database, accounts, sender.rpc, indexer, clock=ground.clock, tokens=[chain.usdc])
     settling.follow()
     async with asyncio.TaskGroup() as group:
         group.create_task(indexer.run(), name="indexer")

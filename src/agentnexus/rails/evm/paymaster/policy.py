@@ -77,10 +77,20 @@ class Rule(BaseModel):
         return self.to is None or _first_address(call.data) in self.to
 
 
+class TokenPrice(BaseModel):
+    """Gas that is sold: atomic units of a token for 10^18 wei. The account lets the paymaster take them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: AddressText
+    per_native: int = Field(gt=0, le=10**30)
+
+
 class SponsorPolicy(BaseModel):
     """Whose operations, which calls, how much. Amounts are decimal text in the chain's own coin.
 
-    `users` and `senders` are the only ones, None for all. An operation fits when a rule covers each of its calls.
+    With `paid_in` the account pays its gas in a token; limits then bound what is laid out for it. `users` and `senders`
+    are the only ones, None for all. An operation fits when a rule covers each of its calls.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +102,7 @@ class SponsorPolicy(BaseModel):
     senders: tuple[AddressText, ...] | None = None
     factories: tuple[AddressText, ...] = ()
     delegates: tuple[AddressText, ...] = ()
+    paid_in: TokenPrice | None = None
     per_operation: AmountText
     per_user_hour: AmountText | None = None
     per_user_day: AmountText

@@ -16,13 +16,14 @@ from agentnexus.ledger.books import Books
 from agentnexus.ledger.model import ReservationState
 from agentnexus.platform.database import Database
 from agentnexus.platform.telemetry import sponsorships_total
+from agentnexus.rails.evm.contracts.contract import as_int
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
-from agentnexus.rails.evm.contracts.paymaster import DUMMY_SIGNATURE, Policy
+from agentnexus.rails.evm.contracts.paymaster import DUMMY_SIGNATURE, Paymaster, Policy
 from agentnexus.rails.evm.encoding import address, to_hex
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle
 from agentnexus.rails.evm.networks import Network
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
-from agentnexus.rails.evm.paymaster.policy import SponsorPolicy, choose
+from agentnexus.rails.evm.paymaster.policy import SponsorPolicy, TokenPrice, choose
 from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.paymaster.store import Sponsorship, SponsorshipState, SponsorshipStore
 from agentnexus.rails.evm.rpc import Rpc
@@ -32,15 +33,21 @@ from agentnexus.rails.evm.userops.bundler import GasEstimate
 from agentnexus.rails.evm.userops.estimate import estimate_gas
 from agentnexus.rails.evm.userops.model import UserOperation
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
-from agentnexus.rails.evm.userops.sponsors import SPONSORED_VERIFICATION_GAS
+from agentnexus.rails.evm.userops.sponsors import (
+    SPONSORED_VERIFICATION_GAS,
+    TOKEN_POST_OP_GAS,
+    TOKEN_VERIFICATION_GAS,
+)
 
 WINDOW_SECONDS = 150  # a signature lives for one to two of these
 OPEN_PER_NONCE_MAX = 3
-PAYMASTER_GAS_MAX = 100_000
+PAYMASTER_GAS_MAX = 250_000
 # A stub never has more zero bytes than the real signature, or it would seem cheaper than that (ERC-7677).
 STUB_SIGNATURE = b"\x55" * 64 + b"\x1c"
 # What an operation offers may be this much over what the network wants: the rest would be a present to its bundler.
 _FEE_FACTOR = 2
+# ERC-4337's validation data: who vouches for the operation, in the low 160 bits; 1 is nobody.
+_AUTHORIZER, _REFUSED = (1 << 160) - 1, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +107,8 @@ class PaymasterService:
 
         Raises `NotSponsored` when no policy would pay.
         """
-        stubbed = replace(
-            operation,
-            paymaster=self.chain.paymaster,
-            paymaster_verification_gas_limit=operation.paymaster_verification_gas_limit or SPONSORED_VERIFICATION_GAS,
-            paymaster_data=Policy(self._valid_until() | 0xFFFF).data(STUB_SIGNATURE),
-        )
-        choose(self.policies, user_id, stubbed, policy_id)
-        return stubbed
+        policy = choose(self.policies, user_id, operation, policy_id)
+        return self._offer(operation, policy, self._valid_until() | 0xFFFF, STUB_SIGNATURE)
 
     async def estimated(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
         """The operation with gas limits and fees where it has none. Raises `ContractRefused` when it would fail."""
@@ -135,13 +136,16 @@ class PaymasterService:
         return promised
 
     async def _promise(self, user_id: str, operation: UserOperation, policy_id: str) -> UserOperation:
-        policy = choose(self.policies, user_id, self.stub(user_id, operation, policy_id), policy_id)
-        promised = await self._signed(operation)
+        policy = choose(self.policies, user_id, operation, policy_id)
+        promised = await self._signed(operation, policy)
+        choose([policy], user_id, promised, "")  # with our own part of its gas
         user_operation_hash = to_hex(promised.hash(self.chain.network.chain_id))
         known = await self._known(user_operation_hash, user_id)
         if known is not None and known.state is SponsorshipState.SIGNED:
             return promised
         await self._check_worth(promised)
+        if policy.paid_in is not None:
+            await self._check_payment(promised, policy.paid_in)
         await self._check_nonce(promised, user_operation_hash)
         sponsorship = Sponsorship(
             user_operation_hash=user_operation_hash,
@@ -188,22 +192,32 @@ class PaymasterService:
     def _valid_until(self) -> int:
         return (int(self._clock.now().timestamp()) // WINDOW_SECONDS + 2) * WINDOW_SECONDS
 
-    async def _signed(self, operation: UserOperation) -> UserOperation:
+    def _offer(
+        self, operation: UserOperation, policy: SponsorPolicy, valid_until: int, signature: bytes
+    ) -> UserOperation:
+        """With our part of it."""
+        verification, post_op = (SPONSORED_VERIFICATION_GAS, 0)
+        if policy.paid_in is not None:
+            verification, post_op = TOKEN_VERIFICATION_GAS, TOKEN_POST_OP_GAS
+        return replace(
+            operation,
+            paymaster=self.chain.paymaster,
+            paymaster_verification_gas_limit=operation.paymaster_verification_gas_limit or verification,
+            paymaster_post_op_gas_limit=operation.paymaster_post_op_gas_limit or post_op,
+            paymaster_data=_terms(policy, valid_until).data(signature),
+        )
+
+    async def _signed(self, operation: UserOperation, policy: SponsorPolicy) -> UserOperation:
         """With our signature of this window, which is the same for the same operation."""
-        policy = Policy(self._valid_until())
         if operation.paymaster_verification_gas_limit + operation.paymaster_post_op_gas_limit > PAYMASTER_GAS_MAX:
             raise NotSponsored(
                 f"the paymaster's own gas limits are over {PAYMASTER_GAS_MAX}",
                 next_step="take the limits that pm_getPaymasterStubData gives",
             )
-        offered = replace(
-            operation,
-            paymaster=self.chain.paymaster,
-            paymaster_verification_gas_limit=operation.paymaster_verification_gas_limit or SPONSORED_VERIFICATION_GAS,
-            paymaster_data=policy.data(),
-        )
-        digest = policy.digest(offered.pack(), self.chain.network.chain_id, self.chain.paymaster)
-        return replace(offered, paymaster_data=policy.data(await self.chain.signer.sign(digest)))
+        until = self._valid_until()
+        offered, terms = self._offer(operation, policy, until, STUB_SIGNATURE), _terms(policy, until)
+        digest = terms.digest(offered.pack(), self.chain.network.chain_id, self.chain.paymaster)
+        return replace(offered, paymaster_data=terms.data(await self.chain.signer.sign(digest)))
 
     async def _known(self, user_operation_hash: str, user_id: str) -> Sponsorship | None:
         async with self._store.database.connection() as connection:
@@ -229,6 +243,22 @@ class PaymasterService:
                 field="maxFeePerGas",
             )
         await self._estimate(operation)
+
+    async def _check_payment(self, operation: UserOperation, price: TokenPrice) -> None:
+        """The paymaster itself says whether it would get its tokens: it refuses an operation without reverting."""
+        network, paymaster = self.chain.network, Paymaster(self.chain.rpc, self.chain.paymaster)
+        terms = (operation.pack().value(), operation.hash(network.chain_id), operation.max_cost_wei)
+        call = paymaster.call("validatePaymasterUserOp", *terms)
+        answer = await paymaster.try_call(call, ENTRY_POINT, block=network.trial_block)
+        _, validation = paymaster.abi.decode("validatePaymasterUserOp", answer)
+        if as_int(validation) & _AUTHORIZER == _REFUSED:
+            most = -(-operation.max_cost_wei * price.per_native // 10**18)
+            raise NotSponsored(
+                f"the account cannot pay its gas in {price.token}",
+                next_step=f"have it hold {most} atomic units and approve them to {self.chain.paymaster} first",
+                token=price.token,
+                amount=str(most),
+            )
 
     async def _estimate(self, operation: UserOperation) -> GasEstimate:
         """Raises `ContractRefused` when making the account or its calls would fail."""
@@ -272,6 +302,13 @@ class PaymasterService:
         if known is None:
             known = self._budgets[policy.id, user_id] = await self.accounts.budget(policy, user_id)
         return known
+
+
+def _terms(policy: SponsorPolicy, valid_until: int) -> Policy:
+    """What the contract is told."""
+    if policy.paid_in is None:
+        return Policy(valid_until)
+    return Policy(valid_until, token=policy.paid_in.token, token_per_native=policy.paid_in.per_native)
 
 
 def _require_owner(sponsorship: Sponsorship, user_id: str) -> None:

@@ -5,9 +5,11 @@ Also keeps the ledger's idea of our deposit at EntryPoint in step with the chain
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from agentnexus.core.errors import Conflict, NotFound
+from agentnexus.core.errors import Conflict, InsufficientFunds, NotFound
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.model import TransferKind
 from agentnexus.platform.database import Connection, Database
@@ -25,23 +27,39 @@ from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data
 
 HANDLER = "paymaster"
 OPERATION_EVENT = "UserOperationEvent"
+TOKENS_IN_EVENT, TOKENS_OUT_EVENT = "UserOperationSponsored", "TokensWithdrawn"
 RELEASED_AT_ONCE = 200
 # Blocks may carry a time that lies behind ours.
 _GRACE_SECONDS = 30.0
 
 
-def operations_of(paymaster: str, start_block: int | None = None) -> Source:
-    """The operations that a paymaster pays for, as a source of an indexer."""
-    return source(ENTRY_POINT, abi_of("EntryPoint"), OPERATION_EVENT, start_block=start_block, paymaster=paymaster)
+def sources_of(paymaster: str, start_block: int | None = None) -> list[Source]:
+    """The operations that a paymaster pays for, and the tokens it takes for some, as sources of an indexer."""
+    abi, entry_point = abi_of("Paymaster"), abi_of("EntryPoint")
+    operations = source(ENTRY_POINT, entry_point, OPERATION_EVENT, start_block=start_block, paymaster=paymaster)
+    tokens = [source(paymaster, abi, event, start_block=start_block) for event in (TOKENS_IN_EVENT, TOKENS_OUT_EVENT)]
+    return [operations, *tokens]
 
 
 class Settling:
-    """Follows one paymaster's operations through an indexer that has `operations_of` it among its sources.
+    """Follows one paymaster's operations through an indexer that has its `sources_of` among its sources.
 
     Call `follow` before the indexer runs, and `keep` every few seconds in one or more processes.
+
+    Args:
+        tokens: those that gas is sold for.
     """
 
-    def __init__(self, database: Database, accounts: GasAccounts, rpc: Rpc, indexer: Indexer, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        accounts: GasAccounts,
+        rpc: Rpc,
+        indexer: Indexer,
+        *,
+        clock: Clock,
+        tokens: Collection[Asset] = (),
+    ) -> None:
         self._database = database
         self._accounts = accounts
         self._books = accounts.books
@@ -51,10 +69,11 @@ class Settling:
         self._scope = (accounts.network.caip2, accounts.paymaster)
         self._store = SponsorshipStore(database, *self._scope)
         self._synced: Place | None = None
+        self._tokens = {each.reference: each for each in tokens}
 
     def follow(self) -> None:
         """Have the indexer tell of operations."""
-        self.indexer.subscribe(HANDLER, self._on_change, events=[OPERATION_EVENT])
+        self.indexer.subscribe(HANDLER, self._on_change, [OPERATION_EVENT, TOKENS_IN_EVENT, TOKENS_OUT_EVENT])
 
     async def keep(self) -> None:
         """One round of upkeep: promises that are over, and deposits that came or went."""
@@ -64,6 +83,9 @@ class Settling:
     async def _on_change(self, connection: Connection, change: Change) -> None:
         """Every step has a key of its own in the ledger, so a handler that dies half-way is repeated without harm."""
         told = change.event.arguments
+        if change.event.event != OPERATION_EVENT:
+            await self._on_tokens(change)
+            return
         if told["paymaster"] != self._accounts.paymaster:
             return
         cost = told["actualGasCost"]
@@ -77,6 +99,28 @@ class Settling:
             await self._give_back(connection, change, sponsorship, cost)
         else:
             await self._charge(connection, change, sponsorship, cost)
+
+    async def _on_tokens(self, change: Change) -> None:
+        """Tokens that an account paid for its gas, or that the operator took out of the paymaster."""
+        told = change.event.arguments
+        asset, amount = self._tokens.get(str(told["token"])), told.get("tokenAmount", told.get("amount"))
+        assert isinstance(amount, int)
+        if change.event.contract != self._accounts.paymaster or not amount:
+            return
+        if asset is None:
+            log.warning("paymaster.unknown_token", token=told["token"], change=change.key)
+            return
+        money, account, facts = Money(asset, amount), self._accounts.deposit, {"correlation": change.event.transaction}
+        if (change.event.event == TOKENS_IN_EVENT) == (change.kind is ChangeKind.APPLIED):
+            await self._books.deposit(change.key, account, money, **facts)
+            return
+        try:
+            await self._books.withdraw(change.key, account, money, **facts)
+        except InsufficientFunds:
+            # Somebody sent it tokens without an operation, and all were taken out together.
+            missing = money - (await self._books.balance(account, asset)).available
+            await self._books.deposit(f"{change.key}:found", account, missing, **facts)
+            await self._books.withdraw(change.key, account, money, **facts)
 
     async def _charge(self, connection: Connection, change: Change, sponsorship: Sponsorship | None, cost: int) -> None:
         if sponsorship is None or not await self._capture(sponsorship, cost):
