@@ -122,6 +122,23 @@ async def test_an_operation_entry_point_refuses_is_not_sent(bench: Bench) -> Non
     assert await bench.chain.rpc.read_int("eth_blockNumber") == before
 
 
+async def test_operations_that_pay_less_than_they_cost_are_not_sent(bench: Bench) -> None:
+    """Otherwise whoever signs one spends our relayer's coin."""
+    wallet = await bench.wallet()
+    operation = await wallet.build(wallet.transfer(wallet.address, 0))
+    for cheap in (
+        replace(operation, max_fee_per_gas=0, max_priority_fee_per_gas=0),
+        replace(operation, max_fee_per_gas=operation.max_fee_per_gas // 4),
+        replace(operation, max_priority_fee_per_gas=0),
+        replace(operation, pre_verification_gas=1),
+    ):
+        with pytest.raises(PaymentFailed, match="offers") as caught:
+            await bench.bundler.send(await resigned(wallet, cheap))
+        assert "again" in caught.value.next_step
+    little_less = replace(operation, pre_verification_gas=operation.pre_verification_gas * 95 // 100)
+    assert await bench.bundler.send(await resigned(wallet, little_less))
+
+
 async def test_an_account_without_coin_or_sponsor_is_refused(bench: Bench) -> None:
     wallet = await bench.wallet(sponsored=False)
     with pytest.raises(ContractRefused, match="AA21"):

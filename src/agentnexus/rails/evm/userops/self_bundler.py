@@ -19,12 +19,13 @@ from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.transactions import Outgoing, TransactionSender
 from agentnexus.rails.evm.userops.bundler import GasEstimate, UserOperationReceipt, operation_receipts
-from agentnexus.rails.evm.userops.estimate import code_overrides, estimate_gas
+from agentnexus.rails.evm.userops.estimate import code_overrides, estimate_gas, pre_verification_gas
 from agentnexus.rails.evm.userops.model import UserOperation
 
 BUNDLE_GAS_MAX = 8_000_000
 # EntryPoint keeps back a 64th at each of two calls, and does a little itself.
 _LOOK_BACK_BLOCKS = 1_000
+_NEARLY = 10  # a tenth less than it costs is let through: prices move between building and sending
 _RESERVE_NUMERATOR, _RESERVE_DENOMINATOR, _RESERVE_GAS = 66, 64, 60_000
 
 
@@ -76,7 +77,10 @@ class SelfBundler:
         return await estimate_gas(self._sender.rpc, operation, self.chain_id, block=self._sender.network.trial_block)
 
     async def send(self, operation: UserOperation) -> str:
-        """Try it, store it, and hand it to the node. Raises `ContractRefused` when EntryPoint would refuse it."""
+        """Try it, store it, and hand it to the node.
+
+        Raises `ContractRefused` when EntryPoint would refuse it, `PaymentFailed` when it pays less than it costs us.
+        """
         operation_hash = to_hex(operation.hash(self.chain_id))
         outgoing = await self._sender.find(_key(operation_hash))
         if outgoing is None:
@@ -84,7 +88,23 @@ class SelfBundler:
         self._deliver(operation_hash, outgoing)
         return operation_hash
 
+    async def _require_paid(self, operation: UserOperation) -> None:
+        """Whoever signs an operation names its price: what we send must bring back what it costs, or nearly."""
+        fees = await self._sender.fees()
+        price = (fees.maximum + fees.priority) // 2  # base fee and tip: see `FeeOracle`
+        offered = min(operation.max_fee_per_gas, price - fees.priority + operation.max_priority_fee_per_gas)
+        needed = pre_verification_gas(operation)
+        if offered * _NEARLY < price * (_NEARLY - 1) or operation.pre_verification_gas * _NEARLY < needed * (
+            _NEARLY - 1
+        ):
+            raise PaymentFailed(
+                f"the operation offers {offered} wei a unit of gas and {operation.pre_verification_gas} units for its"
+                f" bundle; that takes {price} and {needed}",
+                next_step="build it again: gas has become dearer, or its limits were made by hand",
+            )
+
     async def _stage(self, operation: UserOperation, operation_hash: str) -> Outgoing:
+        await self._require_paid(operation)
         call = self._entry_point.handle([operation.pack()], self._relayer.public_id)
         await self._entry_point.try_call(
             call,
