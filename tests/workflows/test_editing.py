@@ -89,6 +89,7 @@ def test_a_cap_moves_the_step_to_a_seller_who_asks_less(offered: Offered) -> Non
     assert edited.step("s1").offer == StepOffer.of(cheap)
     assert edited.step("s1").max_price == USDC.parse("0.02")
     lifted = changed(edited, PlanChange(max_prices={"s1": None}, sellers={"s1": dear.id}), offered)
+    assert (lifted.step("s1").picked, edited.step("s1").picked) == (True, False)
     assert lifted.step("s1").offer == StepOffer.of(dear)
 
 

@@ -33,6 +33,7 @@ class HandStep(BaseModel):
     when: Condition | None = None
     transform: Transform | None = None
     offer: dict[str, object] | None = Field(default=None, description="ignored: sellers are found anew")
+    picked: bool = Field(default=False, description="ignored, like the offer")
     max_price: None = Field(default=None, alias="maxPrice")
 
 

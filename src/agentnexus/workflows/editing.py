@@ -100,7 +100,7 @@ def sold_by(step: PlanStep, wanted: str, offered: Offered) -> PlanStep:
             next_step="raise the cap of that step, or choose another seller",
             field=f"sellers.{step.id}",
         )
-    return step.model_copy(update={"offer": StepOffer.of(found)})
+    return step.model_copy(update={"offer": StepOffer.of(found), "picked": True})
 
 
 def capped(step: PlanStep, cap: Money | None, offered: Offered) -> PlanStep:
@@ -120,7 +120,7 @@ def capped(step: PlanStep, cap: Money | None, offered: Offered) -> PlanStep:
             next_step="raise the cap, or drop the step",
             step=step.id,
         )
-    return step.model_copy(update={"max_price": cap, "offer": StepOffer.of(fitting)})
+    return step.model_copy(update={"max_price": cap, "offer": StepOffer.of(fitting), "picked": False})
 
 
 def _comparable(offer: Offer, cap: Money | None) -> bool:

@@ -87,6 +87,7 @@ class PlanStep(Noun):
     input: dict[str, object] = Field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
     offer: StepOffer | None = None
+    picked: bool = False  # the owner chose this seller: it is tried again before another is
     retry: StepRetry = StepRetry()
     undo: Undo | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=7 * 86400)  # of each attempt; the workflow's at most

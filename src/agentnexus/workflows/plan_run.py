@@ -43,6 +43,11 @@ def hire_key(run_id: str, step: str, attempt: int) -> str:
     return f"{run_id}:{step}:{attempt}"
 
 
+def attempt_of(key: str) -> int:
+    """The attempt that a `hire_key` is for."""
+    return int(key.rpartition(":")[2])
+
+
 def budget_id(run_id: str) -> str:
     return f"workflow:{run_id}"
 
@@ -62,16 +67,33 @@ class PlanRun:
     estimate: Estimate
     results: dict[str, Mapping[str, object]] = field(default_factory=dict)
 
-    async def need(self, step: PlanStep) -> Need:
-        """What a step asks sellers for; the same whenever it is asked."""
+    async def need(self, step: PlanStep, attempt: int) -> Need:
+        """What a step asks sellers for in an attempt; the same whenever it is asked."""
+        allowed, denied = await self._sellers(step, attempt)
         return Need(
             capability=step.capability,
             input=await self.filled(step.input),
             constraints=Constraints(
                 max_price=self._most(step),
-                sellers_allowed=() if (offer := self._pinned(step)) is None else (offer.seller,),
+                sellers_allowed=allowed,
+                sellers_denied=denied,
             ),
         )
+
+    async def _sellers(self, step: PlanStep, attempt: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Who alone may be hired, and who may not: one who failed last is not the next one, where there are others.
+
+        A seller that the owner chose is tried again, as often as the step may be but for the last time.
+        """
+        chosen = step.offer if self._pinned(step) or (step.picked and attempt < step.retry.attempts) else None
+        if chosen is not None:
+            return (chosen.seller,), ()
+        asked = [] if attempt == 1 else await self.means.hirer.receipts(hire_key(self.run.id, step.id, attempt - 1))
+        sellers = {receipt.offer.seller.key for receipt in asked}
+        entry = self.estimate.step(step.id)
+        if step.picked and entry is not None:  # nobody else was asked so far
+            sellers |= {offer.seller for offer in entry.alternatives}
+        return (), (asked[-1].offer.seller.key,) if len(sellers) > 1 and asked else ()
 
     def _most(self, step: PlanStep) -> Money:
         """The dearest price of the estimate that was approved, unless the owner's own cap is lower."""

@@ -20,7 +20,7 @@ from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.hiring.model import Hired
 from agentnexus.workflows.engine.port import Draft, Narrator, Phase, RunCancelled, StepContext, StepFunction
 from agentnexus.workflows.model import PlanStep, StepStatus, Undo, WorkflowStatus, as_json
-from agentnexus.workflows.plan_run import CLEANING, SKIPPED_KEY, PlanRun, budget_id, hire_key, step_key
+from agentnexus.workflows.plan_run import CLEANING, SKIPPED_KEY, PlanRun, attempt_of, budget_id, hire_key, step_key
 from agentnexus.workflows.telling import (
     Teller,
     given_back,
@@ -200,7 +200,7 @@ class Rollback:
     async def _ask_again(self, step: PlanStep, key: str) -> dict[str, object]:
         """The stored output of a hire that is done: nobody is hired for it."""
         try:
-            hired = await self._hire(await self.work.need(step), key)
+            hired = await self._hire(await self.work.need(step, attempt_of(key)), key)
         except NexusError as error:
             if error.retryable:
                 raise

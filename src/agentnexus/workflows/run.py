@@ -297,7 +297,7 @@ class Conductor:
             await self.work.run.step(f"capture-{step.id}", self.work.capturing(step_key(step), found), retry=CLEANING)
 
     async def _hire(self, step: PlanStep, context: StepContext) -> Json:
-        need = await self.work.need(step)
+        need = await self.work.need(step, context.attempt)
         prefer = (step.offer.seller,) if step.offer is not None and context.attempt == 1 else ()
         key = hire_key(self.work.run.id, step.id, context.attempt)
         reporter = Reporter(step, context, self.work.means.clock, self.work.request.max_cost, self.work.run)

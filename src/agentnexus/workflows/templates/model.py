@@ -66,7 +66,7 @@ class Template(Noun):
 
 def kept(plan: Plan) -> Plan:
     """A plan without its sellers and their prices of that day: nobody in it is hired by name."""
-    steps = tuple(step.model_copy(update={"offer": None}) for step in plan.steps)
+    steps = tuple(step.model_copy(update={"offer": None, "picked": False}) for step in plan.steps)
     planner = BY_HAND if plan.planner == SINGLE else plan.planner
     return plan.model_copy(update={"planner": planner, "steps": steps})
 
