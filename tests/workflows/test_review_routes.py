@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from agentnexus.core.errors import Conflict
+from agentnexus.core.money import Money
+from agentnexus.escrow.model import shortfall
 from agentnexus.workflows.editing import PlanChange
 
 from .catalogue import USDC, agent_offers, offer_of
@@ -48,6 +50,21 @@ async def test_a_balance_that_is_too_small_is_told_in_one_sentence_and_nothing_b
     assert site.funds.captured == {(workflow_id, "step:s1"): USDC.parse("0.015")}
     assert site.funds.balances["ann"] == USDC.parse("0.985")
     assert site.funds.reserved == {}
+
+
+async def test_a_prepaid_account_that_is_too_small_says_it_in_the_same_place(site: Site) -> None:
+    """Its own refusal is no `EscrowShortfall`, and clients read `error` as a sentence all the same."""
+    ann = await site.client("ann")
+    workflow_id = await waiting(ann)
+
+    async def reserve(_user: str, _workflow: str, amount: Money) -> None:
+        raise shortfall(amount - amount, amount)
+
+    site.funds.reserve = reserve  # type: ignore[method-assign]
+    refused = (await ann.post(f"/workflows/{workflow_id}/approve")).json()
+    assert refused["error"] == "Insufficient escrow balance. Available: 0.0, Required: 0.015. Please top up."
+    assert (refused["success"], refused["code"]) == (False, "insufficient_funds")
+    assert refused["next_step"]
 
 
 async def test_what_was_set_aside_comes_back_when_it_is_cancelled_before_it_runs(site: Site) -> None:

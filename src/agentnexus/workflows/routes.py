@@ -9,13 +9,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
-from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
+from agentnexus.core.errors import InsufficientFunds, InvalidInput, NotAllowed, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
 from agentnexus.workflows.dialect import plan_json, states_json, step_results, workflow_json
 from agentnexus.workflows.editing import PlanChange
-from agentnexus.workflows.funds import EscrowShortfall
 from agentnexus.workflows.model import PARALLEL_MAX, STEPS_MAX, FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
@@ -238,7 +237,7 @@ async def approve(workflow_id: str, workflows: Service, who: Who) -> Response:
     """Let the plan run. When the balance does not cover it, ``error`` is the sentence that says so."""
     try:
         found = await workflows.approve(workflow_id, who.acts_for)
-    except EscrowShortfall as error:
+    except InsufficientFunds as error:
         said = error.to_json()
         return JSONResponse({**said, "success": False, "error": said.pop("message")}, error.http_status)
     return JSONResponse({**shown(found), "message": "Workflow approved and execution started"})
