@@ -7,28 +7,23 @@ wall time per operation on whatever machine this is, so compare within one run o
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from agentnexus.core.money import Money
 from agentnexus.core.payments import PaymentRequest, PayMode
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.database import Database
-from agentnexus.platform.embedded import EmbeddedPostgres
-from agentnexus.platform.migrations.run import migrate
 from agentnexus.rails.evm.eip3009 import SignedAuthorization
 from agentnexus.rails.evm.settlement import AuthorizationSettler, Requirement
 from agentnexus.rails.evm.signer import recover
 from agentnexus.rails.evm.transactions import TransactionSender
 from agentnexus.rails.evm.typed_data import Domain
 from agentnexus.rails.evm.wallet import EvmRail
+from bench.ground import measure_on_chain
 
 CONCURRENCY = 8
 Figures = dict[str, float]
@@ -109,20 +104,5 @@ async def payload(rail: EvmRail, request: PaymentRequest, key: str) -> SignedAut
     return SignedAuthorization.from_json((await rail.open(request, key)).payment.evidence["payload"])
 
 
-async def main(count: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="nexus-bench-"))
-    server = EmbeddedPostgres(folder)
-    try:
-        url = await server.start()
-        await migrate(url)
-        database = await Database.open(url)
-        async with DevelopmentChain() as chain:
-            print(json.dumps(await run(chain, database, count), indent=2))
-        await database.close()
-    finally:
-        await server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+    measure_on_chain(run, int(sys.argv[1]) if len(sys.argv) > 1 else 200)

@@ -7,22 +7,17 @@ fast the node alone hands the same logs out, which nobody can be faster than.
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.database import Connection, Database
-from agentnexus.platform.embedded import EmbeddedPostgres
-from agentnexus.platform.migrations.run import migrate
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.encoding import to_hex, topic, word
 from agentnexus.rails.evm.indexer.events import source
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.indexer.model import Change
+from bench.ground import measure_on_chain
 
 EVENTS_PER_BLOCK = 250
 TOLD = 60
@@ -96,20 +91,5 @@ async def run(chain: DevelopmentChain, database: Database, events: int) -> dict[
     }
 
 
-async def main(events: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="nexus-bench-"))
-    server = EmbeddedPostgres(folder)
-    try:
-        url = await server.start()
-        await migrate(url)
-        database = await Database.open(url)
-        async with DevelopmentChain() as chain:
-            print(json.dumps(await run(chain, database, events), indent=2))
-        await database.close()
-    finally:
-        await server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000))
+    measure_on_chain(run, int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)

@@ -6,21 +6,14 @@ starts its own chain and database. Beside our JSON-RPC client stands web3.py's, 
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shutil
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.devnet.contracts import deploy_contracts
 from agentnexus.platform.database import Database
-from agentnexus.platform.embedded import EmbeddedPostgres
-from agentnexus.platform.migrations.run import migrate
 from agentnexus.rails.evm.contracts import AccountPlan, Call, DealTerms, Escrow, Owner
 from agentnexus.rails.evm.contracts.abi import encode_values
 from agentnexus.rails.evm.contracts.artifacts import load_artifact
@@ -39,6 +32,7 @@ from agentnexus.rails.evm.userops import (
     build,
 )
 from bench.evm import Figures, measure
+from bench.ground import measure_on_chain
 from bench.peers.alto import alto, installed
 
 Results = dict[str, Figures]
@@ -125,20 +119,5 @@ async def read_contract(chain: DevelopmentChain, escrow: Escrow, count: int) -> 
         await web3.provider.disconnect()
 
 
-async def main(count: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="nexus-bench-"))
-    server = EmbeddedPostgres(folder)
-    try:
-        url = await server.start()
-        await migrate(url)
-        database = await Database.open(url)
-        async with DevelopmentChain() as chain:
-            print(json.dumps(await run(chain, database, count), indent=2))
-        await database.close()
-    finally:
-        await server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50))
+    measure_on_chain(run, int(sys.argv[1]) if len(sys.argv) > 1 else 50)
