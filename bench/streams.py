@@ -35,6 +35,7 @@ from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
+from agentnexus.platform.frames import FramedProtocol
 from agentnexus.platform.migrations.run import migrate
 from agentnexus.platform.process import die_with_parent, free_port, port_open, raise_file_limit, wait_until_ready
 from agentnexus.platform.wakeups import Wakeups
@@ -89,7 +90,7 @@ async def serve(url: str, port: int) -> None:
         app.state.limiter = Limiter(database, per_minute=10_000_000)
         config = uvicorn.Config(
             app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off", http="httptools",
-            ws="websockets-sansio", ws_per_message_deflate=False, backlog=4096,
+            ws=FramedProtocol, ws_per_message_deflate=False, backlog=4096,
         )  # fmt: skip
         await uvicorn.Server(config).serve()
 

@@ -18,6 +18,7 @@ from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Connection, Database
+from agentnexus.platform.frames import FramedProtocol
 from agentnexus.platform.http import BodyLimit, RequestContext, install_error_handlers
 from agentnexus.platform.process import free_port
 from agentnexus.platform.sealing import Sealer
@@ -85,7 +86,7 @@ async def open_site(database: Database, *, per_minute: int = 100_000) -> AsyncIt
 @asynccontextmanager
 async def serving(app: object) -> AsyncIterator[str]:
     port = free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws="websockets-sansio", lifespan="off")  # type: ignore[arg-type]  # any ASGI app
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", ws=FramedProtocol, lifespan="off")  # type: ignore[arg-type]  # any ASGI app
     server = uvicorn.Server(config)
     async with running(server.serve()) as task:
         while not server.started:

@@ -7,6 +7,7 @@ import os
 import uvicorn
 from starlette.types import ASGIApp
 
+from agentnexus.platform.frames import FramedProtocol
 from agentnexus.platform.process import die_with_parent, inherited_listener
 
 GRACE_SECONDS = 5
@@ -29,7 +30,7 @@ async def serve_app(app: ASGIApp, host: str, port: int) -> None:
         host=host,
         port=port,
         http="httptools",
-        ws="websockets-sansio",
+        ws=FramedProtocol,
         ws_per_message_deflate=False,
         log_config=None,
         access_log=False,

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from agentnexus.core.errors import NexusError
 from agentnexus.identity.caller import Caller, caller
+from agentnexus.platform.frames import writer
 from agentnexus.workflows.dialect import connected_json
 from agentnexus.workflows.service import Workflows
 from agentnexus.workflows.streams.feed import Frame
@@ -114,7 +115,7 @@ async def stream(websocket: WebSocket, workflow_id: str, after: int | None = Non
     streams = streams_of(websocket)
     if after is None:
         await websocket.send_json(connected_json(workflow_id, streams.clock.now()))
-    batches = streams.follow(workflow_id, min(max(after or 0, 0), SEQUENCE_MAX), newest)
+    batches = streams.follow(workflow_id, min(max(after or 0, 0), SEQUENCE_MAX), newest, writer(websocket))
     await _while_connected(websocket, batches)
 
 

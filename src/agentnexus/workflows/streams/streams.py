@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NexusError
 from agentnexus.core.ports import Clock
+from agentnexus.platform.frames import Write
 from agentnexus.platform.logs import log
 from agentnexus.workflows.streams.feed import Feed, Frame
 from agentnexus.workflows.streams.source import EventSource
@@ -17,6 +18,7 @@ PAGE = 200
 LOOK_SECONDS = 5.0  # all feeds are looked at this often, should a wake-up be lost
 RETRY_SECONDS = 0.5
 REPLAYS_AT_ONCE = 4
+WRITES_AT_ONCE = 500  # taps written to before others have a turn
 
 
 class FellBehind(Exception):
@@ -41,11 +43,14 @@ class Streams:
         """How many follow something now."""
         return sum(feed.watchers for feed in self._feeds.values())
 
-    async def follow(self, run_id: str, after: int, sequence: int) -> AsyncGenerator[Sequence[Frame], None]:
+    async def follow(
+        self, run_id: str, after: int, sequence: int, write: Write | None = None
+    ) -> AsyncGenerator[Sequence[Frame], None]:
         """Frames behind `after`: those that happened, then live ones; ends after the last.
 
         Args:
             sequence: the newest event the caller knows of.
+            write: takes live frames directly; only what it refuses is yielded.
 
         Raises `FellBehind` when the consumer takes too long between two batches, `Unavailable`.
         """
@@ -65,7 +70,10 @@ class Streams:
                 if feed.ended:
                     return
                 live = True
-                await changed.wait()
+                if write is None:
+                    await changed.wait()
+                else:
+                    after = await feed.written_to(write, after)
 
     @contextmanager
     def _joined(self, run_id: str, start: int) -> Iterator[Feed]:
@@ -122,6 +130,19 @@ class Streams:
             feed = self._feeds.get(run_id)
             if feed is None:
                 continue
-            feed.add([Frame.of(event) for event in news.events], ended=news.ended)
+            await _write(feed, feed.add([Frame.of(event) for event in news.events], ended=news.ended))
             if news.more:
                 self._mark(run_id)
+
+
+async def _write(feed: Feed, frames: Sequence[Frame]) -> None:
+    """To everybody who keeps up, as one piece; at the end everybody goes on alone."""
+    if frames:
+        wire = b"".join(frame.wire for frame in frames)
+        for number, tap in enumerate(tuple(feed.taps), start=1):
+            tap.push(frames, wire)
+            if number % WRITES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+    if feed.ended:
+        for tap in tuple(feed.taps):
+            tap.close()
