@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -38,6 +38,7 @@ class ScriptedTreasury:
     network: str = NETWORK
     address: str = "T" * 43
     assets: Sequence[Asset] = (USDC, SOL)
+    claim_within: timedelta = timedelta(days=7)
 
     def arrives(self, signature: str, amount: Money, sender: str = ANN) -> str:
         self.seen[signature] = SeenDeposit(signature, sender, amount, datetime(2026, 11, 21, tzinfo=UTC))

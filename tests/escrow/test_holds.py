@@ -34,6 +34,34 @@ async def test_what_is_reserved_is_charged_in_parts_and_the_rest_comes_back(room
     ]  # fmt: skip
 
 
+async def test_a_charge_stands_in_the_history_with_the_transaction_that_paid_for_it(room: Room) -> None:
+    await room.funded("2")
+    await reserve(room)
+    await room.escrow.holds.capture("wf_1", "s1", usdc("0.3"), "0xabc")
+    await room.escrow.holds.capture("wf_1", "s1", usdc("0.3"), "0xabc")
+    entries, _ = await room.escrow.history("ann")
+    assert [(str(entry.kind), entry.signature) for entry in entries[:2]] == [("charged", "0xabc"), ("reserved", "")]
+
+
+async def test_a_history_is_read_page_by_page_without_gap_or_repetition(room: Room) -> None:
+    await room.funded("2")
+    await reserve(room)
+    for number in range(7):
+        await room.escrow.holds.capture("wf_1", f"s{number}", usdc("0.1"), f"0x{number}")
+    whole, count = await room.escrow.history("ann", 200)
+    pages, before = [], None
+    while True:
+        page, total_count = await room.escrow.history("ann", 4, before)
+        assert total_count == count
+        if not page:
+            break
+        pages += page
+        before = page[-1].position
+        await room.escrow.holds.capture("wf_1", f"late{before}", usdc("0.01"))  # what comes now moves no page
+        count += 1
+    assert pages == list(whole)
+
+
 async def test_a_shortfall_is_said_in_the_words_of_the_api(room: Room) -> None:
     await room.funded("0.5")
     with pytest.raises(InsufficientFunds) as caught:

@@ -18,7 +18,7 @@ NETWORK = "Solana devnet"
 LINK = f"solana:{TREASURY}?spl-token=4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU&label=AgentNexus"
 SIGNATURE = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW"
 HOSTILE = '<script>alert("wallet")</script>'
-TOP_UP = TopUpView(TREASURY, NETWORK, ["USDC", "SOL"], LINK, qr_svg(LINK))
+TOP_UP = TopUpView(TREASURY, NETWORK, ["USDC", "SOL"], LINK, qr_svg(LINK), 7)
 
 
 def entries() -> list[EntryView]:
@@ -28,7 +28,7 @@ def entries() -> list[EntryView]:
     return [
         line(1, "Withdrawn", "-0.25 SOL", SIGNATURE),
         line(2, "Given back by a task", "+0.17 USDC", run_id="wf_completed"),
-        line(3, "Paid for a task", "-0.03 USDC", run_id="wf_completed"),
+        line(3, "Paid for a task", "-0.03 USDC", "0x" + "9b" * 32, run_id="wf_completed"),
         line(4, "Set aside for a task", "-0.2 USDC", run_id="wf_completed"),
         line(30, "Topped up", "+25.0 USDC", SIGNATURE[::-1]),
     ]
@@ -52,6 +52,7 @@ class PreviewPrepaid:
     claimed: list[str] = field(default_factory=list)
     sent: list[tuple[str, str, str]] = field(default_factory=list)
     refuse: Exception | None = None
+    asked_before: int | None = None
 
     def before_opening(self, *, proves: bool = True) -> None:
         self.shown = PrepaidPage(TOP_UP, proves=proves)
@@ -59,10 +60,11 @@ class PreviewPrepaid:
     def not_kept(self) -> None:
         self.shown = PrepaidPage(None, missing=MISSING)
 
-    def with_history(self, *lines: EntryView, entries: int = 5) -> None:
-        self.shown = PrepaidPage(TOP_UP, replace(ACCOUNT, history=lines, entries=entries))
+    def with_history(self, *lines: EntryView, entries: int = 5, older: int | None = None) -> None:
+        self.shown = PrepaidPage(TOP_UP, replace(ACCOUNT, history=lines, entries=entries, older=older))
 
-    async def page(self, user_id: str) -> PrepaidPage:
+    async def page(self, user_id: str, before: int | None = None) -> PrepaidPage:
+        self.asked_before = before
         return self.shown
 
     async def message(self, user_id: str, wallet: str) -> ToSign:

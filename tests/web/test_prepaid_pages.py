@@ -139,11 +139,20 @@ async def test_a_withdrawal_that_is_not_known_yet_keeps_its_key(site: Site, clie
     assert read_form(refused.text).sent["key"] != ["form-key-1"]  # nothing moved: the next try is another one
 
 
+async def test_a_long_history_goes_on_at_the_next_page(site: Site, client: httpx.AsyncClient) -> None:
+    account = prepaid(site)
+    account.with_history(EntryView("Topped up", "+1.0 USDC", True, SIGNATURE, "", NOW), entries=900, older=850)
+    assert 'href="/prepaid?before=850#history"' in (await client.get("/prepaid")).text
+    for given, asked in (("850", 850), ("", None), ("-1", None), ("x", None), ("9" * 40, None)):
+        assert (await client.get("/prepaid", params={"before": given})).status_code == 200
+        assert account.asked_before == asked
+
+
 async def test_texts_of_others_are_only_text(site: Site, client: httpx.AsyncClient) -> None:
     prepaid(site).with_history(EntryView(HOSTILE, HOSTILE, True, HOSTILE, HOSTILE, NOW), entries=900)
     page = (await client.get("/prepaid")).text
     assert HOSTILE not in page
-    assert "The newest 1 of 900." in page
+    assert "1 of 900 movements." in page
     assert HOSTILE not in (await client.get("/prepaid", params={"done": "withdrawn", "amount": HOSTILE})).text
 
 

@@ -56,6 +56,7 @@ class ScriptedHirer:
         self.needs: dict[str, Need] = {}
         self.budgets: dict[str, str] = {}
         self.prefers: dict[str, Sequence[str]] = {}
+        self.deadlines: dict[str, float | None] = {}
         self.tasks: dict[str, str] = {}
         self.only: dict[str, str] = {}
         self.cancelled: dict[str, str] = {}
@@ -83,7 +84,8 @@ class ScriptedHirer:
         task: str = "",
         only: str = "",
     ) -> Hired:
-        del user_id, fallback, deadline_seconds
+        del user_id, fallback
+        self.deadlines[key] = deadline_seconds
         self.calls[key] += 1
         self.tasks[key], self.only[key] = task, only
         self.needs[key], self.budgets[key], self.prefers[key] = need, budget_id, prefer
@@ -168,7 +170,7 @@ class ScriptedFunds:
         found = self.reserved.get(workflow_id)
         return None if found is None or found[0] not in self.balances else found[1]
 
-    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
+    async def capture(self, workflow_id: str, key: str, amount: Money, transaction: str = "") -> None:
         self.captured.setdefault((workflow_id, key), amount)
 
     async def release(self, workflow_id: str) -> None:

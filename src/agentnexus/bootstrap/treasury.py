@@ -37,12 +37,12 @@ class SolanaTreasury:
     assets: Sequence[Asset]
     verifier: DepositVerifier
     clock: Clock
-    deposit_age_max: timedelta
+    claim_within: timedelta
     watchers: Mapping[str, DepositWatcher]
 
     async def deposit(self, signature: str, sender: str) -> SeenDeposit:
         """Final, without error, from `sender`, of an asset we take, and not too old."""
-        oldest = self.clock.now() - self.deposit_age_max
+        oldest = self.clock.now() - self.claim_within
         seen = await self.verifier.verify_deposit(signature, sender=sender, not_before=oldest)
         return SeenDeposit(seen.signature, seen.sender, seen.amount, seen.sent_at)
 
@@ -75,7 +75,7 @@ class SolanaTreasury:
 
 
 @asynccontextmanager
-async def open_treasury(ground: Ground, deposit_age_max: timedelta) -> AsyncIterator[SolanaTreasury]:
+async def open_treasury(ground: Ground, claim_within: timedelta) -> AsyncIterator[SolanaTreasury]:
     """Raises `InvalidInput` or `WrongNetwork` for keys and addresses that do not belong here."""
     settings = ground.settings
     if settings.solana_rpc_url is None or settings.treasury_keypair is None:
@@ -93,6 +93,4 @@ async def open_treasury(ground: Ground, deposit_age_max: timedelta) -> AsyncIter
             asset.caip19: DepositWatcher(ground.database, rpc, network, asset, rail.address, name=WATCHER, start_slot=0)
             for asset in assets
         }
-        yield SolanaTreasury(
-            rail, network.caip2, rail.address, assets, verifier, ground.clock, deposit_age_max, watchers
-        )
+        yield SolanaTreasury(rail, network.caip2, rail.address, assets, verifier, ground.clock, claim_within, watchers)

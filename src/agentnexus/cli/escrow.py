@@ -80,10 +80,12 @@ def deposit(signature: str, amount: str | None, as_json: bool) -> int:
 
 @escrow.command()
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("--before", type=click.IntRange(1), help="go on where an earlier page ended")
 @json_option
-def history(limit: int, as_json: bool) -> int:
+def history(limit: int, before: int | None, as_json: bool) -> int:
     """Show every movement, newest first, with its transaction."""
-    facts = asyncio.run(_ask("GET", f"{_path('history')}?limit={limit}"))
+    further = f"&before={before}" if before else ""
+    facts = asyncio.run(_ask("GET", f"{_path('history')}?limit={limit}{further}"))
     if as_json:
         return _print(facts)
     from agentnexus.cli.printable import printable
@@ -95,6 +97,8 @@ def history(limit: int, as_json: bool) -> int:
         click.echo(f"{str(line['timestamp'])[:19]}  {line['kind']:<10} {amount:>14} {line['asset']:<5} {where}")
     if not lines:
         click.echo("nothing yet; `nexus escrow address` says where to send money")
+    elif facts.get("nextCursor"):
+        click.echo(f"more: nexus escrow history --before {facts['nextCursor']}")
     return 0
 
 

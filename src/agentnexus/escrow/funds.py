@@ -20,7 +20,7 @@ class Funds(Protocol):
 
     async def set_aside(self, workflow_id: str) -> Money | None: ...
 
-    async def capture(self, workflow_id: str, key: str, amount: Money) -> None: ...
+    async def capture(self, workflow_id: str, key: str, amount: Money, transaction: str = "") -> None: ...
 
     async def release(self, workflow_id: str) -> None: ...
 
@@ -67,10 +67,10 @@ class PrepaidFunds:
         amount = await self._escrow.holds.amount(workflow_id)
         return await self._otherwise.set_aside(workflow_id) if amount is None else self._convert(amount, self.priced_in)
 
-    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
+    async def capture(self, workflow_id: str, key: str, amount: Money, transaction: str = "") -> None:
         if not await self._escrow.holds.known(workflow_id):
-            return await self._otherwise.capture(workflow_id, key, amount)
-        return await self._escrow.holds.capture(workflow_id, key, self._convert(amount, self._asset))
+            return await self._otherwise.capture(workflow_id, key, amount, transaction)
+        return await self._escrow.holds.capture(workflow_id, key, self._convert(amount, self._asset), transaction)
 
     async def release(self, workflow_id: str) -> None:
         if not await self._escrow.holds.known(workflow_id):

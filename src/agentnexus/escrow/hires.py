@@ -69,9 +69,15 @@ class PrepaidHires:
             return False
         if await self._funds.is_open(reference):
             if row is not None and (paid := _paid(row, self._funds.priced_in.zero())):
-                await self._funds.capture(reference, CHARGE, paid)
+                await self._funds.capture(reference, CHARGE, paid, _transaction(row))
             await self._funds.release(reference)
         return True
+
+
+def _transaction(row: HireRow) -> str:
+    """The payment's that was settled; "" where there was none."""
+    payments = (payment for receipt in row.receipts for payment in receipt.payments)
+    return next((each.transaction for each in payments if each.state in PAID and each.transaction), "")
 
 
 def _paid(row: HireRow, zero: Money) -> Money:

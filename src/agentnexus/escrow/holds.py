@@ -57,8 +57,10 @@ class Holds:
             await self._empty(hold)  # it was released before the money came, and nobody would look there again
             raise Conflict(f"{reference} has ended meanwhile", next_step="use one reference per work")
 
-    async def capture(self, reference: str, key: str, amount: Money) -> None:
+    async def capture(self, reference: str, key: str, amount: Money, transaction: str = "") -> None:
         """Charge `amount` for the part of the work that `key` names; what the reserve lacks comes from available.
+
+        `transaction`: what paid the seller, for the history.
 
         Raises `Conflict` when nothing is reserved, `InsufficientFunds`.
         """
@@ -72,7 +74,7 @@ class Holds:
         except InsufficientFunds:
             await self._add(hold, key, amount)
             await self._charge(hold, key, amount)
-        await self._note(f"charge:{reference}:{key}", hold, EntryKind.CHARGED, -amount)
+        await self._note(f"charge:{reference}:{key}", hold, EntryKind.CHARGED, -amount, transaction)
 
     async def _charge(self, hold: Hold, key: str, amount: Money) -> None:
         await self._books.transfer(
@@ -154,6 +156,6 @@ class Holds:
                 released += 1
         return released
 
-    async def _note(self, key: str, hold: Hold, kind: EntryKind, amount: Money) -> None:
-        entry = Entry(kind, amount, "", hold.reference, self._clock.now())
+    async def _note(self, key: str, hold: Hold, kind: EntryKind, amount: Money, transaction: str = "") -> None:
+        entry = Entry(kind, amount, transaction, hold.reference, self._clock.now())
         await self._store.note(key, hold.user_id, entry)

@@ -49,9 +49,10 @@ class Entry:
 
     kind: EntryKind
     amount: Money
-    signature: str
+    signature: str  # of a deposit or withdrawal; of a charge, the transaction that paid the seller
     reference: str
     at: datetime
+    position: int = 0  # in the history; kept by the store
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from agentnexus.core.money import Asset, Money
@@ -45,6 +45,10 @@ class Treasury(Protocol):
     @property
     def assets(self) -> Sequence[Asset]:
         """What is taken."""
+
+    @property
+    def claim_within(self) -> timedelta:
+        """How old a transfer may be when it is claimed."""
 
     @property
     def rail(self) -> Rail:

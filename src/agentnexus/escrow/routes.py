@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Ids
-from agentnexus.escrow.model import Account, Entry, ownership_message, plain
+from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message, plain
 from agentnexus.escrow.service import HISTORY_MAX, Escrow
 from agentnexus.identity.caller import Caller, caller
 
@@ -65,7 +65,11 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
             "success": True,
             "address": treasury.address,
             "network": treasury.network,
-            "assets": [{"symbol": a.symbol, "asset": a.caip19, "decimals": a.decimals} for a in treasury.assets],
+            "assets": [
+                {"symbol": a.symbol, "asset": a.caip19, "decimals": a.decimals, "spendable": a == main}
+                for a in treasury.assets
+            ],
+            "claimWithinSeconds": int(treasury.claim_within.total_seconds()),
         }
         return {**answer, "message": ownership_message(user_id, wallet)} if user_id and wallet else answer
 
@@ -116,12 +120,20 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
 
     @router.get("/{user_id}/history")
     async def history(
-        user_id: str, who: Who, limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = 50
+        user_id: str,
+        who: Who,
+        limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = 50,
+        before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> dict[str, object]:
-        """Every movement, newest first, with its transaction where it has one."""
+        """Every movement, newest first, with its transaction where it has one; `before` is the last `nextCursor`."""
         who.require_owner(user_id, "prepaid account")
-        entries, count = await escrow.history(user_id, limit)
-        return {"success": True, "history": [_line(entry, treasury.address) for entry in entries], "total": count}
+        entries, count = await escrow.history(user_id, limit, before)
+        return {
+            "success": True,
+            "history": [_line(entry, treasury.address) for entry in entries],
+            "total": count,
+            "nextCursor": entries[-1].position if len(entries) == limit else None,
+        }
 
     @router.post("/{user_id}/withdraw")
     async def withdraw(
@@ -177,7 +189,7 @@ def _line(entry: Entry, address: str) -> dict[str, object]:
         "kind": str(entry.kind),
         "signature": entry.signature,
         "amount": _number(entry.amount),
-        "recipient": address if entry.amount.atomic > 0 and entry.signature else "",
+        "recipient": address if entry.kind is EntryKind.DEPOSIT else "",
         "asset": entry.amount.asset.symbol,
         "reference": entry.reference,
         "timestamp": entry.at.isoformat(),

@@ -122,10 +122,10 @@ class Escrow:
         balance = await self._books.balance(account.ledger, asset)
         return EscrowBalance(balance.available, await self.holds.reserved(user_id, asset) + balance.reserved)
 
-    async def history(self, user_id: str, limit: int = 50) -> tuple[Sequence[Entry], int]:
-        """Newest first, and how many there are in all. Raises `NotFound`."""
+    async def history(self, user_id: str, limit: int = 50, before: int | None = None) -> tuple[Sequence[Entry], int]:
+        """Newest first, from the one before a position, and how many there are in all. Raises `NotFound`."""
         await self.account(user_id)
-        return await self._store.history(user_id, max(1, min(limit, HISTORY_MAX)))
+        return await self._store.history(user_id, max(1, min(limit, HISTORY_MAX)), before)
 
     async def spent(self, user_id: str, asset: Asset) -> Money:
         """What was charged so far."""

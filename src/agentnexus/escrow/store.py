@@ -256,12 +256,14 @@ class EscrowStore:
                 entry.at,
             )
 
-    async def history(self, user_id: str, limit: int) -> tuple[list[Entry], int]:
-        """Newest first, and how many there are in all."""
+    async def history(self, user_id: str, limit: int, before: int | None = None) -> tuple[list[Entry], int]:
+        """Newest first, from the one before a position, and how many there are in all."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                "select * from escrow.entry where user_id = $1 order by position desc limit $2", user_id, limit
-            )
+                """select * from escrow.entry where user_id = $1 and ($3::bigint is null or position < $3)
+                    order by position desc limit $2""",
+                user_id, limit, before,
+            )  # fmt: skip
             count: int = await connection.fetchval("select count(*) from escrow.entry where user_id = $1", user_id)
         return [_entry(row) for row in rows], count
 
@@ -305,4 +307,4 @@ def _withdrawal(row: asyncpg.Record) -> Withdrawal:
 
 
 def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(EntryKind(row["kind"]), _money(row), row["signature"], row["reference"], row["at"])
+    return Entry(EntryKind(row["kind"]), _money(row), row["signature"], row["reference"], row["at"], row["position"])

@@ -151,7 +151,7 @@ class MoneyDoor(Protocol):
 class PrepaidDoor(Protocol):
     """The visitor's own prepaid account; amounts are decimal text. Everything but `page` may be refused."""
 
-    async def page(self, user_id: str) -> PrepaidPage: ...
+    async def page(self, user_id: str, before: int | None = None) -> PrepaidPage: ...
 
     async def message(self, user_id: str, wallet: str) -> ToSign:
         """What `wallet` signs to show that it is the user's; raises `InvalidInput` for what is no address."""

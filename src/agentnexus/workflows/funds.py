@@ -57,7 +57,7 @@ class BudgetFunds:
     async def set_aside(self, workflow_id: str) -> Money | None:
         """The budget is limit enough."""
 
-    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
+    async def capture(self, workflow_id: str, key: str, amount: Money, transaction: str = "") -> None:
         """The hire's own reservation was captured."""
 
     async def release(self, workflow_id: str) -> None:

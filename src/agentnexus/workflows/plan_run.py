@@ -18,6 +18,7 @@ from agentnexus.workflows.model import SINGLE, Estimate, Plan, PlanStep, StepOff
 from agentnexus.workflows.planning import Planning
 from agentnexus.workflows.ports import Budgets, EscrowFunds, Hirer, RootBudget
 from agentnexus.workflows.references import SKIPPED, fill
+from agentnexus.workflows.telling import transaction_of
 
 SKIPPED_KEY = "skipped"  # in what the journal holds of a step that was not to run: why
 INLINE_BYTES = 64 * 1024
@@ -148,7 +149,7 @@ class PlanRun:
 
         async def function(_context: StepContext) -> Json:
             if self.means.funds is not None:
-                await self.means.funds.capture(self.run.id, key, paid)
+                await self.means.funds.capture(self.run.id, key, paid, transaction_of(found))
             return None
 
         return function

@@ -104,8 +104,8 @@ class EscrowFunds(Protocol):
     async def set_aside(self, workflow_id: str) -> Money | None:
         """What `reserve` took for it, and so the most it may spend; None where workflows have no money of their own."""
 
-    async def capture(self, workflow_id: str, key: str, amount: Money) -> None:
-        """A step was paid: that much of the reserved is spent."""
+    async def capture(self, workflow_id: str, key: str, amount: Money, transaction: str = "") -> None:
+        """A step was paid, by `transaction` where there is one: that much of the reserved is spent."""
 
     async def release(self, workflow_id: str) -> None:
         """The workflow has ended: what is left of the reserved is available again. Unknown ids change nothing."""

@@ -85,6 +85,14 @@ def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
     }
 
 
+def transaction_of(found: Mapping[str, object]) -> str:
+    """What settled a step, of `money_of` or a part of it; "" where nothing is known to have."""
+    receipts = found.get("receipts")
+    payments = [payment for receipt in receipts for payment in receipt["payments"]] if isinstance(receipts, list) else []
+    kept = [payment for payment in payments if payment["state"] == "confirmed" and payment["transaction"]]
+    return str(kept[-1]["transaction"]) if kept else ""
+
+
 def warnings_of(steps: Sequence[PlanStep], outputs: Mapping[str, object]) -> list[StepWarning]:
     """What agents warned of in the envelopes of their answers, in the order of the plan; so many, and so long."""
     found: list[StepWarning] = []

@@ -11,7 +11,7 @@ from agentnexus.api.wallet_forms import signature_text, wallet_id
 from agentnexus.core.errors import InvalidInput, NexusError, Unavailable
 from agentnexus.core.money import Asset
 from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message, plain
-from agentnexus.escrow.service import HISTORY_MAX, Escrow
+from agentnexus.escrow.service import Escrow
 from agentnexus.rails.solana.base58 import encode
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.money import ToSign
@@ -19,6 +19,7 @@ from agentnexus.web.views.prepaid import REFUSALS, AccountView, EntryView, HeldV
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.runs import Problem
 
+LINES: Final = 50
 LABELS: Final = {
     EntryKind.DEPOSIT: "Topped up",
     EntryKind.WITHDRAWAL: "Withdrawn",
@@ -41,7 +42,7 @@ MISSING: Final = (
 class NoPrepaid:
     """Says what to set."""
 
-    async def page(self, user_id: str) -> PrepaidPage:
+    async def page(self, user_id: str, before: int | None = None) -> PrepaidPage:
         return PrepaidPage(None, missing=MISSING)
 
     async def message(self, user_id: str, wallet: str) -> ToSign:
@@ -68,21 +69,26 @@ class HousePrepaid:
         link = f"solana:{treasury.address}?{urlencode({'spl-token': main.reference, 'label': 'AgentNexus'})}"
         symbols = [asset.symbol for asset in treasury.assets]
         self._top_up = TopUpView(
-            treasury.address, NETWORKS.get(treasury.network, treasury.network), symbols, link, qr_svg(link)
+            treasury.address,
+            NETWORKS.get(treasury.network, treasury.network),
+            symbols,
+            link,
+            qr_svg(link),
+            treasury.claim_within.days,
         )
 
-    async def page(self, user_id: str) -> PrepaidPage:
-        """Everything of the page, the newest lines of the history first."""
+    async def page(self, user_id: str, before: int | None = None) -> PrepaidPage:
+        """Everything of the page, the newest lines of the history first, from the one before a position."""
         proves = self._escrow.require_proof
         if not await self._escrow.has_account(user_id):
             return PrepaidPage(self._top_up, proves=proves)
         account = await self._escrow.account(user_id)
-        entries, count = await self._escrow.history(user_id, HISTORY_MAX)
+        entries, count = await self._escrow.history(user_id, LINES, before)
         held = [await self._held(account, asset) for asset in self._escrow.treasury.assets]
+        older = entries[-1].position if len(entries) == LINES else None
         lines = [_line(entry) for entry in entries]
-        return PrepaidPage(
-            self._top_up, AccountView(account.wallet, account.created_at, held, lines, count), proves=proves
-        )
+        shown = AccountView(account.wallet, account.created_at, held, lines, count, older)
+        return PrepaidPage(self._top_up, shown, proves=proves)
 
     async def message(self, user_id: str, wallet: str) -> ToSign:
         """What the wallet signs. Raises `InvalidInput` for what is no wallet's address."""

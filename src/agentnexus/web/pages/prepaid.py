@@ -17,6 +17,7 @@ from agentnexus.web.views.money import ToSign
 from agentnexus.web.views.problems import problem_of
 
 WALLET_CHARS, SIGNATURE_CHARS, AMOUNT_CHARS, KEY_CHARS = 200, 20_000, 60, 100
+POSITION_DIGITS = 18
 DONE_CHARS = 200
 TYPED = ("form", "wallet", "signature", "withdraw_amount", "asset", "key")
 
@@ -29,13 +30,18 @@ async def index(request: Request) -> Response:
 async def _index(request: Request, typed: dict[str, str] | None = None, error: NexusError | None = None) -> Response:
     """What was typed stays in its form; ``typed["form"]`` says beside which one the problem is shown."""
     doors = doors_of(request)
-    found = await doors.prepaid.page(await doors.user(request))
+    found = await doors.prepaid.page(await doors.user(request), _position(request.query_params.get("before", "")))
     done = {name: request.query_params.get(name, "")[:DONE_CHARS] for name in ("done", "amount", "transaction")}
     return page(
         request, "pages/prepaid.html", status=error.http_status if error else 200, page=found, problem=refusal(error),
         typed=dict.fromkeys(TYPED, "") | (typed or {}),
         done=done if request.method == "GET" else dict.fromkeys(done, ""),
     )  # fmt: skip
+
+
+def _position(text: str) -> int | None:
+    """Where a page of the history begins; anything else is its beginning."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS else None
 
 
 async def start(request: Request) -> Response:

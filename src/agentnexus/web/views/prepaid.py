@@ -40,6 +40,7 @@ class TopUpView:
     assets: Sequence[str]
     link: str
     qr: str
+    claim_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class AccountView:
     held: Sequence[HeldView]
     history: Sequence[EntryView]
     entries: int
+    older: int | None = None  # where the next page begins
 
 
 @dataclass(frozen=True, slots=True)
