@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentnexus.core.clock import SeededEntropy, SystemClock
 from agentnexus.core.errors import AgentRefused, SellerFailed
 from agentnexus.core.events import Event
-from agentnexus.core.money import Money
+from agentnexus.core.money import Money, total
 from agentnexus.core.offers import Capability, Need
 from agentnexus.core.payments import ReceiptStatus
 from agentnexus.platform.blobs import MemoryBlobs
@@ -28,10 +28,11 @@ from agentnexus.workflows.run import BODY
 from agentnexus.workflows.worker import WorkflowRoom, open_room
 
 from .catalogue import USDC, offer_of
-from .scripted import ScriptedBudgets, ScriptedHirer
+from .scripted import ScriptedBudgets, ScriptedFunds, ScriptedHirer
 
 WF = "wf_saga"
 PRICE = USDC.parse("0.01")
+PREPAID = USDC.parse("10")
 SETTINGS = WorkerSettings(look_seconds=0.004, suspend_after_seconds=0.02, lease_seconds=60, recoveries_max=50)
 TWICE = StepRetry(attempts=2, first_delay_seconds=0, longest_delay_seconds=0)
 
@@ -101,10 +102,12 @@ class World:
     ways: Sequence[Way]
     hirer: ScriptedHirer = field(init=False)
     budgets: ScriptedBudgets = field(default_factory=ScriptedBudgets)
+    funds: ScriptedFunds = field(default_factory=ScriptedFunds)
     done: list[str] = field(default_factory=list)
     engine: DurableEngine | None = None
 
     def __post_init__(self) -> None:
+        self.funds.balances["ann"] = PREPAID
         names = [f"{verb}.c{number}" for number in range(len(self.ways)) for verb in ("do", "undo")]
         self.hirer = ScriptedHirer([offer_of(Capability(name=name), "0.01") for name in names])
         for number, way in enumerate(self.ways):
@@ -143,7 +146,10 @@ class World:
 
     def room(self, journal: MemoryJournal) -> WorkflowRoom:
         self.engine = DurableEngine(journal, settings=SETTINGS, entropy=SeededEntropy(1))
-        return open_room(self.engine, hirer=self.hirer, budgets=self.budgets, blobs=MemoryBlobs(), clock=SystemClock())
+        return open_room(
+            self.engine, hirer=self.hirer, budgets=self.budgets, blobs=MemoryBlobs(), clock=SystemClock(),
+            funds=self.funds,
+        )  # fmt: skip
 
     def settled(self) -> Counter[str]:
         """Payments that went through, by hire."""
@@ -203,6 +209,17 @@ def check(world: World, done: Workflow, seen: list[Event]) -> None:
     assert len(unmade) == len(set(unmade))
     # What the workflow says it cost is what sellers have.
     assert done.cost == Money(PRICE.asset, PRICE.atomic * paid.total())
+    # That, and no more, came out of the prepaid balance; nothing of it is set aside any longer.
+    captured = [amount for (run, _), amount in world.funds.captured.items() if run == WF]
+    assert total(captured, PRICE.asset) == done.cost
+    assert (world.funds.reserved, world.funds.balances["ann"]) == ({}, PREPAID - done.cost)
+    # Every payment is told as set aside once, and before it is told how it ended.
+    reserved = [str(event.data["authorization"]) for event in seen if event.name.value == "payment.reserved"]
+    assert len(reserved) == len(set(reserved))
+    for number, event in enumerate(seen):
+        if event.name.value in ("payment.settled", "payment.refunded"):
+            before = [each.data["authorization"] for each in seen[:number] if each.name.value == "payment.reserved"]
+            assert event.data["authorization"] in before
     # Nothing is held: every hire was answered, or its money came back.
     for key in world.hirer.calls:
         assert key in world.hirer.answers or world.hirer.written[key][-1].status is ReceiptStatus.REFUNDED, key
