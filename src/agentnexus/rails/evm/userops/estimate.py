@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.rails.evm.contracts.abi import abi_of
+from agentnexus.rails.evm.contracts.abi import abi_of, encode_values
 from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.refusals import refusal
 from agentnexus.rails.evm.delegation import AUTHORIZATION_GAS, designator
-from agentnexus.rails.evm.encoding import from_hex, quantity, to_hex
+from agentnexus.rails.evm.encoding import from_hex, quantity, selector, to_hex, uint
 from agentnexus.rails.evm.errors import NodeError
 from agentnexus.rails.evm.rpc import Rpc, RpcValue, method_missing
 from agentnexus.rails.evm.userops.bundler import GasEstimate
@@ -24,6 +24,9 @@ _OPERATION_GAS = 18_500
 # takes a storage slot.
 _VERIFICATION_OVERHEAD_GAS, _NEW_LANE_GAS = 14_000, 17_100
 _NUMBER_MASK = (1 << 64) - 1
+# Rollups of the OP stack, and the contract that knows what their data costs.
+_OP_STACK = {10, 8453, 84532}
+_FEE_ORACLE = "0x420000000000000000000000000000000000000f"
 _SIMULATION_GAS = 10_000_000
 # Where a node cannot simulate: enough for any operation of ours.
 _GENEROUS = GasEstimate(call=500_000, verification=400_000, pre_verification=0)
@@ -31,7 +34,7 @@ _GENEROUS = GasEstimate(call=500_000, verification=400_000, pre_verification=0)
 
 async def estimate_gas(rpc: Rpc, operation: UserOperation, chain_id: int, *, block: str = "latest") -> GasEstimate:
     """Limits with some room. Raises `ContractRefused` when creation, paymaster or calls would fail."""
-    before = pre_verification_gas(operation)
+    before = pre_verification_gas(operation) + await data_fee_gas(rpc, operation, chain_id)
     trial = replace(
         operation,
         verification_gas_limit=operation.verification_gas_limit or _SIMULATION_GAS // 10,
@@ -65,9 +68,23 @@ def pre_verification_gas(operation: UserOperation) -> int:
         pre_verification_gas=operation.pre_verification_gas or 0xFFFFFF,
         max_fee_per_gas=operation.max_fee_per_gas or 0xFFFFFFFFFF,
     )
-    data = abi_of("EntryPoint").encode("handleOps", ([filled.pack().value()], ENTRY_POINT))
     delegation = AUTHORIZATION_GAS if operation.delegation else 0
-    return _TRANSACTION_GAS + _OPERATION_GAS + delegation + _data_gas(data)
+    return _TRANSACTION_GAS + _OPERATION_GAS + delegation + _data_gas(_bundle(filled))
+
+
+async def data_fee_gas(rpc: Rpc, operation: UserOperation, chain_id: int) -> int:
+    """What a rollup charges for keeping the bundle's bytes on Ethereum, as gas at the operation's price; else 0."""
+    if chain_id not in _OP_STACK:
+        return 0
+    question = selector("getL1Fee(bytes)") + encode_values(["bytes"], [_bundle(operation)])
+    wei = uint(await rpc.read_contract(_FEE_ORACLE, question))
+    # Half of the maximum is the base fee's reserve: this is what the operation is charged if prices stay.
+    price = max((operation.max_fee_per_gas + operation.max_priority_fee_per_gas) // 2, 1)
+    return wei * 5 // (4 * price)
+
+
+def _bundle(operation: UserOperation) -> bytes:
+    return abi_of("EntryPoint").encode("handleOps", ([operation.pack().value()], ENTRY_POINT))
 
 
 def code_overrides(operation: UserOperation) -> dict[str, RpcValue]:
