@@ -189,3 +189,13 @@ def test_dependencies_follow_from_references_and_offers_are_left_out() -> None:
     assert plan.steps[0].undo == Undo.model_validate(BOOK["undo"])
     assert plan.steps[1].retry.attempts == 2
     assert plan.output == {"$step": "print"}
+
+
+def test_a_step_keeps_the_time_it_was_given_when_a_shown_plan_comes_back() -> None:
+    plan = plan_by_hand(HandPlan.model_validate({"steps": [{**BOOK, "timeoutSeconds": 7.5}]}), [])
+    shown = plan.model_dump(mode="json")
+    assert shown["steps"][0]["timeout_seconds"] == plan.steps[0].timeout_seconds == 7.5
+    back = plan_by_hand(HandPlan.model_validate({"steps": [{**BOOK, "timeout_seconds": 7.5}]}), [])
+    assert back.steps[0].timeout_seconds == 7.5
+    with pytest.raises(InvalidPlan, match="timeout_seconds"):
+        plan_by_hand(HandPlan.model_validate({"steps": [{**BOOK, "timeoutSeconds": 0}]}), [])
