@@ -59,7 +59,7 @@ class Delivery:
                 "select coalesce(max(position), 0) from indexer.change where name = $1 and network = $2", *self._scope
             )
             rows = await connection.fetch(_WAITING, *self._scope, position, subscription.events, CHANGES_AT_ONCE)
-            told, failure = 0, ""
+            told, failure, before = 0, "", position
             for row in rows:
                 failure = await self._call(connection, handler, subscription, row)
                 if failure:
@@ -67,6 +67,8 @@ class Delivery:
                 told, position = told + 1, row["position"]
             if not failure and len(rows) < CHANGES_AT_ONCE:
                 position = max(position, newest)  # the rest is not for this handler
+            if position == before and not failure:
+                return 0
             await connection.execute(
                 "update indexer.handler set position = $4, last_error = $5,"
                 " failures = case when $5 = '' then 0 when $6 > 0 then 1 else failures + 1 end"
@@ -81,18 +83,19 @@ class Delivery:
 
     async def _turn(self, connection: Connection, handler: str) -> int | None:
         """The handler's position, locked; None while another process tells it."""
-        await connection.execute(
-            "insert into indexer.handler (name, network, handler) select $1, $2, $3"
-            " from indexer.follower where name = $1 and network = $2 on conflict do nothing",
-            *self._scope,
-            handler,
-        )
-        position: int | None = await connection.fetchval(
+        select = (
             "select position from indexer.handler where name = $1 and network = $2 and handler = $3"
-            " for update skip locked",
-            *self._scope,
-            handler,
+            " for update skip locked"
         )
+        position: int | None = await connection.fetchval(select, *self._scope, handler)
+        if position is None:
+            await connection.execute(
+                "insert into indexer.handler (name, network, handler) select $1, $2, $3"
+                " from indexer.follower where name = $1 and network = $2 on conflict do nothing",
+                *self._scope,
+                handler,
+            )
+            position = await connection.fetchval(select, *self._scope, handler)
         return position
 
     async def _call(

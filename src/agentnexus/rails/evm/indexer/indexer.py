@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 import asyncpg
 
@@ -30,6 +31,7 @@ from agentnexus.rails.evm.rpc import Rpc
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.2, 2.0
+NOTED_EVERY = timedelta(seconds=1)  # that nothing new was there
 # So often a chain may move while one round reads it, before the round gives up.
 _MOVES_MAX = 8
 
@@ -70,6 +72,7 @@ class Indexer:
         self._delivery = Delivery(database, scope)
         self._is_enrolled = False
         self._is_even = False  # all sources are read up to the place
+        self._stayed: Head | None = None
 
     def subscribe(self, handler: str, call: Handler, events: Collection[str] | None = None) -> None:
         """Have `call` told of every change of events of these names (None: all), in order, from the first on.
@@ -184,7 +187,11 @@ class Indexer:
         """No new block: make sure that the newest is still ours, and tell of what became final."""
         if place.hash not in ("", head.place.hash):
             raise ChainMoved
-        await self.store.followed(place, head)
+        known = self._stayed
+        if known is not None and known.place == head.place and head.asked_at - known.asked_at < NOTED_EVERY:
+            return
+        if await self.store.followed(place, head):
+            self._stayed = head
 
     async def _backfill(self, place: Place, head: Head) -> int:
         """Read sources that were added later up to the place of the others; how many events they had."""
