@@ -15,7 +15,7 @@ from agentnexus.core.errors import ErrorCode, InvalidInput, NexusError
 from agentnexus.core.payments import PaymentRequest, PayMode
 from agentnexus.platform.database import Database
 
-WALLETS: Final = ("alice", "bob")  # of those with play money, who has no other part in the economy
+WALLETS: Final = ("alice", "bob", "seller-5", "seller-6")  # with play money, and no other part in the economy
 FINAL_SLOTS: Final = 40
 CLAIM_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.5
