@@ -107,7 +107,8 @@ def test_a_long_text_is_cut_and_says_by_how_much() -> None:
         ([{f"c{n}": n for n in range(drawing.MAX_COLUMNS + 1)}], "list"),
         ([{"a": 1, "b": 2}, "text"], "list"),
         ([{"a": [1, 2], "b": {"c": 3}}], "table"),
-        ([{"a": [[[1]]], "b": 1}], "table"),
+        ([{"a": [[1], [2]], "b": 1}], "list"),  # a table in a cell is drawn as one, below the rest
+        ([{"a": {"b": {"c": {"d": {"e": 1}}}}, "f": 1}], "list"),
         ([{"a": [[[[1]]]], "b": 1}], "list"),
         ([[1, 2], [3, 4]], "table"),
         ([[1, [2]], [3]], "list"),
@@ -372,3 +373,20 @@ def test_any_text_is_parsed_into_known_parts(text: str) -> None:
         assert part.kind in ("paragraph", "heading", "code", "bullets", "numbers")
         assert (1 <= part.level <= 6) == (part.kind == "heading")
     assert looks_like_markdown(text) in (True, False)
+
+
+def test_the_tables_of_a_documents_pages_are_tables() -> None:
+    pages = [{"n": 1, "tables": [[["Source", "Share"], ["Solar", "3"], ["Wind", "4"]]]}, {"n": 2, "tables": []}]
+    (block,) = blocks_of({"pages": pages})
+    assert block.kind == "list"
+    first = block.children[0]
+    tables = next(child for child in first.children if child.label == "Tables")
+    assert (tables.children[0].kind, tables.children[0].columns) == ("table", ("Source", "Share"))
+
+
+def test_what_people_came_for_stands_first_and_how_it_was_found_last() -> None:
+    result = {
+        "query": {"column": "a", "pivot": False}, "tables": ["x" * 40, "y" * 40], "findings": ["f" * 40, "g" * 40],
+        "query_result": {"columns": ["a"], "rows": [[1]]}, "answer": "It is one. " * 20,
+    }  # fmt: skip
+    assert [block.label for block in blocks_of(result)] == ["Answer", "Query result", "Findings", "Tables", "Query"]

@@ -106,3 +106,20 @@ def test_static_addresses_carry_the_contents_hash() -> None:
     path, _, version = static_url("css/base.css").partition("?v=")
     assert path == "/static/css/base.css"
     assert len(version) == 10
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ("share of the question", "Share of the question"), ("pdf.extract is slow", "pdf.extract is slow"),
+    ("iPhone photos", "iPhone photos"), ("0x12 is no key", "0x12 is no key"), ("", ""), ("  ", "  "), ("a", "A"),
+])  # fmt: skip
+def test_a_sentence_begins_with_a_capital_unless_it_is_a_name(said: str, shown: str) -> None:
+    assert text.capital(said) == shown
+
+
+@pytest.mark.parametrize(("key", "shown"), [
+    ("evm:0x9965507d1a55bcc2695c58ba16fb37d819b0a4dc", "evm:0x9965…a4dc"),
+    ("PDF extractor", "PDF extractor"), ("a seller whose name is long", "a seller whose name is long"),
+    ("evm", "evm"), ("", ""),
+])  # fmt: skip
+def test_a_long_key_is_shown_by_its_ends(key: str, shown: str) -> None:
+    assert text.short_key(key) == shown

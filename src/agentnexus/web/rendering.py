@@ -40,7 +40,7 @@ def environment() -> Environment:
     made.globals.update(static_url=static_url, sigil=text.sigil, form_key=lambda: secrets.token_urlsafe(16))
     made.filters.update(
         duration=text.duration, percent=text.percent, size=text.size, plural=text.plural,
-        wrapped=text.wrapped,
+        wrapped=text.wrapped, short_key=text.short_key,
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
         until=lambda moment: text.until(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",

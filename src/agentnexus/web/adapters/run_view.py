@@ -130,7 +130,7 @@ def _reviewable(view: StepView, planned: PlanStep, estimate: StepEstimate | None
 def _choice(offer: StepOffer, chosen: bool) -> Choice:
     label = offer.title or offer.seller_name or offer.seller
     rating = f"{offer.rating:.1f} of 5, {plural(offer.ratings, 'rating')}" if offer.ratings else ""
-    return Choice(offer.id, label, money(offer.price), chosen, offer.market, duration(offer.latency_ms), rating)
+    return Choice(offer.id, label, money(offer.price), chosen, offer.market, duration(offer.latency_ms or None), rating)
 
 
 def _money(workflow: Workflow) -> MoneyView:

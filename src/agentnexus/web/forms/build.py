@@ -11,6 +11,7 @@ from typing import Final
 from agentnexus.web.forms.model import Field, Form, Kind, Option, join_pointer
 from agentnexus.web.forms.moments import to_picker
 from agentnexus.web.forms.schema import MAX_DEPTH, MAX_OPTIONS, Reader, Schema, as_text, encode_option, hints
+from agentnexus.web.views.text import capital
 
 MAX_FIELDS: Final = 400
 MAX_ITEMS: Final = 50
@@ -66,7 +67,7 @@ class _Builder:
         value = MISSING if value is None else value
         label = (as_text(flat.get("title")) or _words(name))[:120]
         base = Field(
-            pointer=pointer, kind=kind, label=label, description=as_text(flat.get("description"))[:600],
+            pointer=pointer, kind=kind, label=label, description=capital(as_text(flat.get("description"))[:600]),
             unit=(as_text(hints(flat).get("unit")) or _unit(flat, kind))[:40],
             section=as_text(hints(flat).get("section"))[:80],
             required=required and kind not in (Kind.BOOLEAN, Kind.CHECKS),

@@ -22,7 +22,8 @@ MAX_CELL: Final = 300
 MAX_WORD: Final = 32
 CELL_DEPTH: Final = 3
 QUIET: Final = ("engine", "cost")  # said small, under the result
-LEADING: Final = ("answer", "summary", "title")  # what most people came for
+LEADING: Final = ("answer", "summary", "title", "query_result", "charts", "findings")  # what most people came for
+TRAILING: Final = ("query", "spec")  # how it was found out
 SMALL: Final = frozenset({"fact", "link", "empty"})
 
 
@@ -118,7 +119,7 @@ class _Drawer:
         said = [(str(name), part) for name, part in list(value.items())[:100] if part not in (None, "", [], {})]
         head = _column_names(value.get("columns"))
         rows = [name for name, part in said if name != "columns" and _has_width(part, len(head))]
-        for name, part in sorted(said, key=lambda item: item[0] not in LEADING):
+        for name, part in sorted(said, key=lambda item: _rank(item[0])):
             inner = self._inside(schema, name)
             label = as_text(inner.get("title"))[:80] or _words(name)[:80]
             place = join_pointer(pointer, name)
@@ -148,6 +149,13 @@ class _Drawer:
         return self._reader.read(self._reader.properties(schema).get(name))
 
 
+def _rank(name: str) -> int:
+    """Where a member of a result stands: answers first, in the order people read them, how they came about last."""
+    if name in LEADING:
+        return LEADING.index(name)
+    return len(LEADING) + (name in TRAILING)
+
+
 def _text_block(text: str, pointer: str, label: str) -> Block:
     if web_url(text):
         return Block("link", label, pointer, text=text[:2000])
@@ -172,7 +180,13 @@ def _is_table(value: Sequence[object]) -> bool:
     columns = {str(key) for row in rows for key in row}
     cells = [cell for row in rows for cell in row.values()]
     long = any(isinstance(cell, str) and len(cell) > MAX_CELL for cell in cells)
-    return 2 <= len(columns) <= MAX_COLUMNS and not long and not any(_depth(cell) > CELL_DEPTH for cell in cells)
+    deep = any(_depth(cell) > CELL_DEPTH or _holds_rows(cell) for cell in cells)
+    return 2 <= len(columns) <= MAX_COLUMNS and not long and not deep
+
+
+def _holds_rows(cell: object) -> bool:
+    """Whether it is a list of lists: a table of its own, which no cell can show."""
+    return isinstance(cell, list) and any(isinstance(part, list) and part for part in cell)
 
 
 def _depth(value: object) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from agentnexus.core.errors import NexusError
 from agentnexus.web.views.runs import Problem
+from agentnexus.web.views.text import capital
 
 
 def problem_of(error: NexusError | Mapping[str, object] | None) -> Problem | None:
@@ -19,9 +20,5 @@ def problem_of(error: NexusError | Mapping[str, object] | None) -> Problem | Non
 
 def sentence(text: str) -> str:
     """Errors are written in lower case for logs; a page starts with a capital and ends with a stop."""
-    text = text.strip()
-    if not text:
-        return ""
-    first = text.split(maxsplit=1)[0]
-    is_word = first.rstrip(",.:;!?").isalpha()  # an address or an id keeps its spelling
-    return (text[0].upper() + text[1:] if is_word else text) + ("" if text[-1] in ".!?" else ".")
+    text = capital(text.strip())
+    return text + ("" if not text or text[-1] in ".!?" else ".")

@@ -88,6 +88,19 @@ def wrapped(text: str, columns: int, lines: int = 2) -> list[str]:
     return textwrap.wrap(text[:1000], max(columns, 4), max_lines=lines, placeholder="…")
 
 
+def capital(text: str) -> str:
+    """With a capital, unless it begins with an address, an id or a word that has its own capitals."""
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    is_word = first.rstrip(",.:;!?").isalpha() and first[1:] == first[1:].lower()
+    return text[0].upper() + text[1:] if is_word else text
+
+
+def short_key(text: str) -> str:
+    """A long key by its ends, ``evm:0x9965…a4dc``; names stay as they are."""
+    kind, mark, key = text.rpartition(":")
+    return f"{kind}{mark}{key[:6]}…{key[-4:]}" if len(key) > 24 and " " not in key else text
+
+
 def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
