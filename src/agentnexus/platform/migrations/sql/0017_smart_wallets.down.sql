@@ -1,2 +1,2 @@
--- down: tables of 0017_smart_wallets; its room writes them.
+-- Nothing to do: the number is part of the chain, and its room has no tables of its own.
 select 1;
