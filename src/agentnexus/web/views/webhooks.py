@@ -19,8 +19,8 @@ EVENTS: Final = (
     ("payment.*", "Every payment and refund", False),
 )
 SIGNATURES: Final = (
-    ("hmac-sha256", "A secret of its own (HMAC, Standard Webhooks v1)"),
-    ("ed25519", "The public key of this node (Ed25519, Standard Webhooks v1a)"),
+    ("hmac-sha256", "Its own secret (HMAC, v1)"),
+    ("ed25519", "The key of this node (Ed25519, v1a)"),
 )
 FILTERS: Final = (("", "All"), ("delivered", "Delivered"), ("waiting", "Waiting"), ("failed", "Given up"))
 
