@@ -301,19 +301,58 @@ contract EscrowExitsTest is EscrowFixture {
         vm.assertEq(deal.seller.balance, PRICE - _FEE_OF_PRICE);
     }
 
+    /// @dev By no way in or out, whatever they might: this one is orchestrator, arbiter, and owed money of its own.
     function test_Coin_ReceiversCannotEnterAgain() public {
-        Reenterer thief = new Reenterer(coin);
+        Reenterer thief = new Reenterer{value: PRICE}(coin);
+        vm.startPrank(admin);
+        coin.grantRole(coin.ORCHESTRATOR_ROLE(), address(thief));
+        coin.grantRole(coin.ARBITER_ROLE(), address(thief));
+        vm.stopPrank();
+        openCoin(terms(0));
+        vm.prank(buyer);
+        coin.release(terms(0));
+        openCoin(terms(1));
+        Escrow.Terms[] memory batch = new Escrow.Terms[](1);
+        batch[0] = terms(1);
+        bytes[10] memory calls = [
+            abi.encodeCall(Escrow.depositNative, (terms(99))),
+            abi.encodeCall(Escrow.release, (terms(1))),
+            abi.encodeCall(Escrow.releasePart, (terms(1), 1)),
+            abi.encodeCall(Escrow.releaseBatch, (batch)),
+            abi.encodeCall(Escrow.refund, (terms(1))),
+            abi.encodeCall(Escrow.refundBatch, (batch)),
+            abi.encodeCall(Escrow.expire, (terms(1))),
+            abi.encodeCall(Escrow.expireBatch, (batch)),
+            abi.encodeCall(Escrow.resolve, (terms(1), 1)),
+            abi.encodeCall(Escrow.sweepFees, ())
+        ];
+        for (uint128 i = 0; i < calls.length; ++i) {
+            Escrow.Terms memory deal = terms(10 + i);
+            (deal.buyer, deal.seller) = (address(thief), address(thief));
+            openCoin(deal);
+            vm.warp(block.timestamp + 24 hours);
+            thief.prepare(calls[i], i == 0 ? PRICE : 0);
+            thief.refund(deal);
+            vm.assertTrue(thief.tried());
+            vm.assertTrue(thief.refused() == Escrow.Reentered.selector);
+        }
+        // Afterwards everybody may again.
+        coin.expire(terms(1));
+        vm.assertEq(buyer.balance, PRICE);
+    }
+
+    function test_Coin_ReceiversFetchNoCreditMeanwhile() public {
+        Picky picky = new Picky();
         Escrow.Terms memory deal = terms(1);
-        deal.buyer = address(thief);
-        deal.seller = address(thief);
+        deal.seller = address(picky);
         openCoin(deal);
-        openCoin(terms(2));
-        thief.prepare(deal);
-        expired();
-        thief.refund();
-        vm.assertTrue(thief.tried());
-        vm.assertFalse(thief.succeeded());
-        vm.assertEq(address(thief).balance, PRICE);
+        vm.prank(buyer);
+        coin.release(deal);
+        Reenterer thief = new Reenterer(coin);
+        thief.prepare(abi.encodeCall(Escrow.withdrawCredit, (address(thief))), 0);
+        picky.withdraw(coin, address(thief));
+        vm.assertTrue(thief.refused() == Escrow.Reentered.selector);
+        vm.assertEq(address(thief).balance, PRICE - _FEE_OF_PRICE);
     }
 
     function test_WithdrawCredit_RefusesNothingAndNobody() public {

@@ -125,6 +125,12 @@ contract PaymasterTest is PaymasterFixture {
         this.sendExternally(op);
     }
 
+    function test_PaidInToken_TakesTheLowestPriceThatIsNotNothing() public {
+        send(paidInToken(1));
+        vm.assertEq(target.calls(), 1);
+        vm.assertTrue(usdc.balanceOf(address(paymaster)) != 0);
+    }
+
     function testFuzz_PaidInToken_StandsForTokenAndPrice(bool price) public {
         PackedUserOperation memory op = paidInToken(PRICE);
         uint256 at = price ? 116 : 84;
@@ -157,18 +163,28 @@ contract PaymasterTest is PaymasterFixture {
 
     function test_WithdrawTokens_TakesSomeOrAll() public {
         usdc.mint(address(paymaster), 100);
+        vm.expectEmit(address(paymaster));
+        emit Paymaster.TokensWithdrawn(address(usdc), stranger, 40);
         paymaster.withdrawTokens(usdc, stranger, 40);
         vm.assertEq(usdc.balanceOf(stranger), 40);
+        vm.expectEmit(address(paymaster));
+        emit Paymaster.TokensWithdrawn(address(usdc), stranger, 60);
         paymaster.withdrawTokens(usdc, stranger, type(uint256).max);
         vm.assertEq(usdc.balanceOf(stranger), 100);
     }
 
     function test_Stake_ComesBackAfterItsDelay() public {
+        vm.expectEmit(address(paymaster));
+        emit Paymaster.StakeChanged(1 ether, 1 days);
         paymaster.addStake{value: 1 ether}(1 days);
+        vm.expectEmit(address(paymaster));
+        emit Paymaster.StakeUnlocked();
         paymaster.unlockStake();
         vm.expectRevert();
         paymaster.withdrawStake(payable(stranger));
         vm.warp(block.timestamp + 1 days);
+        vm.expectEmit(address(paymaster));
+        emit Paymaster.StakeWithdrawn(stranger);
         paymaster.withdrawStake(payable(stranger));
         vm.assertEq(stranger.balance, 1 ether);
     }

@@ -38,30 +38,30 @@ contract Bomb {
     }
 }
 
-/// @notice Tries to be paid twice by calling back while it is paid.
+/// @notice Makes another call of the escrow while it is paid by one.
 contract Reenterer {
     Escrow private immutable _escrow;
-    Escrow.Terms private _terms;
+    bytes private _data;
+    uint256 private _value;
     bool public tried;
-    bool public succeeded;
+    bytes4 public refused;
 
-    constructor(Escrow escrow) {
+    constructor(Escrow escrow) payable {
         _escrow = escrow;
     }
 
-    function prepare(Escrow.Terms calldata terms) external {
-        _terms = terms;
+    function prepare(bytes calldata data, uint256 value) external {
+        (_data, _value, tried, refused) = (data, value, false, 0);
     }
 
-    function refund() external {
-        _escrow.refund(_terms);
+    function refund(Escrow.Terms calldata terms) external {
+        _escrow.refund(terms);
     }
 
     receive() external payable {
         tried = true;
-        try _escrow.expire(_terms) {
-            succeeded = true;
-        } catch {}
+        (bool done, bytes memory answer) = address(_escrow).call{value: _value}(_data);
+        if (!done) refused = bytes4(answer);
     }
 }
 
