@@ -6,10 +6,13 @@ import asyncio
 import sys
 from dataclasses import replace
 
+from agentnexus.bootstrap.prepaid import prepaid_funds
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import SellerFailed
 from agentnexus.core.payments import PayMode
-from agentnexus.hiring.testing import Script
+from agentnexus.escrow.service import Escrow
+from agentnexus.hiring.testing import MemoryNetwork, Script, ScriptedRail
+from agentnexus.ledger.budgets import BudgetStatus
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Database
 from agentnexus.platform.process import die_with_parent
@@ -17,9 +20,12 @@ from agentnexus.platform.wakeups import Wakeups
 from agentnexus.workflows.engine.durable import DurableEngine
 from agentnexus.workflows.engine.postgres.journal import PostgresJournal
 from agentnexus.workflows.engine.worker import WorkerSettings
+from agentnexus.workflows.funds import BudgetFunds
 from agentnexus.workflows.model import Plan, PlanStep, StepRetry
+from agentnexus.workflows.ports import EscrowFunds
 from agentnexus.workflows.worker import WorkflowRoom, open_room
-from tests.hiring.support import BUDGET, Economy, TableDelivery, TableNetwork, make_offer, seller_key
+from tests.escrow.conftest import ScriptedTreasury
+from tests.hiring.support import BUDGET, USDC, Economy, TableDelivery, TableNetwork, make_offer, seller_key
 
 from .backends import Backend
 
@@ -78,18 +84,33 @@ def room_of(economy: Economy, wakeups: Wakeups) -> WorkflowRoom:
     return room_on(DurableEngine(PostgresJournal(economy.database, wakeups), settings=SETTINGS), economy)
 
 
-def room_on(engine: DurableEngine, economy: Economy) -> WorkflowRoom:
+def room_on(engine: DurableEngine, economy: Economy, funds: EscrowFunds | None = None) -> WorkflowRoom:
     return open_room(
         engine, hirer=economy.hiring, budgets=economy.books.budgets, blobs=PostgresBlobs(economy.database),
-        clock=SystemClock(), root_budget=own_budget,
+        clock=SystemClock(), root_budget=own_budget, funds=funds,
     )  # fmt: skip
+
+
+def escrow_on(economy: Economy) -> Escrow:
+    """Prepaid accounts in the economy's books; every process knows those that were opened and filled."""
+    treasury = ScriptedTreasury(ScriptedRail(MemoryNetwork(), SystemClock(), "solana"))
+    return Escrow(economy.database, economy.books, treasury, SystemClock(), require_proof=False)
+
+
+def funds_on(economy: Economy, escrow: Escrow) -> EscrowFunds:
+    """Who has a prepaid account works from that, everybody else from the one budget."""
+
+    async def budget(_user_id: str) -> BudgetStatus:
+        return await economy.books.budgets.status(BUDGET)
+
+    return prepaid_funds(escrow, BudgetFunds(budget), USDC, SystemClock())
 
 
 async def main(url: str, backend: Backend, settings: WorkerSettings) -> None:
     database = await Database.open(url, max_size=8)
     economy = await economy_on(database)
     async with backend.engine(database, settings) as engine:
-        room = room_on(engine, economy)
+        room = room_on(engine, economy, funds_on(economy, escrow_on(economy)))
         print("working", flush=True)
         await room.engine.work()
 
