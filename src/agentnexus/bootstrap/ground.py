@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 
 from pydantic import SecretStr
 
+from agentnexus.bootstrap.wallet_files import evm_signer
 from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Rate
@@ -21,7 +23,7 @@ from agentnexus.platform.settings import Settings
 from agentnexus.rails.evm.checked import CheckedRpc
 from agentnexus.rails.evm.networks import network_by_id
 from agentnexus.rails.evm.proofs import ProvenPayment, find_payment
-from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex
+from agentnexus.rails.evm.signer import LocalSigner
 from agentnexus.rails.evm.transactions import TransactionSender
 
 CHAIN_START_SECONDS = 3.0  # what a start waits for a chain that it can do without for now
@@ -66,6 +68,7 @@ class Chain:
 
     sender: TransactionSender
     usdc: Asset
+    password_file: Path | None = None  # of encrypted key files
 
     def signer(self, key: SecretStr | None, what: str) -> LocalSigner:
         """The key as a signer for this chain's kind of network; raises `InvalidInput` when it is not configured."""
@@ -73,14 +76,15 @@ class Chain:
             raise InvalidInput(
                 f"{what} is not set", next_step=f"set NEXUS_{what.upper()} (`nexus up` does)", field=what
             )
-        return signer_from_hex(key.get_secret_value(), self.sender.network.kind)
+        return evm_signer(key.get_secret_value(), self.sender.network.kind, self.password_file)
 
     def sellers(self, keys: SecretStr | None) -> list[LocalSigner]:
         """The sellers' keys, in the order of the built-in agents."""
         if keys is None:
             raise InvalidInput("seller_keys is not set", next_step="set NEXUS_SELLER_KEYS", field="seller_keys")
         kind = self.sender.network.kind
-        return [signer_from_hex(key.strip(), kind) for key in keys.get_secret_value().split(",") if key.strip()]
+        given = [key.strip() for key in keys.get_secret_value().split(",") if key.strip()]
+        return [evm_signer(key, kind, self.password_file) for key in given]
 
     async def paid(self, network: str, transaction: str, payer: str, payee: str) -> ProvenPayment | None:
         """What that transaction moved of our USDC from payer to payee on this chain; None when it did not."""
@@ -111,4 +115,5 @@ async def open_chain(ground: Ground, *, required: bool = True) -> AsyncIterator[
             if required:
                 raise
             log.warning("chain.not_there", url=settings.evm_rpc_url, reason=str(error) or "no answer in time")
-        yield Chain(TransactionSender(ground.database, rpc, network, clock=ground.clock), settings.usdc)
+        sender = TransactionSender(ground.database, rpc, network, clock=ground.clock)
+        yield Chain(sender, settings.usdc, settings.key_password_file)

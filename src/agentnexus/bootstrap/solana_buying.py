@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from agentnexus.bootstrap.ground import Ground
+from agentnexus.bootstrap.wallet_files import solana_signer
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.hiring.cashier import Wallet
@@ -19,7 +20,6 @@ from agentnexus.rails.solana.deposits import Deposit
 from agentnexus.rails.solana.errors import WrongNetwork
 from agentnexus.rails.solana.networks import Network, NetworkKind, network_by_name
 from agentnexus.rails.solana.sending import TransactionSender
-from agentnexus.rails.solana.signer import signer_from_keypair_file
 from agentnexus.rails.solana.wallet import SolanaRail
 from agentnexus.rails.solana.watch import DepositWatcher
 
@@ -69,7 +69,7 @@ async def open_solana_buyer(ground: Ground) -> AsyncIterator[SolanaBuyer]:
         )
     network = network_by_name(settings.solana_network)
     _require_same_worth(network, settings.evm_chain_id)
-    signer = signer_from_keypair_file(settings.solana_buyer_keypair, network.kind)
+    signer = solana_signer(settings.solana_buyer_keypair, network, settings.key_password_file)
     async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
         rail = SolanaRail(TransactionSender(ground.database, rpc, network, clock=ground.clock), signer)
         watcher = DepositWatcher(ground.database, rpc, network, network.usdc, rail.address, name=WATCHER, start_slot=0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from agentnexus.bootstrap.ground import Ground
 from agentnexus.bootstrap.sponsoring import ANY, is_loopback
+from agentnexus.bootstrap.wallet_files import solana_signer
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.markets.x402.sponsor import Sponsor, SponsorLimits
 from agentnexus.markets.x402.svm.facilitator import SolanaFacilitator, lamport_limits
@@ -19,7 +20,6 @@ from agentnexus.rails.solana.checked import CheckedSolanaRpc
 from agentnexus.rails.solana.cluster import Cluster
 from agentnexus.rails.solana.networks import network_by_name
 from agentnexus.rails.solana.programs import public_key
-from agentnexus.rails.solana.signer import signer_from_keypair_file
 
 KEPT_SECONDS = 7 * 86_400.0  # what has ended is told again so long; its blockhash lived for a minute
 # Of a public facilitator: some two hundred payments of one payer and some four thousand of all.
@@ -58,7 +58,7 @@ async def open_sponsor(ground: Ground, host: str) -> AsyncIterator[SolanaSponsor
             next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_SOLANA_SPONSOR_KEYPAIR",
         )
     network = network_by_name(settings.solana_network)
-    signer = signer_from_keypair_file(settings.solana_sponsor_keypair, network.kind)
+    signer = solana_signer(settings.solana_sponsor_keypair, network, settings.key_password_file)
     limits = solana_limits(settings, host)
     async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
         settler = TransferSettler(Cluster(rpc), network.caip2, [signer], Settlements(ground.database), ground.clock)

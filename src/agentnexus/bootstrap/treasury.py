@@ -11,6 +11,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from agentnexus.bootstrap.ground import Ground
+from agentnexus.bootstrap.wallet_files import solana_signer
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
@@ -20,7 +21,6 @@ from agentnexus.rails.solana.departures import find_departure
 from agentnexus.rails.solana.deposits import DepositVerifier
 from agentnexus.rails.solana.networks import network_by_name
 from agentnexus.rails.solana.sending import TransactionSender
-from agentnexus.rails.solana.signer import signer_from_keypair_file
 from agentnexus.rails.solana.wallet import SolanaRail
 from agentnexus.rails.solana.watch import DepositWatcher
 
@@ -81,9 +81,9 @@ async def open_treasury(ground: Ground, claim_within: timedelta) -> AsyncIterato
     if settings.solana_rpc_url is None or settings.treasury_keypair is None:
         raise Unavailable("no treasury is configured", next_step="set NEXUS_SOLANA_RPC_URL and NEXUS_TREASURY_KEYPAIR")
     network = network_by_name(settings.solana_network)
-    signer = signer_from_keypair_file(settings.treasury_keypair, network.kind)
+    signer = solana_signer(settings.treasury_keypair, network, settings.key_password_file)
     fees = settings.treasury_fee_keypair
-    fee_payer = None if fees is None else signer_from_keypair_file(fees, network.kind)
+    fee_payer = None if fees is None else solana_signer(fees, network, settings.key_password_file)
     async with CheckedSolanaRpc(settings.solana_rpc_url, network) as rpc:
         sender = TransactionSender(ground.database, rpc, network, clock=ground.clock)
         rail = SolanaRail(sender, signer, fee_payer=fee_payer, opens_accounts=False)

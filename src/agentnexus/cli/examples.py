@@ -50,6 +50,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "escrow withdraw": "nexus escrow withdraw 2.50",
     "metrics": "nexus metrics --days 7",
     "wallet": "nexus wallet",
+    "wallet new": "nexus wallet new treasury.json --chain solana --for testnet",
     "ledger check": "nexus ledger check --json",
     "ledger statement": "nexus ledger statement wallet:eip155:31337:0x3c44 --format csv",
     "ledger payout": "nexus ledger payout 5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnb",

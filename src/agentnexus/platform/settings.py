@@ -42,6 +42,7 @@ class Settings(BaseSettings):
 
     solana_rpc_url: str | None = None
     solana_network: str = "solana-devnet"  # or `solana` (mainnet), `solana-testnet`; what the node must show to be
+    key_password_file: Path | None = None  # password (0600) of encrypted key files: keystore v3, or ours on Solana
     treasury_keypair: Path | None = None  # Solana keypair file (0600) of the wallet that holds prepaid money
     treasury_fee_keypair: Path | None = None  # pays the network's fees of withdrawals; the treasury itself if not set
 
