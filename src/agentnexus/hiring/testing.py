@@ -73,7 +73,9 @@ class ScriptedRail:
         if request.mode is PayMode.HOLD:
             self._reach()
             await self.network.move(key, None, "authorized")
-        payment = Payment(id=key, request=request, state=PaymentState.HELD, evidence={"payload": {"nonce": key}, "nonce": key})
+        payment = Payment(
+            id=key, request=request, state=PaymentState.HELD, evidence={"payload": {"nonce": key}, "nonce": key}
+        )
         return Hold(payment=payment, deadline=self._clock.now() + timedelta(seconds=HOLD_SECONDS))
 
     async def settle(self, hold: Hold, proof: dict[str, object]) -> Payment:
