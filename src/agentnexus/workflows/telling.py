@@ -88,7 +88,8 @@ def money_of(receipts: Sequence[Receipt], asset_of: Money) -> JsonObject:
 def transaction_of(found: Mapping[str, object]) -> str:
     """What settled a step, of `money_of` or a part of it; "" where nothing is known to have."""
     receipts = found.get("receipts")
-    payments = [payment for receipt in receipts for payment in receipt["payments"]] if isinstance(receipts, list) else []
+    known = receipts if isinstance(receipts, list) else []
+    payments = [payment for receipt in known for payment in receipt["payments"]]
     kept = [payment for payment in payments if payment["state"] == "confirmed" and payment["transaction"]]
     return str(kept[-1]["transaction"]) if kept else ""
 
