@@ -106,7 +106,7 @@ def _deliveries() -> list[DeliveryView]:
         done,
         replace(
             done, sequence=4, event="workflow.failed", state=State("retrying", "Trying again", "wait"), attempts=3,
-            status=503, answer="<h1>busy</h1>" * 20, next_at=NOW + timedelta(minutes=2),
+            status=503, answer="<h1>busy</h1>" * 20, next_at=NOW + timedelta(hours=2),
         ),
         replace(done, sequence=3, state=State("failed", "Given up", "fail"), status=None, answer="no answer in 10 s"),
         replace(done, sequence=2, state=State("waiting", "Waiting", "wait"), status=None, answer="", attempts=0),

@@ -80,7 +80,7 @@ async def test_a_test_message_says_how_it_was_answered(site: Site, client: httpx
 
 async def test_deliveries_are_filtered_and_sent_again(site: Site, client: httpx.AsyncClient) -> None:
     whole = (await client.get(f"{PAGE}/whk_1", headers=HTML)).text
-    assert "after 3 attempts. Again in 2 min." in whole
+    assert "after 3 attempts. Again in 2 h." in whole
     assert "Not answered: no answer in 10 s" in whole
     assert "Not sent yet" in whole
     failed = (await client.get(f"{PAGE}/whk_1?state=failed", headers=HTML)).text
