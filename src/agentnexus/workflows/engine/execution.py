@@ -106,6 +106,7 @@ class Execution:
         self._used: set[str] = set()
         self._cancel_reason = claim.cancel_reason
         self._deadline: datetime | None = None
+        self._limit_seconds = 0.0
         self._alarm: asyncio.Task[None] | None = None
         self._steps_left = surroundings.steps_max
         self._parallel = asyncio.Semaphore(surroundings.parallel_max)
@@ -263,7 +264,7 @@ class Execution:
         self._use(key)
         due = await self._timer(key, seconds)
         if self._deadline is None or due < self._deadline:
-            self._deadline = due
+            self._deadline, self._limit_seconds = due, seconds
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm = asyncio.create_task(self._expire(due), name=f"deadline-{self.id}")
@@ -322,7 +323,10 @@ class Execution:
         if self._cancel_reason is not None:
             raise RunCancelled(self._cancel_reason)
         if self._expired():
-            raise AgentTimeout("the time of the run is over", next_step="allow more time, or split the work")
+            raise AgentTimeout(
+                f"it did not finish within {self._limit_seconds:g} seconds",
+                next_step="allow more time, or split the task",
+            )
         if self._exhausted:
             raise NexusError(
                 "given up: every worker that took this run died in it", next_step="look at the worker logs of this run"
