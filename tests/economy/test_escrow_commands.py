@@ -104,7 +104,8 @@ async def test_an_account_of_ones_own_key_is_proven_and_topped_up_from_outside(a
 async def test_the_address_says_where_and_what(ann: Person) -> None:
     _, out, _ = await ann.nexus("escrow", "address")
     assert solana_accounts()["treasury"].address in out
-    assert "send USDC or SOL" in out
+    assert "send USDC from" in out
+    assert "SOL is kept" in out
     facts = await ann.told("address")
     assert [asset["symbol"] for asset in facts["assets"]] == ["USDC", "SOL"]  # type: ignore[attr-defined]  # JSON
 

@@ -31,9 +31,14 @@ def address(as_json: bool) -> int:
     facts = asyncio.run(_ask("GET", "/escrow/address"))
     if as_json:
         return _print(facts)
-    symbols = [str(asset["symbol"]) for asset in cast("list[Json]", facts["assets"])]
+    assets = cast("list[Json]", facts["assets"])
+    paying = " or ".join(str(asset["symbol"]) for asset in assets if asset["spendable"])
+    kept = " and ".join(str(asset["symbol"]) for asset in assets if not asset["spendable"])
+    days = int(str(facts["claimWithinSeconds"])) // 86_400
     click.echo(f"{facts['network']}  {facts['address']}")
-    click.echo(f"  send {' or '.join(symbols)} from your account's wallet, then: nexus escrow deposit SIGNATURE")
+    click.echo(f"  send {paying} from your account's wallet, then within {days} days: nexus escrow deposit SIGNATURE")
+    if kept:
+        click.echo(f"  {kept} is kept for you and can be withdrawn, but pays for no task")
     return 0
 
 
