@@ -30,7 +30,7 @@ needs_forge = pytest.mark.skipif(not FORGE.is_file(), reason="forge comes with `
 @needs_forge
 @pytest.mark.timeout(BUILD_SECONDS)
 def test_the_committed_artifacts_are_a_fresh_build() -> None:
-    build = [FORGE, "build", "--skip", "test"]
+    build: list[str | Path] = [FORGE, "build", "--skip", "test"]
     subprocess.run(build, cwd=ROOT / "contracts", check=True, capture_output=True, timeout=BUILD_SECONDS)
     checked = subprocess.run(
         [sys.executable, ROOT / "contracts/tools/export", "--check"], capture_output=True, text=True, check=False
