@@ -23,6 +23,7 @@ async def passes(database: Database, seconds: float) -> None:
     async with database.connection() as connection:
         await connection.execute(
             """update identity.token set created_at = created_at - $1::interval, expires_at = expires_at - $1::interval,
+                      not_after = not_after - $1::interval,
                       last_used_at = last_used_at - $1::interval""",
             timedelta(seconds=seconds),
         )
@@ -37,21 +38,34 @@ async def test_a_token_with_an_end_is_good_until_then(database: Database, tokens
     assert await tokens.of("alice") == []
 
 
-async def test_a_replaced_token_is_good_for_ten_more_minutes_and_the_new_one_lives_as_long(
+async def test_a_replaced_token_is_good_for_ten_more_minutes_and_the_new_one_ends_when_the_old_one_would_have(
     database: Database, tokens: Tokens
 ) -> None:
     old = await tokens.issue("alice", "operator", lives=timedelta(days=1), label="laptop")
+    given = (await tokens.of("alice"))[0].expires_at
     new = await tokens.rotate(old)
     assert await tokens.find(old) == await tokens.find(new) == ("alice", "operator")
     kept = (await tokens.of("alice"))[0]
-    assert kept.label == "laptop"
-    assert kept.expires_at is not None
-    assert timedelta(hours=23) < kept.expires_at - kept.created_at <= timedelta(days=1)
+    assert (kept.label, kept.expires_at) == ("laptop", given)
     await passes(database, 601)
     assert await tokens.find(old) is None
     assert await tokens.find(new) == ("alice", "operator")
     with pytest.raises(NotFound):
         await tokens.rotate(old)
+    await passes(database, 86_400)
+    assert await tokens.find(new) is None
+
+
+async def test_asking_again_for_a_lost_answer_gives_a_token_that_lives_as_long(
+    database: Database, tokens: Tokens
+) -> None:
+    for lives in (None, timedelta(days=30)):
+        old = await tokens.issue("alice", lives=lives)
+        await tokens.rotate(old)
+        await passes(database, 60)
+        again = await tokens.rotate(old)
+        await passes(database, 86_400)
+        assert await tokens.find(again) == ("alice", "basic")
 
 
 async def test_replacing_never_makes_an_old_token_live_longer(database: Database, tokens: Tokens) -> None:

@@ -68,14 +68,15 @@ class Tokens:
                    on conflict (id) do update set role = coalesce($2, identity.person.role)""",
                 person_id, role,
             )  # fmt: skip
-            return await self._add(connection, person_id, lives, label)
+            ends = None if lives is None else await connection.fetchval("select now() + $1::interval", lives)
+            return await self._add(connection, person_id, ends, label)
 
-    async def _add(self, connection: Connection, person_id: str, lives: timedelta | None, label: str) -> str:
+    async def _add(self, connection: Connection, person_id: str, ends: datetime | None, label: str) -> str:
         token = PREFIX + base64.urlsafe_b64encode(self._entropy.random_bytes(32)).decode().rstrip("=")
         await connection.execute(
-            """insert into identity.token (hash, person_id, expires_at, label)
-               values ($1, $2, now() + $3::interval, $4)""",
-            _hash(token), person_id, lives, label[:100],
+            """insert into identity.token (hash, person_id, expires_at, not_after, label)
+               values ($1, $2, $3, $3, $4)""",
+            _hash(token), person_id, ends, label[:100],
         )  # fmt: skip
         return token
 
@@ -93,23 +94,20 @@ class Tokens:
         return (row["id"], row["role"]) if row else None
 
     async def rotate(self, token: str) -> str:
-        """Another token with the same owner, name and length of life; the old one ends after `ROTATION_GRACE`.
+        """Another token with the same owner, name and end; the old one is over after `ROTATION_GRACE`.
 
-        Raises `NotFound`.
+        An end that was given to a token binds all that replace it. Raises `NotFound`.
         """
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                """update identity.token t
-                      set expires_at = least(t.expires_at, now() + $2::interval)
-                     from (select hash, expires_at - created_at as lives from identity.token
-                            where hash = $1 for update) old
-                    where t.hash = old.hash and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
-                   returning t.person_id, t.label, old.lives""",
+                """update identity.token set expires_at = least(expires_at, now() + $2::interval)
+                    where hash = $1 and revoked_at is null and (expires_at is null or expires_at > now())
+                   returning person_id, label, not_after""",
                 _hash(token), ROTATION_GRACE,
             )  # fmt: skip
             if row is None:
                 raise NotFound("there is no such token", next_step="sign in with your wallet, or ask the operator")
-            return await self._add(connection, row["person_id"], row["lives"], row["label"])
+            return await self._add(connection, row["person_id"], row["not_after"], row["label"])
 
     async def of(self, person_id: str | None = None) -> list[TokenInfo]:
         """Tokens that are good now, of one person or of everybody, newest first, at most `LISTED_MAX`."""

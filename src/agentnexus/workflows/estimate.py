@@ -55,7 +55,7 @@ def _step(step: PlanStep, offered: Offered, zero: Money, *, pinned: bool) -> Ste
     most = _dearest(counted, zero)
     hireable = [offer for offer in counted + others if most is not None and _within(offer, most)]
     undoing = () if step.undo is None else offered.offers.get(step.undo.capability, ())
-    undo_most = _dearest(undoing, zero)
+    undo_most = _dearest(undoing[: 1 + FALLBACKS], zero)
     return StepEstimate(
         step=step.id,
         expected=expected,
