@@ -112,7 +112,7 @@ async def test_a_plan_is_not_changed_after_its_approval_nor_before_it_is_ready(s
     await ann.post(f"/workflows/{workflow_id}/approve")
     late = await ann.patch(f"/workflows/{workflow_id}/plan", json={"maxPrices": {"s1": "1"}})
     assert late.status_code == 409
-    assert "awaits approval" in late.json()["error"]["message"]
+    assert "awaits approval" in late.json()["error"]
     await sse(ann, workflow_id)
     assert (await ann.patch(f"/workflows/{workflow_id}/plan", json={"drop": ["s1"]})).status_code == 409
 
@@ -125,7 +125,7 @@ async def test_a_plan_is_not_changed_after_its_approval_nor_before_it_is_ready(s
         ({"sellers": {"s1": "nobody"}}, 404),
         ({"maxPrices": {"s1": "0.000001"}}, 404),
         ({"maxPrices": {"s1": "much"}}, 400),
-        ({"surprise": 1}, 422),
+        ({"surprise": 1}, 400),
         ({}, 400),
     ],
 )

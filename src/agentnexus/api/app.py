@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from agentnexus.api.reference import reference_page
-from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.core.errors import NexusError
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
@@ -27,6 +27,7 @@ from agentnexus.platform.http import (
     metrics_page,
     run_checks,
 )
+from agentnexus.platform.sentences import invalid_request
 
 FIGURES_SECONDS = 2.0
 PATIENCE_SECONDS = 1.0
@@ -71,10 +72,7 @@ def guarded(app: ASGIApp, max_body_bytes: int, by_prefix: Mapping[str, int] | No
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     """FastAPI's own complaint, in our one error shape and with the fields named."""
     assert isinstance(error, RequestValidationError)
-    problems = [{"field": ".".join(str(part) for part in e["loc"]), "problem": e["msg"]} for e in error.errors()]
-    return error_response(
-        InvalidInput("the request is not valid", next_step="mend the named fields (see /api/docs)", fields=problems)
-    )
+    return error_response(invalid_request(error))
 
 
 class RecentFigures:

@@ -16,6 +16,7 @@ from agentnexus.core.ports import Ids
 from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message, plain
 from agentnexus.escrow.service import HISTORY_MAX, Escrow
 from agentnexus.identity.caller import Caller, caller
+from agentnexus.platform.sentences import SentenceRoute
 
 Who = Annotated[Caller, Depends(caller)]
 Amount = Annotated[Decimal, Field(gt=0, max_digits=60)]
@@ -51,7 +52,7 @@ class WithdrawBody(BaseModel):
 
 def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
     """``/escrow/…``."""
-    router = APIRouter(prefix="/escrow", tags=["escrow"])
+    router = APIRouter(prefix="/escrow", tags=["escrow"], route_class=SentenceRoute)
     treasury = escrow.treasury
     main = treasury.assets[0]
 
@@ -150,7 +151,7 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
 
 def no_escrow_routes() -> APIRouter:
     """``/escrow/…`` of a node without a treasury: every question is answered with what is missing."""
-    router = APIRouter(prefix="/escrow", tags=["escrow"])
+    router = APIRouter(prefix="/escrow", tags=["escrow"], route_class=SentenceRoute)
 
     @router.api_route("/{path:path}", methods=["GET", "POST"], include_in_schema=False)
     async def not_kept(path: str) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Header, Query, Response, UploadFile
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
-from agentnexus.core.errors import InsufficientFunds, InvalidInput, NotAllowed, NotFound, Unavailable
+from agentnexus.core.errors import InvalidInput, NotAllowed, NotFound, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.identity.caller import Caller, caller
+from agentnexus.platform.sentences import SentenceRoute
 from agentnexus.workflows.by_hand import HandPlan, plan_by_hand
 from agentnexus.workflows.dialect import plan_json, states_json, step_results, workflow_json
 from agentnexus.workflows.editing import PlanChange
 from agentnexus.workflows.model import PARALLEL_MAX, STEPS_MAX, FileRef, Workflow
 from agentnexus.workflows.service import Workflows
 
-router = APIRouter(tags=["workflows"])
+router = APIRouter(tags=["workflows"], route_class=SentenceRoute)
 MILLISECONDS_MAX = 7 * 86_400_000
 EVENTS_MAX = 1000
 
@@ -233,14 +233,10 @@ async def task_view(workflow_id: str, workflows: Service, who: Who) -> dict[str,
 
 
 @router.post("/workflows/{workflow_id}/approve")
-async def approve(workflow_id: str, workflows: Service, who: Who) -> Response:
-    """Let the plan run. When the balance does not cover it, ``error`` is the sentence that says so."""
-    try:
-        found = await workflows.approve(workflow_id, who.acts_for)
-    except InsufficientFunds as error:
-        said = error.to_json()
-        return JSONResponse({**said, "success": False, "error": said.pop("message")}, error.http_status)
-    return JSONResponse({**shown(found), "message": "Workflow approved and execution started"})
+async def approve(workflow_id: str, workflows: Service, who: Who) -> dict[str, object]:
+    """Let the plan run. When the balance does not cover it, ``error`` says so in those clients' words."""
+    found = await workflows.approve(workflow_id, who.acts_for)
+    return {**shown(found), "message": "Workflow approved and execution started"}
 
 
 @router.post("/workflows/{workflow_id}/cancel")

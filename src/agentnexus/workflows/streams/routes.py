@@ -16,12 +16,13 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from agentnexus.core.errors import NexusError
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.platform.frames import writer
+from agentnexus.platform.sentences import SentenceRoute
 from agentnexus.workflows.dialect import connected_json
 from agentnexus.workflows.service import Workflows
 from agentnexus.workflows.streams.feed import Frame
 from agentnexus.workflows.streams.streams import FellBehind, Streams
 
-router = APIRouter(tags=["workflows"])
+router = APIRouter(tags=["workflows"], route_class=SentenceRoute)
 SEQUENCE_MAX = 2**31 - 1
 KEEP_ALIVE_SECONDS = 15.0
 SLOW_SECONDS = 10.0
