@@ -59,7 +59,7 @@ class Desk:
         return PaymasterService(
             self.database,
             self.books,
-            Chain(self.chain.rpc, self.chain.network, self.paymaster, signer),
+            Chain(self.chain.rpc, self.chain.network, self.paymaster, signer, self.manifest.address("AccountFactory")),
             policies or self.policies,
             clock=clock or self.clock,
         )

@@ -1,6 +1,6 @@
 """A second process for the tests: asks for promises as fast as it can; prints how many it got, and of what cost.
 
-Reads one JSON object from stdin: ``{rpc_url, database_url, paymaster, policies, operation, lanes, user}``.
+Reads one JSON object from stdin: ``{rpc_url, database_url, paymaster, factory, policies, operation, lanes, user}``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def main() -> None:
     operation = UserOperation.from_json(task["operation"])
     relayer = development_accounts()["relayer"].signer
     async with Rpc(task["rpc_url"], timeout_seconds=60.0) as rpc, Books(database) as books:
-        chain = Chain(rpc, NETWORKS[31337], task["paymaster"], relayer)
+        chain = Chain(rpc, NETWORKS[31337], task["paymaster"], relayer, task["factory"])
         service = PaymasterService(database, books, chain, policies, clock=SystemClock())
         first, last = task["lanes"]
         costs = await asyncio.gather(*(ask(service, operation, n, task["user"]) for n in range(first, last)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from agentnexus.rails.evm.contracts.account import execute_data
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, selector, word
 from agentnexus.rails.evm.errors import Reverted
 from agentnexus.rails.evm.paymaster.policy import (
+    CALLS_MAX,
     SELF,
     Rule,
     SponsorPolicy,
@@ -70,11 +73,19 @@ def operation(*calls: Call, data: bytes | None = None, **fields: object) -> User
     )
 
 
+def refusal(policy: SponsorPolicy, user_id: str, made: UserOperation) -> str:
+    return policy.refusal(user_id, made, account_calls(made))
+
+
+def chosen(policies: Sequence[SponsorPolicy], user_id: str, made: UserOperation, wanted: str) -> SponsorPolicy:
+    return choose(policies, user_id, made, account_calls(made), wanted)
+
+
 PURCHASE = (call(USDC, APPROVE, ESCROW, 5), call(ESCROW, "deposit()"))
 
 
 def test_an_operation_fits_when_every_call_is_covered() -> None:
-    assert POLICY.refusal("alice", operation(*PURCHASE)) == ""
+    assert refusal(POLICY, "alice", operation(*PURCHASE)) == ""
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,7 @@ def test_an_operation_fits_when_every_call_is_covered() -> None:
     ],
 )
 def test_one_call_that_is_not_covered_refuses_the_whole(wrong: Call) -> None:
-    assert "covers no call" in POLICY.refusal("alice", operation(*PURCHASE, wrong))
+    assert "covers no call" in refusal(POLICY, "alice", operation(*PURCHASE, wrong))
 
 
 def test_nobodys_address_means_the_account_itself() -> None:
@@ -99,10 +110,57 @@ def test_nobodys_address_means_the_account_itself() -> None:
     own = POLICY.model_copy(update={"rules": (Rule(contract=SELF, functions=("revokeSession(address)",)),)})
     revoke = selector("revokeSession(address)") + word(OTHER)
     for target in (ALICE, ZERO_ADDRESS):
-        assert own.refusal("alice", operation(Call(target, revoke))) == ""
-        assert own.refusal("alice", operation(Call(target, selector("setOwner()")))) != ""
+        assert refusal(own, "alice", operation(Call(target, revoke))) == ""
+        assert refusal(own, "alice", operation(Call(target, selector("setOwner()")))) != ""
     zero = POLICY.model_copy(update={"rules": (Rule(contract=ZERO_ADDRESS),)})
-    assert zero.refusal("alice", operation(Call(ZERO_ADDRESS, b""))) != ""
+    assert refusal(zero, "alice", operation(Call(ZERO_ADDRESS, b""))) != ""
+
+
+@pytest.mark.parametrize("itself", [ALICE, ZERO_ADDRESS])
+def test_a_batch_that_the_account_is_told_to_run_inside_its_batch_hides_no_calls(itself: str) -> None:
+    generous = POLICY.model_copy(update={"rules": (*POLICY.rules, Rule(contract=SELF))})
+    foreign = call(OTHER, TRANSFER, OTHER, 5)
+    assert "covers no call" in refusal(generous, "alice", operation(foreign))
+    wrapped = Call(itself, execute_data([foreign]))
+    for calls in ((wrapped,), (*PURCHASE, wrapped), (Call(itself, execute_data([wrapped])),)):
+        with pytest.raises(NotSponsored, match="inside the batch") as refused:
+            account_calls(operation(*calls))
+        assert refused.value.next_step
+    with pytest.raises(NotSponsored, match="inside the batch"):
+        account_calls(operation(Call(itself, execute_data(PURCHASE)[:4])))
+    named = generous.model_copy(update={"rules": (Rule(contract=SELF, functions=("execute(bytes32,bytes)",)),)})
+    with pytest.raises(NotSponsored, match="inside the batch"):
+        refusal(named, "alice", operation(wrapped))
+    assert refusal(generous, "alice", operation(Call(itself, selector("revokeSession(address)") + word(OTHER)))) == ""
+
+
+def bomb(places: int, size: int) -> bytes:
+    """A batch whose places all hold one and the same call, of `size` bytes of data."""
+    one = word(ESCROW) + word(0) + word(96) + word(size) + bytes(size)
+    batch = word(32) + word(places) + word(32 * places) * places + one
+    return abi_of("Account").encode("execute", (b"\x01" + bytes(31), batch))
+
+
+def test_a_batch_has_a_bound_that_is_checked_before_it_takes_memory() -> None:
+    assert len(account_calls(operation(*[PURCHASE[1]] * CALLS_MAX))) == CALLS_MAX
+    assert [each.data for each in account_calls(operation(data=bomb(CALLS_MAX, 64)))] == [bytes(64)] * CALLS_MAX
+    with pytest.raises(NotSponsored, match="more than 32 calls") as refused:
+        account_calls(operation(*[PURCHASE[1]] * (CALLS_MAX + 1)))
+    assert refused.value.next_step
+    large = operation(data=bomb(1_000, 1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotSponsored, match="more than 32 calls"):
+            account_calls(large)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20, "a thousand copies would take a gigabyte"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("head", [word(1 << 255), word(64), word(32) + word((1 << 256) - 1), word(32) + word(33)])
+def test_a_batch_whose_numbers_lie_is_not_sponsored(head: bytes) -> None:
+    with pytest.raises(NotSponsored):
+        account_calls(operation(data=abi_of("Account").encode("execute", (b"\x01" + bytes(31), head))))
 
 
 _BATCH = encode_values(["(address,uint256,bytes)[]"], [[(ESCROW, 0, b"")]])
@@ -131,15 +189,15 @@ def test_calldata_that_is_no_plain_batch_is_not_sponsored(data: bytes) -> None:
 
 def test_users_accounts_factories_and_gas_are_checked() -> None:
     purchase = operation(*PURCHASE)
-    assert "users" in POLICY.model_copy(update={"users": ("bob",)}).refusal("alice", purchase)
-    assert POLICY.model_copy(update={"users": ("alice",)}).refusal("alice", purchase) == ""
-    assert "accounts" in POLICY.model_copy(update={"senders": (OTHER,)}).refusal("alice", purchase)
-    assert POLICY.model_copy(update={"senders": (ALICE,)}).refusal("alice", purchase) == ""
-    assert "factory" in POLICY.refusal("alice", operation(*PURCHASE, factory=OTHER))
-    assert POLICY.model_copy(update={"factories": (OTHER,)}).refusal("a", operation(*PURCHASE, factory=OTHER)) == ""
-    assert "gas limits" in POLICY.model_copy(update={"maximum_gas": 249_999}).refusal("alice", purchase)
-    assert "preVerificationGas" in POLICY.model_copy(update={"maximum_pre_verification_gas": 49_999}).refusal(
-        "alice", purchase
+    assert "users" in refusal(POLICY.model_copy(update={"users": ("bob",)}), "alice", purchase)
+    assert refusal(POLICY.model_copy(update={"users": ("alice",)}), "alice", purchase) == ""
+    assert "accounts" in refusal(POLICY.model_copy(update={"senders": (OTHER,)}), "alice", purchase)
+    assert refusal(POLICY.model_copy(update={"senders": (ALICE,)}), "alice", purchase) == ""
+    assert "factory" in refusal(POLICY, "alice", operation(*PURCHASE, factory=OTHER))
+    assert refusal(POLICY.model_copy(update={"factories": (OTHER,)}), "a", operation(*PURCHASE, factory=OTHER)) == ""
+    assert "gas limits" in refusal(POLICY.model_copy(update={"maximum_gas": 249_999}), "alice", purchase)
+    assert "preVerificationGas" in refusal(
+        POLICY.model_copy(update={"maximum_pre_verification_gas": 49_999}), "alice", purchase
     )
 
 
@@ -147,13 +205,13 @@ def test_the_first_policy_that_fits_is_taken_unless_one_is_asked_for() -> None:
     narrow = POLICY.model_copy(update={"id": "narrow", "rules": (Rule(contract=OTHER),)})
     wide = POLICY.model_copy(update={"id": "wide"})
     policies = (narrow, POLICY, wide)
-    assert choose(policies, "alice", operation(*PURCHASE), "").id == "purchases"
-    assert choose(policies, "alice", operation(*PURCHASE), "wide").id == "wide"
+    assert chosen(policies, "alice", operation(*PURCHASE), "").id == "purchases"
+    assert chosen(policies, "alice", operation(*PURCHASE), "wide").id == "wide"
     with pytest.raises(NotSponsored, match="narrow: it covers no call") as refused:
-        choose(policies, "alice", operation(*PURCHASE), "narrow")
+        chosen(policies, "alice", operation(*PURCHASE), "narrow")
     assert set(refused.value.details["reasons"]) == {"narrow"}  # type: ignore[call-overload]  # a JSON object
     with pytest.raises(InvalidInput, match="no policy gone"):
-        choose(policies, "alice", operation(*PURCHASE), "gone")
+        chosen(policies, "alice", operation(*PURCHASE), "gone")
 
 
 def test_limits_are_in_the_chains_coin() -> None:

@@ -31,11 +31,12 @@ async def test_two_hundred_requests_over_four_processes_never_pass_one_budget(de
     budget = f"{cost * PROMISES / ETHER:.18f}"
     # One and the same user for everybody: both the user's budget and the policy's are the bottleneck.
     policy = desk.policy(id="shared", per_operation="1", per_user_day=budget, per_day=budget)
-    tasks = [
+    tasks: list[dict[str, object]] = [
         {
             "rpc_url": desk.chain.rpc_url,
             "database_url": database_url,
             "paymaster": desk.paymaster,
+            "factory": desk.manifest.address("AccountFactory"),
             "policies": [policy.model_dump(mode="json")],
             "operation": operation.to_json(),
             "lanes": [1 + REQUESTS * number, 1 + REQUESTS * (number + 1)],

@@ -14,13 +14,14 @@ from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.deployment import Manifest
-from agentnexus.rails.evm.encoding import keccak, rlp, to_hex, word_address
+from agentnexus.rails.evm.encoding import word_address
 from agentnexus.rails.evm.indexer.events import Source, source
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.indexer.store import IndexerStore, Scope
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
 from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, read_policies
 from agentnexus.rails.evm.paymaster.routes import no_paymaster_routes, paymaster_routes
+from agentnexus.rails.evm.paymaster.senders import implementation_of
 from agentnexus.rails.evm.paymaster.service import Chain as GasChain
 from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
@@ -115,7 +116,8 @@ def open_paymaster(ground: Ground, chain: Chain, books: Books) -> PaymasterServi
         if settings.paymaster_policies is not None
         else (market_policy(manifest, chain.usdc.reference),)
     )
-    where = GasChain(chain.sender.rpc, chain.sender.network, manifest.address("Paymaster"), signer)
+    paymaster, factory = manifest.address("Paymaster"), manifest.address("AccountFactory")
+    where = GasChain(chain.sender.rpc, chain.sender.network, paymaster, signer, factory)
     return PaymasterService(ground.database, books, where, policies, clock=ground.clock)
 
 
@@ -133,14 +135,9 @@ def market_policy(manifest: Manifest, usdc: str) -> SponsorPolicy:
             Rule(contract=SELF),
         ),
         factories=(factory,),
-        delegates=(_first_contract_of(factory),),
+        delegates=(implementation_of(factory),),
         per_operation="0.01",
         per_user_hour="0.05",
         per_user_day="0.2",
         per_day="5",
     )
-
-
-def _first_contract_of(creator: str) -> str:
-    """The account's code: the factory makes it in its constructor (nonce 1, EIP-161)."""
-    return to_hex(keccak(rlp([bytes.fromhex(creator[2:]), 1]))[12:])

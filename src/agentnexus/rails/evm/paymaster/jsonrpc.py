@@ -12,7 +12,7 @@ from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.rpc import RpcValue
 from agentnexus.rails.evm.userops.model import UserOperation
 
-REQUESTS_MAX = 20
+REQUESTS_MAX = 3  # the caller's rate counts a batch as one
 Answer: TypeAlias = "dict[str, RpcValue]"
 Method: TypeAlias = Callable[[PaymasterService, str, Sequence[RpcValue]], Awaitable[Answer]]
 

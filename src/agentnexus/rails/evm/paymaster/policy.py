@@ -19,6 +19,7 @@ from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.userops.model import UserOperation
 
 SELF = "account"  # in a rule: the account that acts
+CALLS_MAX = 32
 _BATCH_MODE = b"\x01" + bytes(31)
 _CALLS = "(address,uint256,bytes)[]"
 
@@ -120,11 +121,11 @@ class SponsorPolicy(BaseModel):
         hour = None if self.per_user_hour is None else coin.parse(self.per_user_hour)
         return Limits(per_hour=hour, per_day=coin.parse(self.per_user_day))
 
-    def refusal(self, user_id: str, operation: UserOperation) -> str:
-        """Why this policy does not pay for the operation; empty when it does, within its budgets."""
-        return next(self._refusals(user_id, operation), "")
+    def refusal(self, user_id: str, operation: UserOperation, calls: Sequence[AccountCall]) -> str:
+        """Why this policy does not pay for the operation, whose calls `account_calls` reads; empty when it does."""
+        return next(self._refusals(user_id, operation, calls), "")
 
-    def _refusals(self, user_id: str, operation: UserOperation) -> Iterator[str]:
+    def _refusals(self, user_id: str, operation: UserOperation, calls: Sequence[AccountCall]) -> Iterator[str]:
         if self.users is not None and user_id not in self.users:
             yield "you are not among its users"
         if self.senders is not None and operation.sender not in self.senders:
@@ -137,35 +138,62 @@ class SponsorPolicy(BaseModel):
             yield f"the gas limits add up to {operation.gas_limit}, over {self.maximum_gas}"
         if operation.pre_verification_gas > self.maximum_pre_verification_gas:
             yield f"preVerificationGas is over {self.maximum_pre_verification_gas}"
-        for call in account_calls(operation):
+        for call in calls:
             if not any(rule.covers(call, operation.sender) for rule in self.rules):
                 yield f"it covers no call of 0x{call.data[:4].hex()} of {call.target} with such arguments"
 
 
 def account_calls(operation: UserOperation) -> list[AccountCall]:
-    """The calls inside an operation of our accounts. Raises `NotSponsored` for calldata that is anything else."""
+    """The calls inside an operation of our accounts.
+
+    Raises `NotSponsored` for calldata that is anything else, for over `CALLS_MAX` calls, and for a batch in the batch:
+    rules are about calls, and its calls would pass as one of the account itself.
+    """
+    execute = abi_of("Account").function("execute")
+    if operation.call_data[:4] != execute.selector:
+        raise _unreadable()
     try:
-        mode, batch = decode_values(abi_of("Account").function("execute").inputs, operation.call_data[4:])
-        (calls,) = decode_values([_CALLS], batch if isinstance(batch, bytes) else b"")
+        mode, batch = decode_values(execute.inputs, operation.call_data[4:])
+        assert isinstance(batch, bytes)
+        _check_length(batch)
+        (calls,) = decode_values([_CALLS], batch)
     except InvalidInput:
         raise _unreadable() from None
-    if operation.call_data[:4] != abi_of("Account").function("execute").selector or mode != _BATCH_MODE:
+    assert isinstance(calls, tuple)
+    if mode != _BATCH_MODE or not calls:
         raise _unreadable()
     found = []
-    assert isinstance(calls, tuple)
     for each in calls:
         assert isinstance(each, tuple)
         target, _, data = each
         assert isinstance(target, str)
         assert isinstance(data, bytes)
         # The account reads "nobody" as itself.
-        found.append(AccountCall(operation.sender if target == ZERO_ADDRESS else target.lower(), data))
-    if not found:
-        raise _unreadable()
+        call = AccountCall(operation.sender if target == ZERO_ADDRESS else target.lower(), data)
+        if call.target == operation.sender and data[:4] == execute.selector:
+            raise NotSponsored(
+                "a batch inside the batch is not sponsored", next_step="put its calls into the batch itself"
+            )
+        found.append(call)
     return found
 
 
-def choose(policies: Sequence[SponsorPolicy], user_id: str, operation: UserOperation, wanted: str) -> SponsorPolicy:
+def _check_length(batch: bytes) -> None:
+    """Before decoding: all places of an array may hold one and the same large call, which is copied for each."""
+    at = int.from_bytes(batch[:WORD], "big")
+    if int.from_bytes(batch[at : at + WORD], "big") > CALLS_MAX:
+        raise NotSponsored(
+            f"more than {CALLS_MAX} calls are not sponsored", next_step="send them in several operations"
+        )
+
+
+def choose(
+    policies: Sequence[SponsorPolicy],
+    user_id: str,
+    operation: UserOperation,
+    calls: Sequence[AccountCall],
+    wanted: str = "",
+) -> SponsorPolicy:
     """The policy asked for, or the first that fits. Raises `NotSponsored` saying why each does not."""
     asked = [each for each in policies if wanted in ("", each.id)]
     if not asked:
@@ -176,7 +204,7 @@ def choose(policies: Sequence[SponsorPolicy], user_id: str, operation: UserOpera
         )
     reasons = {}
     for policy in asked:
-        reasons[policy.id] = policy.refusal(user_id, operation)
+        reasons[policy.id] = policy.refusal(user_id, operation, calls)
         if not reasons[policy.id]:
             return policy
     raise NotSponsored(

@@ -16,7 +16,7 @@ from agentnexus.rails.evm.paymaster.refusals import PARSE_ERROR
 from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.rpc import RpcValue
 
-BODY_BYTES_MAX = 256 * 1024
+BODY_BYTES_MAX = 64 * 1024
 Who = Annotated[Caller, Depends(caller)]
 
 

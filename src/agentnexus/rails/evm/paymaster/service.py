@@ -19,12 +19,13 @@ from agentnexus.platform.telemetry import sponsorships_total
 from agentnexus.rails.evm.contracts.contract import as_int
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.paymaster import DUMMY_SIGNATURE, Paymaster, Policy
-from agentnexus.rails.evm.encoding import address, to_hex
+from agentnexus.rails.evm.encoding import address, from_hex, to_hex
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle
 from agentnexus.rails.evm.networks import Network
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
-from agentnexus.rails.evm.paymaster.policy import SponsorPolicy, TokenPrice, choose
+from agentnexus.rails.evm.paymaster.policy import SponsorPolicy, TokenPrice, account_calls, choose
 from agentnexus.rails.evm.paymaster.refusals import NotSponsored
+from agentnexus.rails.evm.paymaster.senders import implementation_of, require_account
 from agentnexus.rails.evm.paymaster.store import Sponsorship, SponsorshipState, SponsorshipStore
 from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.signer import EvmSigner, require_network
@@ -52,12 +53,13 @@ _AUTHORIZER, _REFUSED = (1 << 160) - 1, 1
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Where and as whom it signs: `paymaster` is the contract, `signer` the key it obeys."""
+    """Where and as whom: `paymaster` is the contract, `signer` the key it obeys; `factory` makes our accounts."""
 
     rpc: Rpc
     network: Network
     paymaster: str
     signer: EvmSigner
+    factory: str
 
 
 class PaymasterService:
@@ -107,7 +109,7 @@ class PaymasterService:
 
         Raises `NotSponsored` when no policy would pay.
         """
-        policy = choose(self.policies, user_id, operation, policy_id)
+        policy = choose(self.policies, user_id, operation, account_calls(operation), policy_id)
         return self._offer(operation, policy, self._valid_until() | 0xFFFF, STUB_SIGNATURE)
 
     async def estimated(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
@@ -136,13 +138,15 @@ class PaymasterService:
         return promised
 
     async def _promise(self, user_id: str, operation: UserOperation, policy_id: str) -> UserOperation:
-        policy = choose(self.policies, user_id, operation, policy_id)
+        calls = account_calls(operation)
+        policy = choose(self.policies, user_id, operation, calls, policy_id)
         promised = await self._signed(operation, policy)
-        choose([policy], user_id, promised, "")  # with our own part of its gas
+        choose([policy], user_id, promised, calls)  # with our own part of its gas
         user_operation_hash = to_hex(promised.hash(self.chain.network.chain_id))
         known = await self._known(user_operation_hash, user_id)
         if known is not None and known.state is SponsorshipState.SIGNED:
             return promised
+        await self._check_sender(promised, policy)
         await self._check_worth(promised)
         if policy.paid_in is not None:
             await self._check_payment(promised, policy.paid_in)
@@ -225,6 +229,21 @@ class PaymasterService:
         if known is not None:
             _require_owner(known, user_id)
         return known
+
+    async def _check_sender(self, operation: UserOperation, policy: SponsorPolicy) -> None:
+        """Rules read calldata as our accounts do, so the code that runs it must be theirs; a simulation proves nothing.
+
+        Accounts that this operation makes are their factory's, and delegations are the policy's.
+        """
+        if operation.factory is not None or operation.delegation is not None:
+            return
+        code = await self.chain.rpc.call("eth_getCode", operation.sender, self.chain.network.trial_block)
+        require_account(
+            operation.sender,
+            from_hex(code, field="eth_getCode"),
+            implementation_of(self.chain.factory),
+            policy.delegates,
+        )
 
     async def _check_worth(self, operation: UserOperation) -> None:
         """Only what will succeed, at the network's price."""
