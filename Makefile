@@ -56,7 +56,9 @@ style: setup
 	@$(BIN)/python tools/tables.py --check
 
 unit: setup
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST) || \
+	  (echo "what failed beside the others runs once more, alone:" && \
+	  $(BIN)/pytest -q --last-failed --last-failed-no-failures none)
 
 contracts: setup ## build and test the contracts; DEEP=1 for more runs, symbolic checks and slither
 	@contracts/tools/check $(if $(DEEP),--deep)
