@@ -240,7 +240,7 @@ async def test_the_wardens_report_survives_its_wire_form():
 
 
 NEIGHBOUR = """
-import gc, os
+import gc, os, sys
 from pathlib import Path
 from pydantic import BaseModel
 from agentnexus.sdk import Context, agent
@@ -253,8 +253,8 @@ def run(request: Text, context: Context) -> Text:
     Path("/tmp/mine").write_text(context.secret("API_KEY"))
     found = [str(value) for value in gc.get_objects() if isinstance(value, dict) and "API_KEY" in value]
     for folder, _, files in os.walk("/tmp"):
-        kept = [name for name in files if ".pyc" not in name]  # a fresh installation compiles its modules here
-        found += [Path(folder, name).read_bytes().decode(errors="replace") for name in kept]
+        if not folder.startswith(sys.prefix):  # a checkout below /tmp has its interpreter there
+            found += [Path(folder, name).read_bytes().decode(errors="replace") for name in files]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         raw = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
         found.append(raw.decode(errors="replace"))  # of a process that is just starting or ending it may be anything
