@@ -33,11 +33,14 @@ def run(name: str) -> bool:
         done = subprocess.run(
             [sys.executable, "-m", f"bench.{name}"], capture_output=True, text=True, timeout=SECONDS_MAX, check=True
         )
+        result: Json = json.loads(done.stdout)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         why = error.stderr or b""
         sys.stdout.write(f"{error}\n{why if isinstance(why, str) else why.decode(errors='replace')}\n")
         return False
-    result: Json = json.loads(done.stdout)
+    except ValueError as error:
+        sys.stdout.write(f"{name} did not print one JSON object: {error}\n")
+        return False
     kept = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "load_before": LOAD[name], "result": result}
     (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return True

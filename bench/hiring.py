@@ -39,6 +39,7 @@ from agentnexus.ledger.books import Books
 from agentnexus.platform.cache import Cache
 from agentnexus.platform.database import Database
 from agentnexus.platform.embedded import EmbeddedPostgres
+from agentnexus.platform.logs import configure_logs
 from agentnexus.platform.migrations.run import migrate
 from agentnexus.platform.signing import Ed25519Signer
 
@@ -194,6 +195,7 @@ async def main() -> None:
     parser.add_argument("--hires", type=int, default=200)
     parser.add_argument("--searches", type=int, default=300)
     given = parser.parse_args()
+    configure_logs("WARNING")  # to standard error: what is printed is the result alone
     own = os.environ.get("NEXUS_TEST_DATABASE_URL")
     folder = Path(tempfile.gettempdir()) / f"nexus-bench-{os.getpid()}"
     server = None if own else EmbeddedPostgres(folder)
