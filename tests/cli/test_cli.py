@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agentnexus.cli.agents import _price
 from agentnexus.cli.app import COMMANDS
+from agentnexus.cli.task import _read_plan
 from agentnexus.cli.view import money, summary
 
 
@@ -141,3 +144,9 @@ def test_a_result_is_summed_up_by_what_people_look_for_first() -> None:
 def test_prices_have_as_many_decimals_as_they_take() -> None:
     shown = [_price({"price": price, "currency": "USDC"}) for price in ("0.020000", "1.5", "3", "0.0125", "0.000001")]
     assert shown == ["0.02 USDC", "1.50 USDC", "3.00 USDC", "0.0125 USDC", "0.000001 USDC"]
+
+
+@pytest.mark.parametrize("wrap", [lambda plan: plan, lambda plan: {"input": "Book", "maxCost": "1", "plan": plan}])
+def test_a_plan_file_has_the_plan_alone_or_a_whole_request(wrap: Callable[[object], object]) -> None:
+    plan = {"steps": [{"id": "book", "capability": "room.book"}]}
+    assert _read_plan(io.StringIO(json.dumps(wrap(plan)))) == plan

@@ -138,6 +138,8 @@ async def test_receipts_are_checked_and_a_changed_one_is_found(town: Town, tmp_p
     assert (await nexus(town, *verify, *rpc))[0] == 0
     assert (await nexus(town, *verify, "--rpc", "http://127.0.0.1:1"))[0] == 1
     receipts: list[dict[str, object]] = state["receipts"]  # type: ignore[assignment]  # JSON
+    path.write_text(json.dumps({"receipt": receipts[0], "output": {}}))  # as `nexus hire --json` prints it
+    assert (await nexus(town, *verify, *rpc))[0] == 0
     receipts[0]["payments"][0]["amount"] = "1"  # type: ignore[index]  # JSON
     path.write_text(json.dumps(state))
     code, out, _ = await nexus(town, *verify, *rpc, "--json")

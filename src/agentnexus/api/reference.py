@@ -21,7 +21,9 @@ table { border-collapse: collapse; font-size: .875rem } pre { overflow-x: auto }
 th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid #8886; vertical-align: top }
 </style></head><body><main><h1>{{ title }} API</h1><p>{{ description }}</p>
 <p>Send <code>Authorization: Bearer TOKEN</code>; <code>nexus up</code> keeps the local user's token in
-<code>token</code> of its home folder. Errors are <code>{success: false, error: {code, message, next_step}}</code>.
+<code>token</code> of its home folder. Errors are <code>{success: false, error: {code, message, next_step}}</code>;
+below <code>/workflows</code>, <code>/users</code> and <code>/escrow</code> <code>error</code> is the sentence itself,
+with the rest beside it.
 For programs: <a href="/openapi.json">openapi.json</a>.</p>
 {% for tag, operations in groups.items() %}<h2>{{ tag }}</h2>
 {% for one in operations %}<h3>{{ one.method }} {{ one.path }}</h3><p>{{ one.says }}</p>

@@ -26,7 +26,7 @@ def receipt() -> None:
 @click.option("--signer", "signers", multiple=True, help="accept only receipts signed by this key (ed25519:…)")
 @json_option
 def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool) -> int:
-    """Check the receipt in FILE (one receipt, or what `nexus task --json` printed).
+    """Check the receipt in FILE (one receipt, or what `nexus task --json` or `nexus hire --json` printed).
 
     Without --signer a receipt that anybody made and signed is valid, too: look who signed it.
     """
@@ -36,7 +36,7 @@ def verify(file: Path, rpc: str | None, signers: tuple[str, ...], as_json: bool)
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidInput(f"{file} is not JSON: {error}", next_step="pass a receipt file") from error
-    receipts = value.get("receipts", [value]) if isinstance(value, dict) else value
+    receipts = value.get("receipts", [value.get("receipt", value)]) if isinstance(value, dict) else value
     if not isinstance(receipts, list) or not receipts:
         raise InvalidInput(f"{file} holds no receipt", next_step="pass a receipt, or the output of `nexus task --json`")
     reports = [check_one(entry, rpc, signers or None) for entry in receipts]

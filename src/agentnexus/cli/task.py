@@ -53,8 +53,10 @@ def task(
 
 
 def _read_plan(file: TextIO) -> object:
+    """The plan, from a file that has it alone or as a part of a request's body."""
     try:
-        return json.load(file)
+        read = json.load(file)
+        return read["plan"] if isinstance(read, dict) and isinstance(read.get("plan"), dict) else read
     except ValueError as error:
         raise click.BadParameter(f"{file.name} is not JSON: {error}", param_hint="--plan") from error
 

@@ -104,7 +104,7 @@ class Listings:
         """A listing in any state; raises `NotFound`."""
         found = await self._store.get(agent_id.replace("\x00", ""))
         if found is None:
-            raise NotFound(f"there is no agent {agent_id}", next_step="list what there is: GET /api/v1/agents")
+            raise _no_agent(agent_id)
         return found
 
     async def for_sale(self, agent_id: str) -> Listing:
@@ -136,7 +136,7 @@ class Listings:
     async def set_status(self, agent_id: str, status: ListingStatus) -> Listing:
         """Put on sale, pause or retire; raises `NotFound`."""
         if not await self._store.set_status(agent_id, status, self._clock.now()):
-            raise NotFound(f"there is no agent {agent_id}", next_step="list what there is: GET /api/v1/agents")
+            raise _no_agent(agent_id)
         return await self.get(agent_id)
 
     async def categories(self) -> Mapping[str, int]:
@@ -174,3 +174,7 @@ def _accepts(till: Till, price: Money, seller: str) -> dict[str, object]:
             timeout_seconds=till.timeout_seconds,
         )
     )
+
+
+def _no_agent(agent_id: str) -> NotFound:
+    return NotFound(f"there is no agent {agent_id}", next_step="list them: `nexus agents list`, or GET /api/v1/agents")
