@@ -31,6 +31,11 @@ async def test_every_page_has_the_strict_headers_and_nothing_inline(client: http
     assert not re.search(r"<script|<style|<[a-z][^>]*\s(style|on[a-z]+)=", main)
 
 
+async def test_the_parent_of_every_agents_page_is_the_marketplace(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/agents", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (308, "/marketplace")
+
+
 async def test_unknown_things_are_friendly_for_people_and_plain_for_programs(client: httpx.AsyncClient) -> None:
     page = await client.get("/agents/nobody", headers=HTML)
     assert page.status_code == 404

@@ -150,8 +150,14 @@ def _with_added(value: object, pointer: str) -> object:
     return value
 
 
+async def shelf(_request: Request) -> Response:
+    """GET /agents: the parent of every agent's page."""
+    return RedirectResponse("/marketplace", 308)
+
+
 routes = [
     Route("/marketplace", marketplace),
+    Route("/agents", shelf),
     Route("/agents/{agent_id}", agent),
     Route("/agents/{agent_id}/run", run, methods=["POST"]),
 ]
