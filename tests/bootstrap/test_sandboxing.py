@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from agentnexus.bootstrap.authoring import make_agent, try_examples
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.sandboxing import AgentSecrets, allowed_by, open_runtime
-from agentnexus.bootstrap.selling import Selling, open_selling
 from agentnexus.core.errors import InvalidInput, NexusError, Unavailable
-from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.settings import Settings
-from agentnexus.platform.wakeups import Wakeups
 from agentnexus.runtime.bundle import read_bundle
 from agentnexus.runtime.egress import EgressRecord
 from agentnexus.runtime.limits import MAXIMUM, MIB, Limits
@@ -27,6 +20,7 @@ from agentnexus.runtime.local.sandbox import LocalSandbox
 from agentnexus.runtime.port import RunRequest
 from agentnexus.runtime.unsafe import UnsafeLocal
 from agentnexus.sdk.manifest import LimitsWanted
+from tests.bootstrap.support import selling_from
 
 NAME = "org.example.mine"
 CODE = """
@@ -179,18 +173,6 @@ async def test_an_author_s_trial_has_the_secrets_too(
     monkeypatch.setenv("NEXUS_AGENT_SECRETS_FILE", str(secrets_file))
     (trial,) = await try_examples(folder, unsafe_local=True)
     assert trial.good, trial.note
-
-
-@asynccontextmanager
-async def selling_from(ground: Ground, chain: Chain, **changes: object) -> AsyncIterator[Selling]:
-    settings = ground.settings.model_copy(update={"unsafe_local": True, **changes})
-    own = dataclasses.replace(ground, settings=settings)
-    async with (
-        httpx.AsyncClient() as http,
-        Wakeups(ground.database) as wakeups,
-        open_selling(own, chain, http, PostgresBlobs(ground.database), wakeups) as selling,
-    ):
-        yield selling
 
 
 async def test_an_agent_without_its_secret_is_not_on_sale_and_with_it_a_run_has_it_and_nobody_else(

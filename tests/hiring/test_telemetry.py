@@ -18,7 +18,7 @@ from agentnexus.core.errors import SellerFailed, Unavailable
 from agentnexus.hiring.testing import Script
 from agentnexus.platform import telemetry
 from agentnexus.platform.database import Database
-from agentnexus.platform.logs import correlated, correlation_id, log
+from agentnexus.platform.logs import correlated, correlation_id
 from agentnexus.platform.process import free_port
 from tests.hiring.support import NEED, USDC, Economy, seller_key
 
@@ -100,7 +100,6 @@ async def test_lines_of_a_job_carry_its_id_and_those_of_a_request_keep_the_reque
     inside, outside = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert inside["correlation_id"] == "wf_1"
     assert "correlation_id" not in outside
-    assert log is not None
 
 
 async def test_a_role_without_http_serves_its_metrics_and_says_when_the_port_is_taken() -> None:

@@ -3,7 +3,7 @@
 from agentnexus.platform.migrations.run import run_sql
 
 revision = "0019"
-down_revision = "0018"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
