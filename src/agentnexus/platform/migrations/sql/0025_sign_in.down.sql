@@ -1,0 +1,2 @@
+-- E-mail codes and passkeys, see identity/mail_codes.py and identity/passkeys.py.
+select 1;

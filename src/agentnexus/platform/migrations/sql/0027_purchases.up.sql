@@ -1,0 +1,2 @@
+-- Purchases and the rights to run that they give, see marketplace/purchases/store.py.
+select 1;
