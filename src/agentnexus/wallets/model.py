@@ -24,7 +24,7 @@ class GasPayer(StrEnum):
     """Who pays for gas."""
 
     SPONSOR = "sponsor"  # our paymaster, by its policies
-    TOKEN = "usdc"  # the account, in USDC, at a price our paymaster signs
+    USDC = "usdc"  # the account, in USDC, at a price our paymaster signs
     ACCOUNT = "account"  # the account, in the chain's coin
 
 
