@@ -55,7 +55,12 @@ style: setup
 	@$(BIN)/python tools/style.py
 	@$(BIN)/python tools/tables.py --check
 
-unit: setup
+.nexus/tools/alto/.ready: bench/peers/alto_package/package-lock.json node_modules/.ready
+	@echo "installing the bundler of others that the tests compare ours with"
+	@bench/peers/alto_package/install > /dev/null
+	@touch $@
+
+unit: setup .nexus/tools/alto/.ready
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST) || \
 	  (echo "what failed beside the others runs once more, alone:" && \
 	  $(BIN)/pytest -q --last-failed --last-failed-no-failures none)
