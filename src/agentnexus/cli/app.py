@@ -25,6 +25,8 @@ COMMANDS = {
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),
     "escrow": ("agentnexus.cli.escrow", "your prepaid account: top up, claim, withdraw"),
     "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
+    "sign-in": ("agentnexus.cli.sign_in", "be yourself to a node: by e-mail or by your wallet"),
+    "sign-out": ("agentnexus.cli.sign_in", "end that again"),
     "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
     "contracts": ("agentnexus.cli.contracts", "put contracts on a chain, find and check them"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
@@ -50,7 +52,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return with_examples(command, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -49,6 +49,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "escrow history": "nexus escrow history",
     "escrow withdraw": "nexus escrow withdraw 2.50",
     "metrics": "nexus metrics --days 7",
+    "sign-in": "nexus sign-in --email ada@example.org",
+    "sign-out": "nexus sign-out",
     "wallet": "nexus wallet",
     "wallet new": "nexus wallet new treasury.json --chain solana --for testnet",
     "ledger check": "nexus ledger check --json",

@@ -11,13 +11,15 @@ from typing import Protocol
 
 import click
 from eth_account import Account
-from eth_account.messages import encode_typed_data
+from eth_account.messages import encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.ledger.mandates import AP2_LIMITS, Mandate
 from agentnexus.ledger.wallet_signatures import Document, message_text, typed_data
 from agentnexus.platform.signing import Ed25519Signer
+from agentnexus.rails.evm.networks import Network
+from agentnexus.rails.evm.signer import LocalSigner, signer_from_hex, signer_from_keystore
 from agentnexus.rails.solana.base58 import encode
 
 SOLANA_KEYPAIR_BYTES, SEED_BYTES = 64, 32
@@ -29,8 +31,15 @@ class KeyFile(Protocol):
     @property
     def id(self) -> str: ...
 
+    @property
+    def address(self) -> str:
+        """As its own network writes it."""
+
     async def sign(self, document: Document, network: str) -> str:
         """The signature in the form that the API takes."""
+
+    async def sign_in(self, text: str) -> str:
+        """The signature of a sign-in's message, in the form that the API takes."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,6 +53,13 @@ class EvmKey:
     async def sign(self, document: Document, network: str) -> str:
         message = encode_typed_data(full_message=typed_data(document, network))
         return "0x" + self.account.sign_message(message).signature.hex()
+
+    @property
+    def address(self) -> str:
+        return str(self.account.address)
+
+    async def sign_in(self, text: str) -> str:
+        return "0x" + self.account.sign_message(encode_defunct(text=text)).signature.hex()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,25 +77,46 @@ class SolanaKey:
     async def sign(self, document: Document, network: str) -> str:
         return b64encode(await self.signer.sign(message_text(document).encode())).decode()
 
+    async def sign_in(self, text: str) -> str:
+        return b64encode(await self.signer.sign(text.encode())).decode()
+
     async def sign_text(self, text: str) -> str:
         """Base58, as Solana's wallets show signatures."""
         return encode(await self.signer.sign(text.encode()))
 
 
-def load_wallet(path: Path) -> KeyFile:
-    """From a keystore v3 (asks its password), a hex key, or a Solana keypair. Raises `InvalidInput`, `NotAllowed`."""
+def load_wallet(path: Path, password_file: Path | None = None) -> KeyFile:
+    """From a keystore v3, a hex key, or a Solana keypair. Raises `InvalidInput`, `NotAllowed`.
+
+    A keystore's password is the first line of `password_file`, or asked for.
+    """
+    found = _read(path)
+    if isinstance(found, list):
+        return _solana(path, found)
+    try:
+        return EvmKey(Account.from_key(_opened(path, password_file) if isinstance(found, dict) else found))
+    except (ValueError, TypeError) as error:
+        raise _unknown(path) from error
+
+
+def load_signer(path: Path, password_file: Path | None, network: Network) -> LocalSigner:
+    """An EVM key for operations of a network of its kind. Raises as `load_wallet`, and for keys of another kind."""
+    found = _read(path)
+    if isinstance(found, str):
+        return signer_from_hex(found, network.kind)
+    if isinstance(found, dict):
+        return signer_from_keystore(path, password_of(path, password_file), network.kind)
+    raise InvalidInput(f"{path} is no EVM key", field="key", next_step="give a keystore v3, or a file with a hex key")
+
+
+def _read(path: Path) -> object:
+    """The document, the list, or the bare text that a key file has."""
     if path.stat().st_mode & 0o077:
         raise NotAllowed(f"{path} is readable by others", next_step=f"chmod 600 {path}")
     try:
         text = path.read_text(encoding="utf-8").strip()
-        found = json.loads(text) if text[:1] in ("{", "[") else text
+        return json.loads(text) if text[:1] in ("{", "[") else text
     except ValueError as error:
-        raise _unknown(path) from error
-    if isinstance(found, list):
-        return _solana(path, found)
-    try:
-        return EvmKey(Account.from_key(_opened(path) if isinstance(found, dict) else found))
-    except (ValueError, TypeError) as error:
         raise _unknown(path) from error
 
 
@@ -93,11 +130,19 @@ def solana_wallet(path: Path) -> SolanaKey:
     return found
 
 
-def _opened(path: Path) -> bytes:
+def password_of(path: Path, password_file: Path | None) -> str:
+    """Of the key file at `path`: the first line of `password_file`, or what the person at the keyboard types."""
+    if password_file is None:
+        return str(click.prompt(f"password of {path}", hide_input=True, err=True))
+    lines = password_file.read_text(encoding="utf-8").splitlines()
+    return lines[0] if lines else ""
+
+
+def _opened(path: Path, password_file: Path | None) -> bytes:
     from agentnexus.rails.evm.keystore import decrypt, read_document
 
     document = read_document(path.read_bytes())
-    return decrypt(document, click.prompt(f"password of {path}", hide_input=True, err=True))
+    return decrypt(document, password_of(path, password_file))
 
 
 def _solana(path: Path, numbers: list[object]) -> SolanaKey:

@@ -7,12 +7,12 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import httpx
 import psutil
 
+from agentnexus.cli.sign_in_file import SignedIn, home, place, signed_in
 from agentnexus.core.errors import NexusError, Unavailable
 
 DESCRIPTION = "devnet.json"
@@ -48,18 +48,30 @@ class RemoteError(NexusError):
 
 
 def find_node() -> Node:
-    """From ``NEXUS_API_URL`` and ``NEXUS_TOKEN``, or from ``<home>/devnet.json``; raises `Unavailable` with advice."""
+    """Where ``NEXUS_API_URL`` says, or the economy of ``<home>/devnet.json``; raises `Unavailable` with advice.
+
+    The token is ``NEXUS_TOKEN``, or that of `nexus sign-in`, or the economy's own.
+    """
     url = os.environ.get("NEXUS_API_URL")
     if url:
-        return Node(url, os.environ.get("NEXUS_TOKEN", ""), os.environ.get("NEXUS_USER", "local"), {})
-    path = Path(os.environ.get("NEXUS_HOME", ".nexus")) / DESCRIPTION
+        who = _who(SignedIn(os.environ.get("NEXUS_USER", "local"), ""))
+        return Node(url, who.token, who.user, {})
+    path = home() / DESCRIPTION
     advice = "start it with `nexus up` in another terminal, or set NEXUS_API_URL and NEXUS_TOKEN"
     if not path.exists():
         raise Unavailable("no economy is running here", next_step=advice)
     facts = json.loads(path.read_text(encoding="utf-8"))
     if not _alive(int(facts["pid"]), path.stat().st_mtime):
         raise Unavailable("the economy that ran here has stopped", next_step=advice)
-    return Node(str(facts["api_url"]), str(facts["token"]), str(facts["user"]), facts)
+    who = _who(SignedIn(str(facts["user"]), str(facts["token"])))
+    return Node(str(facts["api_url"]), who.token, who.user, facts)
+
+
+def _who(otherwise: SignedIn) -> SignedIn:
+    token = os.environ.get("NEXUS_TOKEN")
+    if token:
+        return SignedIn(os.environ.get("NEXUS_USER", otherwise.user), token)
+    return signed_in(place()) or otherwise
 
 
 def _alive(pid: int, described_at: float) -> bool:

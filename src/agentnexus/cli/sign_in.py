@@ -1,0 +1,138 @@
+"""`nexus sign-in` and `nexus sign-out`: by a code in an e-mail, or by a wallet's key file; the token is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import click
+
+from agentnexus.cli.options import FILE, done, json_option, password_file_option
+
+if TYPE_CHECKING:
+    from agentnexus.cli.keys import KeyFile
+
+Json = dict[str, object]
+AUTH = "/api/v1/auth"
+FIRST_LINE = re.compile(r"(\S+) wants you to sign in with your \w+ account:")
+HERE = {"localhost", "127.0.0.1", "::1"}
+
+
+@click.command()
+@click.option("--email", default="", help="a code is sent there")
+@click.option("--key-file", type=FILE, help="or: your wallet's key, which signs a message that spends nothing")
+@password_file_option
+@click.option("--challenge", default="", help="for programs: go on with the code that was sent; needs --code")
+@click.option("--code", default="", help="the code of the e-mail; asked for when it is left out")
+@json_option
+def sign_in(
+    email: str, key_file: Path | None, password_file: Path | None, challenge: str, code: str, as_json: bool
+) -> int:
+    """Sign in: all commands then are yours, until `nexus sign-out`.
+
+    The token is kept in NEXUS home, for you alone. NEXUS_TOKEN wins over it.
+    """
+    if sum(map(bool, (email, key_file, challenge))) > 1 or (bool(challenge) and not code):
+        raise click.UsageError("give one of --email, --key-file, and --challenge with --code")
+    if key_file is not None:
+        answer = asyncio.run(_by_key(key_file, password_file))
+    elif challenge:
+        answer = asyncio.run(_by_code(challenge, code))
+    else:
+        if not email and as_json:
+            raise click.UsageError("--json cannot ask: give --email or --key-file")
+        sent = asyncio.run(_post("email", {"email": email or click.prompt("e-mail", err=True)}))
+        if as_json and not code:
+            return done("", {"challenge": sent["id"], "expires_at": sent["expires_at"]}, as_json=True)
+        given = code or click.prompt("the code that was sent there", err=True)
+        answer = asyncio.run(_by_code(str(sent["id"]), given))
+    return _keep(answer, as_json=as_json)
+
+
+@click.command()
+@json_option
+def sign_out(as_json: bool) -> int:
+    """End the session that `nexus sign-in` began, here and at the node."""
+    from agentnexus.cli.sign_in_file import forget, place, signed_in
+
+    who = signed_in(place())
+    if who is None:
+        return done("nobody is signed in here", {"signed_out": False}, as_json=as_json)
+    try:
+        asyncio.run(_end(who.token))
+    finally:  # a token whose node is gone is of no use either
+        forget(place())
+    return done(f"{who.user} is signed out", {"signed_out": True, "user": who.user}, as_json=as_json)
+
+
+def check_message(message: str, address: str, api_url: str) -> None:
+    """Raises `NotAllowed` for a message that would sign this wallet in elsewhere, or another wallet (EIP-4361)."""
+    from agentnexus.core.errors import NotAllowed
+
+    first, _, rest = message.partition("\n")
+    found, node = FIRST_LINE.fullmatch(first), urlsplit(api_url)
+    named = urlsplit(f"//{found[1]}") if found else None
+    if named is None or rest.partition("\n")[0].lower() != address.lower():
+        raise NotAllowed("the node asks to sign something else than a sign-in", next_step="do not trust this node")
+    if not _same_host(named.hostname, node.hostname):
+        raise NotAllowed(
+            f"the message signs in at {found[1] if found else ''}, not at {node.netloc}",
+            next_step="set NEXUS_API_URL to the node's public address, if you trust it",
+        )
+
+
+def _same_host(one: str | None, other: str | None) -> bool:
+    return one == other or (one in HERE and other in HERE)
+
+
+async def _by_key(path: Path, password_file: Path | None) -> Json:
+    from agentnexus.cli.keys import load_wallet
+    from agentnexus.cli.node import find_node
+
+    wallet: KeyFile = load_wallet(path, password_file)
+    name = wallet.id.removeprefix("evm:")
+    asked = await _post("challenge", {"address": name})
+    message = str(asked["message"])
+    check_message(message, name, find_node().api_url)
+    signature = await wallet.sign_in(message)
+    return await _post("login", {"address": name, "nonce": asked["nonce"], "signature": signature})
+
+
+async def _by_code(challenge: str, code: str) -> Json:
+    return await _post("email/verify", {"id": challenge, "code": code.strip()})
+
+
+async def _post(path: str, body: Json) -> Json:
+    """Without a token: whoever signs in has none yet, and an old one must not get in the way."""
+    from dataclasses import replace
+
+    from agentnexus.cli.node import api, find_node
+
+    async with api(replace(find_node(), token="")) as client:
+        return cast("Json", (await client.post(f"{AUTH}/{path}", json=body)).json()["data"])
+
+
+async def _end(token: str) -> None:
+    from dataclasses import replace
+
+    from agentnexus.cli.node import api, find_node
+
+    async with api(replace(find_node(), token=token)) as client:
+        await client.delete(f"{AUTH}/session")
+
+
+def _keep(answer: Json, *, as_json: bool) -> int:
+    from agentnexus.cli.node import find_node
+    from agentnexus.cli.sign_in_file import SignedIn, place, remember
+
+    user, node = str(answer["user"]), find_node()
+    path = remember(place(), SignedIn(user, str(answer["token"])))
+    if as_json:
+        click.echo(json.dumps({"user": user, "node": node.api_url, "file": str(path)}))
+    else:
+        click.echo(f"you are {user} at {node.api_url}\n  the token is in {path}")
+    return 0
