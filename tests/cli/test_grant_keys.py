@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from agentnexus.cli.grant import Duration, new
+from agentnexus.cli.grant import Duration, link, new, revoke
 from agentnexus.cli.keys import check_draft, load_wallet
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import InvalidInput, NotAllowed
@@ -52,6 +52,21 @@ def test_a_keystore_asks_for_its_password(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(click, "prompt", lambda *_args, **_options: "wrong")
     with pytest.raises(NotAllowed, match="password"):
         load_wallet(path)
+
+
+def test_a_password_file_spares_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, password = kept(tmp_path, json.dumps(encrypt(bytes(OWNER.key), "secret"))), tmp_path / "password"
+    monkeypatch.setattr(click, "prompt", lambda *_args, **_options: pytest.fail("asked"))
+    password.write_text("secret\nnot this\n")
+    assert load_wallet(path, password).id == OWNER_ID
+    password.write_text("")
+    with pytest.raises(NotAllowed, match="password"):
+        load_wallet(path, password)
+
+
+@pytest.mark.parametrize("command", [link, new, revoke])
+def test_every_command_that_signs_takes_a_password_file(command: click.Command) -> None:
+    assert [each for each in command.params if "--password-file" in each.opts]
 
 
 @pytest.mark.parametrize(

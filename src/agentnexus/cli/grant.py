@@ -10,10 +10,9 @@ from typing import cast
 import click
 
 from agentnexus.cli.amounts import AMOUNT
-from agentnexus.cli.options import done, json_option
+from agentnexus.cli.options import FILE, done, json_option, password_file_option
 
 Json = dict[str, object]
-KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -36,23 +35,25 @@ def grant() -> None:
 
 
 @grant.command()
-@click.option("--key", type=KEY, required=True, help="keystore v3, file with a hex key, or Solana keypair file")
-@click.option("--with", "voucher", type=KEY, help="a linked wallet's key: every wallet but the first needs one")
+@click.option("--key", type=FILE, required=True, help="keystore v3, file with a hex key, or Solana keypair file")
+@click.option("--with", "voucher", type=FILE, help="a linked wallet's key: every wallet but the first needs one")
+@password_file_option
 @json_option
-def link(key: Path, voucher: Path | None, as_json: bool) -> int:
+def link(key: Path, voucher: Path | None, password_file: Path | None, as_json: bool) -> int:
     """Let a wallet approve your spending."""
-    linked = asyncio.run(_link(key, voucher))
+    linked = asyncio.run(_link(key, voucher, password_file))
     return done(f"{linked['wallet']} may approve your spending now", linked, as_json=as_json)
 
 
 @grant.command()
-@click.option("--key", type=KEY, required=True, help="keystore v3, file with a hex key, or Solana keypair file")
+@click.option("--key", type=FILE, required=True, help="keystore v3, file with a hex key, or Solana keypair file")
 @click.option("--total", type=AMOUNT, required=True, help="the most that may be spent in all, in USDC")
 @click.option("--per-payment", type=AMOUNT, help="the most for one payment")
 @click.option("--per-day", type=AMOUNT, help="the most for one day (UTC)")
 @click.option("--capability", "capabilities", multiple=True, help="allow only this one; may be repeated")
 @click.option("--seller", "sellers", multiple=True, help="allow only this seller's key; may be repeated")
 @click.option("--for", "seconds", type=Duration(), default="1d", show_default=True, help="how long: 30m, 12h, 7d")
+@password_file_option
 @json_option
 def new(
     key: Path,
@@ -62,6 +63,7 @@ def new(
     capabilities: tuple[str, ...],
     sellers: tuple[str, ...],
     seconds: int,
+    password_file: Path | None,
     as_json: bool,
 ) -> int:
     """Sign an approval: `nexus task --grant any` then goes ahead within it without asking."""
@@ -73,7 +75,7 @@ def new(
         "sellers": list(sellers) or None,
         "lasts_seconds": seconds,
     }
-    made = asyncio.run(_new(key, wanted))
+    made = asyncio.run(_new(key, password_file, wanted))
     if as_json:
         click.echo(json.dumps(made))
     else:
@@ -121,36 +123,37 @@ def uses(grant_id: str, as_json: bool) -> int:
 
 @grant.command()
 @click.argument("grant_id")
-@click.option("--key", type=KEY, help="revoke by the wallet's signature, without an access token")
+@click.option("--key", type=FILE, help="revoke by the wallet's signature, without an access token")
+@password_file_option
 @json_option
-def revoke(grant_id: str, key: Path | None, as_json: bool) -> int:
+def revoke(grant_id: str, key: Path | None, password_file: Path | None, as_json: bool) -> int:
     """Take an approval back: from now on nothing is spent under it."""
-    asyncio.run(_revoke(grant_id, key))
+    asyncio.run(_revoke(grant_id, key, password_file))
     return done(f"{grant_id} is revoked", {"id": grant_id, "state": "revoked"}, as_json=as_json)
 
 
-async def _link(key: Path, voucher: Path | None) -> Json:
+async def _link(key: Path, voucher: Path | None, password_file: Path | None) -> Json:
     from agentnexus.cli.hire import send
     from agentnexus.cli.keys import load_wallet
     from agentnexus.ledger.mandates import WalletLink
 
-    wallet = load_wallet(key)
+    wallet = load_wallet(key, password_file)
     shown = cast("Json", await send("/api/v1/wallets/proof", {"wallet": wallet.id}))
     proof, network = WalletLink.model_validate(shown["proof"]), str(shown["network"])
     body: Json = {"proof": proof.model_dump(mode="json"), "signature": await wallet.sign(proof, network)}
     if voucher is not None:
-        other = load_wallet(voucher)
+        other = load_wallet(voucher, password_file)
         same = proof.model_copy(update={"iss": other.id})
         body |= {"by": other.id, "by_signature": await other.sign(same, network)}
     return cast("Json", await send("/api/v1/wallets", body))
 
 
-async def _new(key: Path, wanted: Json) -> Json:
+async def _new(key: Path, password_file: Path | None, wanted: Json) -> Json:
     from agentnexus.cli.hire import send
     from agentnexus.cli.keys import check_draft, load_wallet
     from agentnexus.ledger.mandates import Mandate
 
-    wallet = load_wallet(key)
+    wallet = load_wallet(key, password_file)
     drafted = cast("Json", await send("/api/v1/grants/draft", {**wanted, "wallet": wallet.id}))
     mandate = Mandate.model_validate(drafted["mandate"])
     check_draft(mandate, wallet.id, wanted)
@@ -160,7 +163,7 @@ async def _new(key: Path, wanted: Json) -> Json:
     )
 
 
-async def _revoke(grant_id: str, key: Path | None) -> None:
+async def _revoke(grant_id: str, key: Path | None, password_file: Path | None) -> None:
     from agentnexus.cli.hire import fetch, send
     from agentnexus.cli.keys import load_wallet
     from agentnexus.ledger.grants import revocation_of
@@ -172,7 +175,7 @@ async def _revoke(grant_id: str, key: Path | None) -> None:
     grant = cast("Json", await fetch(f"/api/v1/grants/{grant_id}", {}))
     revocation = revocation_of(Mandate.model_validate(grant["mandate"]))
     network = str(cast("Json", grant["budget"])["asset"]).partition("/")[0]
-    signature = await load_wallet(key).sign(revocation, network)
+    signature = await load_wallet(key, password_file).sign(revocation, network)
     await send(f"/api/v1/grants/{grant_id}/revocation", {"signature": signature})
 
 
