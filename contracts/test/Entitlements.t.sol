@@ -250,6 +250,14 @@ contract EntitlementsTest is Cheats {
         vm.assertFalse(tokens.hasRole(role, minter));
     }
 
+    function test_PauseMinting_VisitsAMinterWhoLostAnotherRole() public {
+        tokens.grantRole(tokens.REGISTRAR_ROLE(), minter);
+        tokens.revokeRole(tokens.REGISTRAR_ROLE(), minter);
+        vm.prank(pauser);
+        tokens.pauseMinting();
+        vm.assertFalse(tokens.hasRole(tokens.MINTER_ROLE(), minter));
+    }
+
     function test_GrantRole_BoundsTheMintersThatPausingVisits() public {
         bytes32 role = tokens.MINTER_ROLE();
         for (uint160 i = 1; i < 32; ++i) tokens.grantRole(role, address(i));
@@ -378,6 +386,35 @@ contract EntitlementsTest is Cheats {
         vm.prank(registrar);
         tokens.setActive(_CLASS, true);
         vm.assertTrue(tokens.hasAccess(holder, _CLASS));
+    }
+
+    function test_HasAccess_OfTheLargestClass() public {
+        vm.prank(registrar);
+        tokens.createClass(type(uint192).max, 1, 0, false, "");
+        _mint(holder, _id(type(uint192).max), 1);
+        vm.assertTrue(tokens.hasAccess(holder, type(uint192).max));
+    }
+
+    function test_HasAccess_OfTheShortestPeriodIsForOneSecond() public {
+        vm.prank(registrar);
+        tokens.createClass(11, 10, 1, false, "");
+        vm.assertEq(tokens.currentId(11), _id(11) | block.timestamp);
+        _mint(holder, tokens.currentId(11), 1);
+        vm.assertTrue(tokens.hasAccess(holder, 11));
+        vm.warp(block.timestamp + 1);
+        vm.assertFalse(tokens.hasAccess(holder, 11));
+    }
+
+    function test_CurrentId_WithoutAPeriodIsTheTokenThatNeverEnds() public view {
+        vm.assertEq(tokens.currentId(_CLASS), _id(_CLASS));
+    }
+
+    function test_Mint_OfAnInactiveClassSaysSoWhetherSoulboundOrNot() public {
+        vm.prank(registrar);
+        tokens.setActive(_CLASS, false);
+        vm.prank(minter);
+        vm.expectRevert(abi.encodeWithSelector(Entitlements.ClassInactive.selector, _CLASS));
+        tokens.mint(holder, _id(_CLASS), 1);
     }
 
     function test_SetCap_IsNotBelowWhatExists() public {
