@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import click
 from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
 
+from agentnexus.cli.passwords import password_of
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.ledger.mandates import AP2_LIMITS, Mandate
 from agentnexus.ledger.wallet_signatures import Document, message_text, typed_data
@@ -128,14 +128,6 @@ def solana_wallet(path: Path) -> SolanaKey:
             f"{path} is no Solana key", field="key", next_step="give a Solana keypair file, as solana-keygen makes them"
         )
     return found
-
-
-def password_of(path: Path, password_file: Path | None) -> str:
-    """Of the key file at `path`: the first line of `password_file`, or what the person at the keyboard types."""
-    if password_file is None:
-        return str(click.prompt(f"password of {path}", hide_input=True, err=True))
-    lines = password_file.read_text(encoding="utf-8").splitlines()
-    return lines[0] if lines else ""
 
 
 def _opened(path: Path, password_file: Path | None) -> bytes:

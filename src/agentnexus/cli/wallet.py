@@ -10,9 +10,7 @@ from typing import cast
 
 import click
 
-from agentnexus.cli.options import json_option
-
-PASSWORD_CHARS_MIN = 8
+from agentnexus.cli.options import json_option, password_file_option
 
 
 @click.group(invoke_without_command=True)
@@ -50,31 +48,19 @@ def _show(as_json: bool) -> int:
     required=True,
     help="the kind of network; it is written into the file, and refused on any other",
 )
-@click.option(
-    "--password-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="its first line; else asked"
-)
+@password_file_option
 @json_option
 def new(file: Path, chain: str, kind: str, password_file: Path | None, as_json: bool) -> int:
     """Make a key and write it to FILE, encrypted, for its owner only. Nothing is overwritten."""
+    from agentnexus.cli.passwords import new_password
     from agentnexus.core.errors import Conflict
 
-    password = _password(password_file)
+    password = new_password(password_file)
     if file.exists():
         raise Conflict(f"{file} is already there", next_step="name another file; a key that is lost is lost for good")
     address = _make(file, chain, kind, password)
     click.echo(json.dumps({"address": address, "file": str(file)}) if as_json else f"{address}\nwritten to {file}")
     return 0
-
-
-def _password(file: Path | None) -> str:
-    from agentnexus.core.errors import InvalidInput
-
-    lines = [""] if file is None else file.read_text(encoding="utf-8").splitlines()
-    given = lines[0] if lines else ""
-    asked = given or click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
-    if len(asked) < PASSWORD_CHARS_MIN:
-        raise InvalidInput("the password is too short", next_step=f"use {PASSWORD_CHARS_MIN} characters or more")
-    return str(asked)
 
 
 def _make(file: Path, chain: str, kind: str, password: str) -> str:

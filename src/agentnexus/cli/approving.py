@@ -1,0 +1,179 @@
+"""Signing for a wallet with a key of one's own: what a node asks to sign is read and checked, and only then signed.
+
+The node builds operations; the key never leaves this program. So nothing is believed: the hash is computed anew from
+the typed data, and the calls inside must be the ones that were asked for, or be agreed to by the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
+from agentnexus.core.errors import InvalidInput, NotAllowed
+from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of, decode_values
+from agentnexus.rails.evm.contracts.contract import Call
+from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT, PackedOperation
+from agentnexus.rails.evm.delegation import DelegationSignature
+from agentnexus.rails.evm.encoding import address, from_hex, selector, to_hex, word
+from agentnexus.rails.evm.signer import EvmSigner
+
+_BATCH_MODE = b"\x01" + bytes(31)
+_BATCH = "(address,uint256,bytes)[]"
+_DO_NOT_TRUST = "do not trust this node"
+TRANSFER, APPROVE = selector("transfer(address,uint256)"), selector("approve(address,uint256)")
+_MINT = abi_of("Entitlements").function("mintWithVoucher")
+_DEPOSIT = abi_of("Escrow").function("deposit")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a node asks to sign, as this program read it: who sends what, by `digest`, on which chain."""
+
+    digest: bytes
+    chain_id: int
+    sender: str
+    paymaster: str
+    calls: Sequence[Call]
+    delegation: DelegationSignature | None  # as yet without its signature
+
+    @classmethod
+    def read(cls, body: Mapping[str, object]) -> Self:
+        """From the ``sign`` of an answer. Raises `NotAllowed` when it is no operation, or not the one it says."""
+        typed = body.get("typed_data")
+        if not isinstance(typed, dict):
+            raise NotAllowed("this wallet is not signed for by a key", next_step="sign where its passkey is: /wallet")
+        try:
+            packed, chain_id = _operation(typed)
+            digest = packed.hash(chain_id)
+            delegation = _delegation(body.get("delegation"), packed, chain_id)
+            calls = calls_of(packed.call_data)
+        except (InvalidInput, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise NotAllowed("the node asks to sign something unreadable", next_step=_DO_NOT_TRUST) from error
+        if body.get("hash") != to_hex(digest):
+            raise NotAllowed("the node asks to sign another hash than its operation has", next_step=_DO_NOT_TRUST)
+        paymaster = to_hex(packed.paymaster_and_data[:20]) if packed.paymaster_and_data else ""
+        return cls(digest, chain_id, packed.sender, paymaster, calls, delegation)
+
+    def require_calls(self, wanted: Sequence[Call]) -> None:
+        """Raises `NotAllowed` unless these and no others are made; the paymaster may be allowed tokens for gas."""
+        if self.own_calls != list(wanted):
+            raise NotAllowed("the node built something else than you asked for", next_step=_DO_NOT_TRUST)
+
+    @property
+    def own_calls(self) -> list[Call]:
+        """Without the one that lets the paymaster take tokens for gas."""
+        gas = APPROVE + word(self.paymaster) if self.paymaster else None
+        return [each for each in self.calls if gas is None or each.data[:36] != gas]
+
+    async def sign(self, signer: EvmSigner) -> dict[str, str]:
+        """The body that answers it. Raises `NotAllowed` for a delegation that is not of this very key."""
+        answer = {"signature": to_hex(await signer.sign(self.digest))}
+        if self.delegation is not None:
+            if self.sender != signer.public_id:
+                raise NotAllowed(
+                    f"{self.sender} is to delegate, and this is the key of {signer.public_id}",
+                    next_step="give the wallet's own key",
+                )
+            answer["delegation"] = to_hex(await signer.sign(self.delegation.digest))
+        return answer
+
+
+def calls_of(call_data: bytes) -> list[Call]:
+    """The calls inside an operation of our accounts. Raises `InvalidInput`."""
+    execute = abi_of("Account").function("execute")
+    mode, batch = decode_values(execute.inputs, call_data[4:])
+    if call_data[:4] != execute.selector or mode != _BATCH_MODE or not isinstance(batch, bytes):
+        raise InvalidInput("no batch of calls", field="callData")
+    (calls,) = decode_values([_BATCH], batch)
+    return [
+        Call(target.lower(), data, value)
+        for target, value, data in cast("Sequence[tuple[str, int, bytes]]", calls)
+    ]  # fmt: skip
+
+
+def transfer(token: str, to: str, amount_atomic: int) -> Call:
+    """A plain transfer of an ERC-20."""
+    return Call(token, TRANSFER + word(to) + word(amount_atomic))
+
+
+def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
+    """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's."""
+    calls = asked.own_calls
+    try:
+        good = [each.data[:4] for each in calls] == [APPROVE, _DEPOSIT.selector, _MINT.selector] and _buys(
+            asked.sender, calls, token, amount_atomic
+        )
+    except InvalidInput:
+        good = False
+    if not good:
+        raise NotAllowed("the node built something else than this purchase", next_step=_DO_NOT_TRUST)
+
+
+def _buys(own: str, calls: Sequence[Call], token: str, amount_atomic: int) -> bool:
+    approve, deposit, mint = calls
+    terms = cast("Sequence[AbiValue]", decode_values(_DEPOSIT.inputs, deposit.data[4:])[0])
+    voucher = cast("Sequence[AbiValue]", decode_values(_MINT.inputs, mint.data[4:])[0])
+    allowed = Call(token, APPROVE + word(deposit.target) + word(amount_atomic))
+    buyer, amount, holder = terms[0], terms[2], voucher[0]
+    return (
+        approve == allowed and (buyer, amount, holder) == (own, amount_atomic, own) and not deposit.value | mint.value
+    )
+
+
+def in_words(call: Call, own: str, tokens: Mapping[str, tuple[str, int]]) -> str:
+    """One call for a person. `tokens` gives symbol and decimals by address."""
+    from agentnexus.cli.view import money
+
+    def paid(atomic: int) -> str:
+        symbol, decimals = tokens.get(call.target, (f"atomic units of {call.target}", 0))
+        return money({"atomic": str(atomic), "decimals": decimals, "symbol": symbol})
+
+    head, rest = call.data[:4], call.data[4:]
+    said = f"call 0x{head.hex()} of {call.target}" if call.data else f"send to {call.target}"
+    if head in (TRANSFER, APPROVE) and len(rest) == 64:
+        verb = "send {} to {}" if head == TRANSFER else "let {} be taken by {}"
+        said = verb.format(paid(int.from_bytes(rest[32:], "big")), to_hex(rest[12:32]))
+    else:
+        known = [f for name in ("Escrow", "Entitlements", "Account") for f in abi_of(name).functions.values()]
+        names = [each.name for each in known if each.selector == head]
+        if names:
+            whose = "this wallet" if call.target == own else call.target
+            said = f"{names[0]} of {whose}"
+    coin = money({"atomic": str(call.value), "decimals": 18, "symbol": "of the chain's coin"})
+    return f"{said}, with {coin}" if call.value else said
+
+
+def _operation(typed: Mapping[str, object]) -> tuple[PackedOperation, int]:
+    domain, message = (cast("Mapping[str, object]", typed[name]) for name in ("domain", "message"))
+    if (domain.get("name"), domain.get("version"), typed.get("primaryType")) != ("ERC4337", "1", "PackedUserOperation"):
+        raise InvalidInput("no user operation", field="typed_data")
+    if address(domain.get("verifyingContract")) != ENTRY_POINT:
+        raise InvalidInput("another entry point", field="typed_data")
+
+    def data(name: str, size: int | None = None) -> bytes:
+        return from_hex(message.get(name), size=size, field=name)
+
+    packed = PackedOperation(
+        sender=address(message.get("sender")),
+        nonce=int(str(message.get("nonce"))),
+        init_code=data("initCode"),
+        call_data=data("callData"),
+        account_gas_limits=data("accountGasLimits", 32),
+        pre_verification_gas=int(str(message.get("preVerificationGas"))),
+        gas_fees=data("gasFees", 32),
+        paymaster_and_data=data("paymasterAndData"),
+        signature=b"",
+    )
+    return packed, int(str(domain.get("chainId")))
+
+
+def _delegation(told: object, packed: PackedOperation, chain_id: int) -> DelegationSignature | None:
+    """What the key is to delegate to: on this chain only, and to the code that the operation itself names."""
+    if told is None:
+        return None
+    body = cast("Mapping[str, object]", told)
+    delegate, nonce = address(body["address"]), int(str(body["nonce"]))
+    if body["chainId"] != chain_id or packed.init_code[:20] != bytes.fromhex(delegate[2:]):
+        raise InvalidInput("a delegation of something else", field="delegation")
+    return DelegationSignature(chain_id, delegate, nonce, 0, 0, 0)
