@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 from agentnexus.api.app import create_api, guarded
 from agentnexus.api.grant_routes import grant_routes
 from agentnexus.api.hiring_routes import hiring_routes
-from agentnexus.api.login_routes import login_routes
 from agentnexus.api.metrics_routes import metrics_routes
 from agentnexus.api.money_routes import WalletView, money_routes
 from agentnexus.api.preference_routes import preference_routes
@@ -25,6 +24,7 @@ from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
 from agentnexus.bootstrap.selling import Selling
+from agentnexus.bootstrap.signing_in import open_signing_in
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.escrow.routes import escrow_routes, no_escrow_routes
@@ -33,7 +33,6 @@ from agentnexus.hiring.cashier import Wallet
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
-from agentnexus.identity.wallets import WalletLogin
 from agentnexus.ledger.economics import Economics
 from agentnexus.ledger.outlook import Outlook
 from agentnexus.ledger.personal import PersonalBudgets
@@ -56,6 +55,7 @@ from agentnexus.workflows.worker import WorkflowRoom
 
 API = "/api/v1"
 FORM_BYTES = 64 * 1024  # what a multipart form adds around a file
+SIGN_IN_BYTES_MAX = 64 * 1024  # strangers send these
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ def compose(
     tokens = Tokens(ground.database, ground.entropy)
     callers = Callers(tokens, local_user=local_user)
     limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
+    signing_in = open_signing_in(ground, chain, callers, tokens, limiter)
     grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc, buying.parity)
     doors = house_doors(
         workflows=room.workflows,
@@ -119,7 +120,7 @@ def compose(
             (API, money_routes(buying.books, budgets, *_wallets(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
             (API, gas_routes(ground, chain, buying.books)),
-            (API, login_routes(WalletLogin(ground.database, tokens, ground.clock, ground.entropy), limiter)),
+            *((API, router) for router in signing_in.routers()),
             (API, token_routes(tokens)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
             (API, listing_routes(selling.listings, ground.clock, api_url)),
@@ -148,7 +149,8 @@ def compose(
         clock=ground.clock,
         ids=ground.ids,
     )
-    return Composed(guarded(paid, settings.max_upload_bytes + FORM_BYTES, {"/x402/": REQUEST_BYTES_MAX}), paid)
+    limits = {"/x402/": REQUEST_BYTES_MAX, f"{API}/auth/": SIGN_IN_BYTES_MAX, "/connect": SIGN_IN_BYTES_MAX}
+    return Composed(guarded(paid, settings.max_upload_bytes + FORM_BYTES, limits), paid)
 
 
 def _wallets(chain: Chain, buying: Buying) -> tuple[WalletView, list[WalletView]]:

@@ -11,6 +11,7 @@ from agentnexus.identity.origin import from_this_machine, may_act
 from agentnexus.identity.tokens import Tokens
 
 COOKIE = "nexus_session"
+SIGNED_OUT = "signed_out"  # `details.reason` of refusals that signing in would end
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +44,48 @@ class Callers:
 
         Cookies and the local user count for our own pages and for programs, never for another site's page.
         """
-        scheme, _, value = connection.headers.get("authorization", "").partition(" ")
-        is_explicit = scheme.lower() == "bearer"
-        if not is_explicit and not may_act(connection):
-            raise NotAllowed(
-                "this was sent by a page of another site",
-                next_step="open the page here, or send Authorization: Bearer <token>",
-            )
-        token = value if is_explicit else connection.cookies.get(COOKIE, "")
+        is_explicit, token = self._sent(connection)
         if token:
             caller = await self._tokens.find(token)
             if caller is None:
                 raise NotAllowed(
                     "the access token is unknown, revoked or over",
                     next_step="sign in with your wallet, or ask the operator for one (`nexus token issue`)",
+                    reason=None if is_explicit else SIGNED_OUT,
                 )
             return Caller(*caller)
+        local = self._local(connection)
+        if local is None:
+            raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>", reason=SIGNED_OUT)
+        return local
+
+    async def visitor(self, connection: HTTPConnection) -> Caller | None:
+        """The same for places where one may be signed out: None, and a cookie that is over counts as none.
+
+        Raises `NotAllowed` for a wrong token in the header, and for other sites' pages.
+        """
+        is_explicit, token = self._sent(connection)
+        found = await self._tokens.find(token) if token else None
+        if found is None and is_explicit:
+            return await self.identify(connection)  # which says what is wrong
+        return self._local(connection) if found is None else Caller(*found)
+
+    def _sent(self, connection: HTTPConnection) -> tuple[bool, str]:
+        """Whether the token came in the header, and the token; "" for none."""
+        scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return True, value
+        if not may_act(connection):
+            raise NotAllowed(
+                "this was sent by a page of another site",
+                next_step="open the page here, or send Authorization: Bearer <token>",
+            )
+        return False, connection.cookies.get(COOKIE, "")
+
+    def _local(self, connection: HTTPConnection) -> Caller | None:
         if self._local_user is not None and from_this_machine(connection):
             return Caller(self._local_user)
-        raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>")
+        return None
 
 
 async def caller(connection: HTTPConnection) -> Caller:

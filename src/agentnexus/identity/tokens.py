@@ -19,6 +19,11 @@ ROTATION_GRACE = timedelta(minutes=10)  # an answer lost on its way must not loc
 USE_NOTED_EVERY = timedelta(hours=1)
 LISTED_MAX = 200
 PERSON = re.compile(r"[a-zA-Z0-9_.@-]{1,100}")
+SIGNED_IN = ("mail.", "passkey.")  # persons of these names come by signing in, and no operator makes one
+
+
+KNOWN = "select exists (select from identity.person where id = $1)"
+MEET = "insert into identity.person (id, role) values ($1, 'basic') on conflict (id) do nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +63,28 @@ class Tokens:
         """Make the person if new and a token for them; this is the only time the token is seen.
 
         `role`: ``basic`` or ``operator``, of the person and so of all their tokens; None leaves it as it is (``basic``
-        for a new person). Raises `InvalidInput`.
+        for a new person). Raises `InvalidInput`, also for a new person with a name that only signing in gives.
         """
         if not PERSON.fullmatch(person_id):
             raise InvalidInput(f"not a user's name: {person_id[:100]!r}", next_step="use letters, digits and _.@-")
         async with self._database.transaction() as connection:
+            if person_id.startswith(SIGNED_IN) and not await connection.fetchval(KNOWN, person_id):
+                raise InvalidInput(
+                    f"names that begin with {' or '.join(SIGNED_IN)} belong to those who sign in so",
+                    next_step="choose another name",
+                )
             await connection.execute(
                 """insert into identity.person (id, role) values ($1, coalesce($2, 'basic'))
                    on conflict (id) do update set role = coalesce($2, identity.person.role)""",
                 person_id, role,
             )  # fmt: skip
-            ends = None if lives is None else await connection.fetchval("select now() + $1::interval", lives)
-            return await self._add(connection, person_id, ends, label)
+            return await self._add(connection, person_id, await _end(connection, lives), label)
+
+    async def admit(self, person_id: str, *, lives: timedelta | None = None, label: str = "") -> str:
+        """A token for somebody who has just shown who they are; a new person is ``basic``."""
+        async with self._database.transaction() as connection:
+            await connection.execute(MEET, person_id)
+            return await self._add(connection, person_id, await _end(connection, lives), label)
 
     async def _add(self, connection: Connection, person_id: str, ends: datetime | None, label: str) -> str:
         token = PREFIX + base64.urlsafe_b64encode(self._entropy.random_bytes(32)).decode().rstrip("=")
@@ -141,6 +156,10 @@ class Tokens:
             )  # fmt: skip
         if done == "UPDATE 0":
             raise NotFound("there is no token with that id", next_step="list them: `nexus token list`")
+
+
+async def _end(connection: Connection, lives: timedelta | None) -> datetime | None:
+    return None if lives is None else await connection.fetchval("select now() + $1::interval", lives)
 
 
 def _info(row: asyncpg.Record) -> TokenInfo:

@@ -1,2 +1,5 @@
--- E-mail codes and passkeys, see identity/mail_codes.py and identity/passkeys.py.
-select 1;
+drop table identity.mail_address;
+drop table identity.mail_challenge;
+drop table identity.passkey;
+drop table identity.passkey_challenge;
+alter table identity.challenge drop column message;

@@ -1,0 +1,73 @@
+"""Web sessions: a token of 24 hours in a cookie that scripts cannot read, set and cleared by the API and the pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from agentnexus.core.errors import NotAllowed
+from agentnexus.identity.caller import COOKIE, Caller, Callers
+from agentnexus.identity.origin import same_origin
+from agentnexus.identity.sites import Sites
+from agentnexus.identity.tokens import Tokens
+
+LIVES = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Who is signed in with a browser, and how that begins and ends."""
+
+    callers: Callers
+    tokens: Tokens
+    sites: Sites
+
+    async def visitor(self, connection: HTTPConnection) -> Caller | None:
+        """None for who is not signed in; a cookie that is over counts as none. Raises `NotAllowed`."""
+        return await self.callers.visitor(connection)
+
+    async def begin(self, connection: HTTPConnection, response: Response, token: str) -> None:
+        """Sign this browser in with a token that lives for `LIVES`; who was signed in with it no longer is."""
+        await self._end_cookie(connection)
+        response.set_cookie(
+            COOKIE,
+            token,
+            max_age=int(LIVES.total_seconds()),
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=self.sites.is_secure(connection),
+        )
+
+    async def end(self, connection: HTTPConnection, response: Response) -> None:
+        """Sign this browser, or this program, out; nothing happens for one that is not signed in."""
+        await self._end_cookie(connection)
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            await self.tokens.revoke(token)
+        self.forget(connection, response)
+
+    def forget(self, connection: HTTPConnection, response: Response) -> None:
+        """Take the cookie away, whatever it was worth."""
+        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax", secure=self.sites.is_secure(connection))
+
+    async def _end_cookie(self, connection: HTTPConnection) -> None:
+        token = connection.cookies.get(COOKIE)
+        if token:
+            await self.tokens.revoke(token)
+
+
+def require_own_page(connection: HTTPConnection) -> None:
+    """Only our own pages, and programs, may begin or end a session: no other site signs a visitor in as somebody."""
+    if not same_origin(connection.headers):
+        raise NotAllowed("this was sent by a page of another site", next_step="open the page here and sign in there")
+
+
+def way_of(connection: HTTPConnection) -> str:
+    """How a visitor who is known was recognised: ``token``, ``session`` or ``local``."""
+    if connection.headers.get("authorization", "").lower().startswith("bearer "):
+        return "token"
+    return "session" if COOKIE in connection.cookies else "local"
