@@ -27,7 +27,9 @@ from agentnexus.workflows.model import Workflow, WorkflowStatus
 from tests.web import samples
 from tests.web.money_preview import PreviewMoney
 from tests.web.prepaid_preview import PreviewPrepaid
+from tests.web.purchases_preview import PreviewPurchases
 from tests.web.saved_preview import PreviewSaved, PreviewSchedules, PreviewWebhooks
+from tests.web.wallet_preview import PreviewWallet
 
 
 class PreviewRuns:
@@ -180,14 +182,16 @@ async def _broken(_request: Request) -> None:
 def preview_app() -> Starlette:
     """The pages over sample data; its parts are in ``app.state``."""
     runs, catalogue, money, prepaid = PreviewRuns(), PreviewCatalogue(), PreviewMoney(), PreviewPrepaid()
+    wallet, purchases = PreviewWallet(), PreviewPurchases()
     saved, schedules, webhooks = PreviewSaved(), PreviewSchedules(), PreviewWebhooks()
     doors = Doors(
-        runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, prepaid=prepaid, saved=saved,
-        schedules=schedules, webhooks=webhooks, user=_local, asset=samples.USDC,
+        runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, prepaid=prepaid, wallet=wallet,
+        purchases=purchases, saved=saved, schedules=schedules, webhooks=webhooks, user=_local, asset=samples.USDC,
     )  # fmt: skip
     routes = create_pages(doors)
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
+    app.state.wallet, app.state.purchases = wallet, purchases
     app.state.saved, app.state.schedules, app.state.webhooks = saved, schedules, webhooks
     app.state.runs, app.state.catalogue, app.state.money, app.state.prepaid = runs, catalogue, money, prepaid
     return app

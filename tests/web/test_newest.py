@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agentnexus.web.live import live, message, out_of_band
+from agentnexus.web.live import RUN_PANELS, live, message, out_of_band
 from agentnexus.web.newest import newest
 from tests.web.preview import PreviewRuns
 
@@ -108,7 +108,7 @@ def test_only_the_panels_own_element_is_marked_for_replacement() -> None:
 
 
 async def test_an_ended_workflow_is_one_message_and_the_end() -> None:
-    events = [event async for event in live(PreviewRuns().follow("local", "wf_failed"))]
+    events = [event async for event in live(PreviewRuns().follow("local", "wf_failed"), RUN_PANELS)]
     assert len(events) == 2
     assert events[0].startswith(b"id: 1\ndata: ")
     assert events[1] == b"event: end\ndata: done\n\n"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agentnexus.core.errors import InsufficientFunds
-from agentnexus.web.live import panels
+from agentnexus.web.live import RUN_PANELS
 from agentnexus.workflows.model import WorkflowStatus
 from tests.web import samples
 from tests.web.conftest import Site
@@ -233,7 +233,7 @@ async def test_a_strangers_live_address_is_not_found(client: httpx.AsyncClient) 
 
 async def test_every_panel_has_the_one_id_it_is_replaced_by(site: Site) -> None:
     for run_id in site.runs.workflows:
-        for name, html in panels(await site.runs.view("local", run_id)).items():
+        for name, html in RUN_PANELS.draw(await site.runs.view("local", run_id)).items():
             assert html.strip().startswith('<div id="run-'), (run_id, name)
 
 

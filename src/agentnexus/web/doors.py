@@ -15,9 +15,12 @@ from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.market import Figures, MarketView, OfferView
 from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
 from agentnexus.web.views.prepaid import PrepaidPage
+from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, Owned, PurchaseView, UseView
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.web.views.saved import SavedPlan
 from agentnexus.web.views.schedules import FiringView, ScheduleTyped, ScheduleView
+from agentnexus.web.views.signing import Signed
+from agentnexus.web.views.wallet import OperationView, SendTyped, WalletPage
 from agentnexus.web.views.webhooks import DeliveryView, TrialView, WebhookView
 
 
@@ -165,6 +168,65 @@ class PrepaidDoor(Protocol):
         """The transaction's signature."""
 
 
+class WalletDoor(Protocol):
+    """The visitor's own smart account. Everything but `page` may be refused; strangers' ids are `NotFound`."""
+
+    async def page(self, user_id: str, before: str = "") -> WalletPage: ...
+
+    async def create(self, user_id: str, kind: str, *, credential_id: str = "", address: str = "") -> None:
+        """`kind` is ``server``, ``passkey`` (with its credential) or ``key`` (with the owner's address)."""
+
+    async def send(self, user_id: str, typed: SendTyped) -> str:
+        """The operation's id; sent twice under one key, it is one."""
+
+    async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
+        """The operation's id."""
+
+    async def operation(self, user_id: str, operation_id: str) -> OperationView: ...
+
+    def follow(self, user_id: str, operation_id: str) -> AsyncIterator[OperationView]:
+        """The view now and after every change; ends after the final state."""
+
+    async def sign(self, user_id: str, operation_id: str, signed: Signed) -> None: ...
+
+    async def export(self, user_id: str) -> str:
+        """The private key, of a wallet whose key this node keeps."""
+
+
+class PurchasesDoor(Protocol):
+    """Runs of agents that the visitor buys and uses. Strangers' ids are `NotFound`."""
+
+    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage: ...
+
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
+        """The purchase's id; asked twice under one key, it is one."""
+
+    async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView: ...
+
+    def follow(self, user_id: str, purchase_id: str) -> AsyncIterator[PurchaseView]:
+        """The view now and after every change; ends after the final state."""
+
+    async def sign(self, user_id: str, purchase_id: str, signed: Signed) -> None: ...
+
+    async def refund(self, user_id: str, purchase_id: str) -> None: ...
+
+    async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage: ...
+
+    async def owned(self, user_id: str, agent_id: str) -> Owned:
+        """Never raises for a chain that does not answer: then nothing is known to be owned."""
+
+    async def run(self, user_id: str, agent_id: str, value: dict[str, object], key: str) -> str:
+        """The use's id."""
+
+    async def use(self, user_id: str, use_id: str) -> UseView: ...
+
+    def follow_use(self, user_id: str, use_id: str) -> AsyncIterator[UseView]:
+        """The view now and after every change; ends after the final state."""
+
+    async def use_result(self, user_id: str, use_id: str) -> object:
+        """The whole result as JSON values; raises `NotFound` while there is none."""
+
+
 class SavedPlans(Protocol):
     """Plans the visitor keeps; refusals are `NotFound`, `Conflict`, `InvalidInput`."""
 
@@ -230,6 +292,8 @@ class Doors:
     economy: Economy
     money: MoneyDoor
     prepaid: PrepaidDoor
+    wallet: WalletDoor
+    purchases: PurchasesDoor
     saved: SavedPlans
     schedules: SchedulesDoor
     webhooks: WebhooksDoor

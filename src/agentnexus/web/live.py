@@ -1,22 +1,37 @@
-"""Live pages: the panels of a workflow page as server-sent events, each panel only when it changed."""
+"""Live pages: the panels of a page as server-sent events, each panel only when it changed."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from agentnexus.web.newest import newest
 from agentnexus.web.rendering import fragment
-from agentnexus.web.views.runs import RunView
 
-PANELS: Final = ("head", "problem", "approval", "outcome", "picture", "steps", "money", "log", "receipts")
 HEARTBEAT_SECONDS: Final = 15.0
 COALESCE_SECONDS: Final = 0.12
+STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+T = TypeVar("T")
 
 
-def panels(run: RunView) -> dict[str, str]:
-    """Every panel's HTML by name."""
-    return {name: fragment("components/run.html", name, run) for name in PANELS}
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Macros of a template that draw a view, each into one element with an id."""
+
+    template: str
+    names: tuple[str, ...]
+
+    def draw(self, view: object) -> dict[str, str]:
+        """Every panel's HTML by name."""
+        return {name: fragment(self.template, name, view) for name in self.names}
+
+
+RUN_PANELS: Final = Panels(
+    "components/run.html",
+    ("head", "problem", "approval", "outcome", "picture", "steps", "money", "log", "receipts"),
+)
 
 
 def message(html: str, identifier: int) -> bytes:
@@ -31,7 +46,7 @@ def out_of_band(html: str) -> str:
     return f'{start}<div hx-swap-oob="outerMorph" id={rest}' if mark else html
 
 
-async def live(views: AsyncIterator[RunView]) -> AsyncIterator[bytes]:
+async def live(views: AsyncIterator[T], panels: Panels) -> AsyncIterator[bytes]:
     """Events for one visitor: the first brings every panel, later ones only what changed, the last is ``end``."""
     sent: dict[str, str] = {}
     identifier = 0
@@ -39,7 +54,7 @@ async def live(views: AsyncIterator[RunView]) -> AsyncIterator[bytes]:
         if view is None:
             yield b": still here\n\n"
             continue
-        drawn = panels(view)
+        drawn = panels.draw(view)
         fresh = [out_of_band(html) for name, html in drawn.items() if sent.get(name) != html]
         sent = drawn
         if fresh:

@@ -12,7 +12,16 @@ from agentnexus.marketplace.listings.service import Listings
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.economy import HouseEconomy
 from agentnexus.web.adapters.runs import WorkflowRuns
-from agentnexus.web.doors import Doors, MoneyDoor, PrepaidDoor, SavedPlans, SchedulesDoor, WebhooksDoor
+from agentnexus.web.doors import (
+    Doors,
+    MoneyDoor,
+    PrepaidDoor,
+    PurchasesDoor,
+    SavedPlans,
+    SchedulesDoor,
+    WalletDoor,
+    WebhooksDoor,
+)
 from agentnexus.workflows.service import Workflows
 
 
@@ -23,6 +32,8 @@ def house_doors(
     hiring: Hiring,
     money: MoneyDoor,
     prepaid: PrepaidDoor,
+    wallet: WalletDoor,
+    purchases: PurchasesDoor,
     saved: SavedPlans,
     schedules: SchedulesDoor,
     webhooks: WebhooksDoor,
@@ -45,6 +56,8 @@ def house_doors(
         economy=HouseEconomy(hiring, listings, workflows),
         money=money,
         prepaid=prepaid,
+        wallet=wallet,
+        purchases=purchases,
         saved=saved,
         schedules=schedules,
         webhooks=webhooks,

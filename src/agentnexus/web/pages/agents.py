@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.core.money import Money
-from agentnexus.web.doors import AgentQuery
-from agentnexus.web.forms import Form, Parsed, Upload, build_form, check, parse_form
+from agentnexus.web.doors import AgentQuery, Doors
+from agentnexus.web.forms import Form, FormData, Parsed, Upload, build_form, check, parse_form
 from agentnexus.web.forms.build import VARIANT
 from agentnexus.web.forms.model import NAME_PREFIX
 from agentnexus.web.pages import doors_of
@@ -33,6 +33,7 @@ SORTS: Final = (
 )
 MAX_EXAMPLES: Final = 5
 ANY_SELLER: Final = "market"
+ENTITLED: Final = "entitled"
 INDEX: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -72,10 +73,10 @@ async def agent(request: Request) -> Response:
     chosen = request.query_params.get("example", "")
     index = int(chosen) if INDEX.fullmatch(chosen) and int(chosen) < min(len(found.examples), MAX_EXAMPLES) else None
     value = found.examples[index].input if index is not None else None
-    return _agent_page(request, found, build_form(found.input_schema or {}, value), value, example_index=index)
+    return await _agent_page(request, found, build_form(found.input_schema or {}, value), value, example_index=index)
 
 
-def _agent_page(
+async def _agent_page(
     request: Request,
     found: AgentView,
     form: Form,
@@ -86,10 +87,12 @@ def _agent_page(
     status: int = 200,
 ) -> Response:
     raw = json.dumps(value, indent=2, ensure_ascii=False) if value else "{}"
+    doors = doors_of(request)
+    owned = await doors.purchases.owned(await doors.user(request), found.id)
     return page(
         request, "pages/agent.html", status=error.http_status if error else status, agent=found, form=form,
         raw_json=raw if len(raw) <= 20_000 else "{}", example_index=example_index, problem=problem_of(error),
-        inputs=schema_rows(found.input_schema or {}), outputs=schema_rows(found.output_schema or {}),
+        inputs=schema_rows(found.input_schema or {}), outputs=schema_rows(found.output_schema or {}), owned=owned,
     )  # fmt: skip
 
 
@@ -103,19 +106,24 @@ async def run(request: Request) -> Response:
     parsed = _raw_json(data) if "_json" in data else parse_form(schema, _without_removed(data) if edited else data)
     if edited:
         value = _with_added(parsed.value, text_of(data, "_add", limit=1000))
-        return _agent_page(request, found, build_form(schema, value, parsed.errors), value)
+        return await _agent_page(request, found, build_form(schema, value, parsed.errors), value)
     errors = {**check(schema, parsed.value), **parsed.errors}
     if errors or not isinstance(parsed.value, dict):
         form = build_form(schema, parsed.value, errors or {"": "The input must be a JSON object."})
-        return _agent_page(request, found, form, parsed.value, status=422)
+        return await _agent_page(request, found, form, parsed.value, status=422)
     try:
-        run_id = await doors.runs.run_agent(
-            await doors.user(request), found, parsed.value, text_of(data, "_key", limit=64),
-            any_seller=text_of(data, "_run", limit=10) == ANY_SELLER,
-        )  # fmt: skip
+        place = await _start(doors, await doors.user(request), found, parsed.value, data)
     except NexusError as error:
-        return _agent_page(request, found, build_form(schema, parsed.value), parsed.value, error=error)
-    return RedirectResponse(f"/tasks/{run_id}", 303)
+        return await _agent_page(request, found, build_form(schema, parsed.value), parsed.value, error=error)
+    return RedirectResponse(place, 303)
+
+
+async def _start(doors: Doors, user: str, found: AgentView, value: dict[str, object], data: FormData) -> str:
+    """Begin it as the pressed button says: with a run the visitor owns, or paid now; where it can be followed."""
+    how, key = text_of(data, "_run", limit=10), text_of(data, "_key", limit=64)
+    if how == ENTITLED:
+        return f"/uses/{await doors.purchases.run(user, found.id, value, key)}"
+    return f"/tasks/{await doors.runs.run_agent(user, found, value, key, any_seller=how == ANY_SELLER)}"
 
 
 def _raw_json(data: dict[str, list[str | Upload]]) -> Parsed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -14,8 +13,9 @@ from starlette.types import Scope
 
 from agentnexus.core.errors import NexusError
 from agentnexus.web.doors import PlanEdit
-from agentnexus.web.live import live
+from agentnexus.web.live import RUN_PANELS, STREAM_HEADERS, live
 from agentnexus.web.pages import doors_of
+from agentnexus.web.pages.downloads import download, json_bytes
 from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import page
 from agentnexus.web.results import find_file
@@ -24,7 +24,6 @@ from agentnexus.web.views.runs import FINAL
 
 LATELY: Final = 12
 STEP_ID: Final = re.compile(r"[a-z0-9_]{1,32}")
-DOWNLOAD_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 async def index(request: Request) -> Response:
@@ -52,8 +51,8 @@ async def stream(request: Request) -> Response:
     doors = doors_of(request)
     user, run_id = await doors.user(request), request.path_params["run_id"]
     await doors.runs.view(user, run_id)  # a stranger's id is a 404 here, not a broken stream
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(live(doors.runs.follow(user, run_id)), media_type="text/event-stream", headers=headers)
+    events = live(doors.runs.follow(user, run_id), RUN_PANELS)
+    return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 async def approve(request: Request) -> Response:
@@ -94,7 +93,7 @@ async def result(request: Request) -> Response:
     """GET /tasks/{run_id}/result.json"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
-    return _download(_json_bytes(value), "application/json", "result.json")
+    return download(json_bytes(value), "application/json", "result.json")
 
 
 async def file(request: Request) -> Response:
@@ -102,7 +101,7 @@ async def file(request: Request) -> Response:
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
     found = find_file(value, request.query_params.get("at", "")[:2000])
-    return _download(found.read(), "application/octet-stream", found.name)
+    return download(found.read(), "application/octet-stream", found.name)
 
 
 async def receipt(request: Request) -> Response:
@@ -111,21 +110,7 @@ async def receipt(request: Request) -> Response:
     receipt_id = request.path_params["receipt_id"]
     body = await doors.runs.receipt(await doors.user(request), request.path_params["run_id"], receipt_id)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", receipt_id)[:60]
-    return _download(_json_bytes(body), "application/json", f"receipt-{name}.json")
-
-
-def _json_bytes(value: object) -> bytes:
-    """JSON that people can read; half surrogates, which UTF-8 cannot carry, stay escaped as they came."""
-    try:
-        return json.dumps(value, indent=2, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=2).encode()
-
-
-def _download(data: bytes, media_type: str, name: str) -> Response:
-    """Never shown in place: a stranger's bytes are saved, not opened on our address."""
-    headers = {**DOWNLOAD_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(data, media_type=media_type, headers=headers)
+    return download(json_bytes(body), "application/json", f"receipt-{name}.json")
 
 
 class BrowserRoute(Route):

@@ -2,6 +2,7 @@
 import { setUpFiles } from "./files.js";
 import { setUpLists } from "./lists.js";
 import { setUpLive } from "./live.js";
+import { setUpSigning } from "./signing.js";
 import { setUpTheme } from "./theme.js";
 import { toast } from "./toast.js";
 import { setUpWallet } from "./wallet.js";
@@ -68,5 +69,6 @@ setUpCopy();
 setUpSlash();
 setUpForms();
 setUpWallet();
+setUpSigning();
 setUpPlace();
 setUpRequestErrors();

@@ -1,7 +1,7 @@
 // Signs with the wallet in the browser, where there is one; without it the signature is pasted.
 import { toast } from "./toast.js";
 
-async function signEvm(form, payload) {
+export async function signEvm(form, payload) {
   const [account] = await window.ethereum.request({ method: "eth_requestAccounts" });
   if (`evm:${account.toLowerCase()}` !== form.dataset.wallet) throw new Error(`the wallet is at ${account}`);
   return window.ethereum.request({ method: "eth_signTypedData_v4", params: [account, payload] });

@@ -1,0 +1,195 @@
+"""Buying and using runs over sample data: purchases and uses in every state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from agentnexus.core.errors import NotFound
+from agentnexus.web.adapters.purchases import NoPurchases
+from agentnexus.web.results import blocks_of
+from agentnexus.web.views.agents import AgentView
+from agentnexus.web.views.purchases import (
+    BuyPage,
+    EntitlementsPage,
+    EntitlementView,
+    Owned,
+    PurchaseLine,
+    PurchaseView,
+    UseView,
+    purchase_state,
+    steps_of,
+    use_state,
+)
+from agentnexus.web.views.runs import Problem
+from agentnexus.web.views.signing import Signed, SigningView
+from tests.web import samples
+from tests.web.wallet_preview import ADDRESS, CHALLENGE, CREDENTIAL, FAUCET, HASH, NOW, TRANSACTION
+
+AGENT = "org.agentnexus.pdf-extractor"
+NAME = "PDF extractor"
+FEE = "2.5 % of what a seller earns goes to AgentNexus; the seller pays it"
+SHORT = Problem("The wallet holds 0.05 USDC, and this costs 0.1 USDC.", "Add at least 0.05 USDC.", "insufficient_funds")
+NO_WALLET = Problem("You have no wallet yet.", "Make one: it takes a moment.", "not_found")
+STATES = {
+    "validating": ("validating", "reviewed"),
+    "signing": ("processing", "signing"),
+    "sent": ("processing", "sent"),
+    "confirmed": ("processing", "confirmed"),
+    "completed": ("completed", "entitled"),
+    "refunding": ("processing", "refunding"),
+    "refunded": ("refunded", "confirmed"),
+    "failed": ("failed", "reviewed"),
+}
+
+
+def purchase(name: str) -> PurchaseView:
+    state, step = STATES[name]
+    identifier = f"pur_{name}"
+    sign = problem = None
+    if name == "signing":
+        sign = SigningView(f"/purchases/{identifier}/signature", "passkey", CHALLENGE, HASH, CREDENTIAL)
+    if name == "failed":
+        problem = Problem("The operation failed on the chain.", "Nothing was paid. Buy again.", "conflict")
+    if name == "refunded":
+        problem = Problem("The agent is not for sale any more.", "Choose another one.", "conflict")
+    mined = name in ("confirmed", "completed", "refunding", "refunded")
+    return PurchaseView(
+        identifier, AGENT, NAME, 5, "0.02 USDC", "0.1 USDC", FEE, purchase_state(state, step),
+        state in ("completed", "failed", "refunded"), steps_of(state, step, asks=True), NOW - timedelta(minutes=2),
+        held="0.06 USDC" if name == "completed" else "0.1 USDC" if name == "confirmed" else "",
+        runs_left=3 if name == "completed" else None, refundable=name == "completed", wallet=ADDRESS,
+        deal_id="0x" + "de" * 32 if mined else "", transaction=TRANSACTION if mined else "",
+        expires_at=NOW + timedelta(days=30) if mined else None, problem=problem, sign=sign,
+    )  # fmt: skip
+
+
+def use(name: str) -> UseView:
+    problem = Problem("The agent cannot read this file.", "Send a PDF.", "agent_refused") if name == "failed" else None
+    done = name == "completed"
+    return UseView(
+        f"use_{name}", AGENT, NAME, use_state(name), name in ("completed", "failed"), NOW - timedelta(seconds=20),
+        paid="0.02 USDC" if done else "", runs_left=2 if done else 3, transaction=TRANSACTION if done else "",
+        problem=problem, blocks=blocks_of(samples.RESULT) if done else (),
+    )  # fmt: skip
+
+
+@dataclass
+class PreviewPurchases:
+    """Keeps what was asked of it. `refuse` is raised by everything that changes something."""
+
+    purchases: dict[str, PurchaseView] = field(default_factory=dict)
+    uses: dict[str, UseView] = field(default_factory=dict)
+    bought: list[tuple[str, int, str]] = field(default_factory=list)
+    signed: list[Signed] = field(default_factory=list)
+    ran: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    refunded: list[str] = field(default_factory=list)
+    has: Owned = field(default_factory=lambda: Owned(sold=True, runs_left=3))
+    left: EntitlementsPage = field(default_factory=EntitlementsPage)
+    obstacle: Problem | None = None
+    sold: bool = True
+    refuse: Exception | None = None
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self.purchases = {f"pur_{name}": purchase(name) for name in STATES}
+        self.uses = {f"use_{name}": use(name) for name in ("started", "completed", "failed")}
+        lines = [
+            PurchaseLine(each.id, each.agent_name, each.quantity, each.amount, each.state, each.created_at)
+            for each in self.purchases.values()
+        ]
+        owned = [
+            EntitlementView(AGENT, NAME, 3, 1, "0.06 USDC", "pur_completed", NOW + timedelta(days=30)),
+            EntitlementView("org.example.gone", "Gone agent", 2, 0, "0.04 USDC", "pur_completed", available=False),
+        ]
+        self.left = EntitlementsPage(owned, lines, "more")
+
+    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
+        if not self.sold:
+            return await NoPurchases().terms(user_id, agent, quantity)
+        if self.obstacle is NO_WALLET:
+            link = ("/wallet", "Make a wallet")
+            return BuyPage(quantity, agent.price, "0.1 USDC", FEE, "", obstacle=NO_WALLET, next_link=link)
+        short = self.obstacle is SHORT
+        return BuyPage(
+            quantity, "0.02 USDC", "0.1 USDC", FEE, "AgentNexus pays it: 0.19 ETH a day is left for you", "30 days",
+            "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
+            "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
+            ("/wallet#receive", "Add USDC") if short else None,
+        )  # fmt: skip
+
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
+        self._may()
+        self.bought.append((agent_id, quantity, key))
+        return "pur_signing"
+
+    async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:
+        if purchase_id not in self.purchases:
+            raise NotFound("there is no purchase with that id", next_step="look for it among your entitlements")
+        return self.purchases[purchase_id]
+
+    async def follow(self, user_id: str, purchase_id: str) -> AsyncIterator[PurchaseView]:
+        while True:
+            view = await self.purchase(user_id, purchase_id)
+            yield view
+            if view.final:
+                return
+            async with self.changed:
+                await self.changed.wait_for(lambda old=view: self.purchases[purchase_id] != old)
+
+    async def advance(self, purchase_id: str, view: PurchaseView) -> None:
+        async with self.changed:
+            self.purchases[purchase_id] = replace(view, id=purchase_id)
+            self.changed.notify_all()
+
+    async def sign(self, user_id: str, purchase_id: str, signed: Signed) -> None:
+        self._may()
+        self.signed.append(signed)
+        await self.advance(purchase_id, purchase("sent"))
+
+    async def refund(self, user_id: str, purchase_id: str) -> None:
+        self._may()
+        self.refunded.append(purchase_id)
+        await self.advance(purchase_id, purchase("refunded"))
+
+    async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage:
+        return self.left if self.sold else await NoPurchases().entitlements(user_id)
+
+    async def owned(self, user_id: str, agent_id: str) -> Owned:
+        return self.has
+
+    async def run(self, user_id: str, agent_id: str, value: dict[str, object], key: str) -> str:
+        self._may()
+        self.ran.append((agent_id, value))
+        return "use_started"
+
+    async def use(self, user_id: str, use_id: str) -> UseView:
+        if use_id not in self.uses:
+            raise NotFound("there is no run with that id", next_step="look for it among your entitlements")
+        return self.uses[use_id]
+
+    async def follow_use(self, user_id: str, use_id: str) -> AsyncIterator[UseView]:
+        while True:
+            view = await self.use(user_id, use_id)
+            yield view
+            if view.final:
+                return
+            async with self.changed:
+                await self.changed.wait_for(lambda old=view: self.uses[use_id] != old)
+
+    async def finish(self, use_id: str, view: UseView) -> None:
+        async with self.changed:
+            self.uses[use_id] = replace(view, id=use_id)
+            self.changed.notify_all()
+
+    async def use_result(self, user_id: str, use_id: str) -> object:
+        view = await self.use(user_id, use_id)
+        if not view.blocks:
+            raise NotFound("this run has no result yet", next_step="wait until it is done")
+        return samples.RESULT
+
+    def _may(self) -> None:
+        if self.refuse:
+            raise self.refuse
