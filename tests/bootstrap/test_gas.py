@@ -16,7 +16,7 @@ from agentnexus.bootstrap.gas import (
     contracts_checks,
     follow_contracts,
     load_contracts,
-    market_policy,
+    market_policies,
     open_indexer,
     open_paymaster,
 )
@@ -168,7 +168,7 @@ async def test_a_production_node_pays_only_by_policies_that_its_operator_wrote(
 ) -> None:
     production = with_settings(ground, environment="production")
     assert open_paymaster(production, connected, books) is None
-    policy = market_policy(contracts_chain.manifest, connected.usdc.reference)
+    policy, _ = market_policies(contracts_chain.manifest, connected.usdc.reference)
     path = ground.settings.home / "policies.json"
     path.write_text(json.dumps([{**policy.model_dump(mode="json"), "id": "ours"}]))
     service = open_paymaster(with_settings(production, paymaster_policies=path), connected, books)
@@ -196,6 +196,6 @@ async def test_a_key_that_the_paymaster_does_not_obey_is_refused(
 
 async def test_the_local_policy_knows_the_code_of_our_accounts(contracts_chain: ContractsChain) -> None:
     chain, manifest = contracts_chain.chain, contracts_chain.manifest
-    policy = market_policy(manifest, chain.usdc.reference)
+    policy, _ = market_policies(manifest, chain.usdc.reference)
     assert policy.delegates == (await manifest.factory(chain.rpc).implementation(),)
     assert ZERO_ADDRESS not in {rule.contract for rule in policy.rules}

@@ -19,7 +19,7 @@ from agentnexus.rails.evm.indexer.events import Source, source
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.indexer.store import IndexerStore, Scope
 from agentnexus.rails.evm.paymaster.accounts import GasAccounts
-from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, read_policies
+from agentnexus.rails.evm.paymaster.policy import SELF, Rule, SponsorPolicy, TokenPrice, read_policies
 from agentnexus.rails.evm.paymaster.routes import no_paymaster_routes, paymaster_routes
 from agentnexus.rails.evm.paymaster.senders import implementation_of
 from agentnexus.rails.evm.paymaster.service import Chain as GasChain
@@ -30,6 +30,7 @@ INDEXER = "contracts"
 FOLLOWED = ("Escrow", "Entitlements")
 KEEP_SECONDS = 5.0
 LATE_SECONDS = 120.0
+USDC_PER_COIN = 3_000_000_000  # what gas is sold for in the local economy: atomic USDC for a whole coin
 
 
 def load_contracts(ground: Ground) -> Manifest | None:
@@ -114,21 +115,22 @@ def open_paymaster(ground: Ground, chain: Chain, books: Books) -> PaymasterServi
     policies = (
         read_policies(settings.paymaster_policies)
         if settings.paymaster_policies is not None
-        else (market_policy(manifest, chain.usdc.reference),)
+        else market_policies(manifest, chain.usdc.reference)
     )
     paymaster, factory = manifest.address("Paymaster"), manifest.address("AccountFactory")
     where = GasChain(chain.sender.rpc, chain.sender.network, paymaster, signer, factory)
     return PaymasterService(ground.database, books, where, policies, clock=ground.clock)
 
 
-def market_policy(manifest: Manifest, usdc: str) -> SponsorPolicy:
-    """What the local economy pays for: making accounts, using them, buying, and sending USDC."""
+def market_policies(manifest: Manifest, usdc: str) -> tuple[SponsorPolicy, ...]:
+    """What the local economy pays for: making accounts, using them, buying, and sending USDC; or sells gas for."""
     escrow, factory = manifest.address("Escrow"), manifest.address("AccountFactory")
-    return SponsorPolicy(
+    paymaster = manifest.address("Paymaster")
+    given = SponsorPolicy(
         id="market",
         title="Accounts, purchases and transfers of this market",
         rules=(
-            Rule(contract=usdc, functions=("approve(address,uint256)",), to=(escrow,)),
+            Rule(contract=usdc, functions=("approve(address,uint256)",), to=(escrow, paymaster)),
             Rule(contract=usdc, functions=("transfer(address,uint256)",)),
             Rule(contract=escrow),
             Rule(contract=manifest.address("Entitlements")),
@@ -141,3 +143,13 @@ def market_policy(manifest: Manifest, usdc: str) -> SponsorPolicy:
         per_user_day="0.2",
         per_day="5",
     )
+    sold = given.model_copy(
+        update={
+            "id": "market-in-usdc",
+            "title": "The same, paid in USDC",
+            "paid_in": TokenPrice(token=usdc, per_native=USDC_PER_COIN),
+            "per_user_hour": "0.5",
+            "per_user_day": "2",
+        }
+    )
+    return given, sold

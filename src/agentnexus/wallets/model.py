@@ -53,6 +53,15 @@ class Wallet:
     created_at: datetime
     credential_id: str = ""
     exported_at: datetime | None = None
+    proven: bool = False  # a signature by the owner was seen; until then anybody may have named that address
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyKey:
+    """The passkey that shall own a wallet; `public_key` is DER or the 65 bytes of the point."""
+
+    credential_id: str
+    public_key: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,189 @@
+"""Bringing signed operations on chain, and noting what became of them: the chain is asked before all decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import asyncpg
+
+from agentnexus.core.errors import NexusError, NotFound, PaymentFailed, PaymentUnknown
+from agentnexus.core.ports import Clock
+from agentnexus.platform.logs import log
+from agentnexus.rails.evm.errors import Reverted
+from agentnexus.rails.evm.userops.bundler import Bundler, UserOperationReceipt
+from agentnexus.wallets.model import OperationState, Wallet, WalletKind
+from agentnexus.wallets.outcome import Outcomes
+from agentnexus.wallets.store import Stored, WalletStore
+
+RENEWALS_MAX = 3
+KEEP_SECONDS = 2.0
+LOOK_AGAIN = timedelta(seconds=10)
+AT_ONCE = 50
+
+
+class Sending:
+    """What `Wallets` does with operations that are signed.
+
+    Args:
+        renew: makes another signed form of an operation of ours under the same nonce; None when it cannot.
+    """
+
+    def __init__(
+        self,
+        store: WalletStore,
+        bundler: Bundler,
+        outcomes: Outcomes,
+        renew: Callable[[Wallet, Stored], Awaitable[Stored | None]],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._bundler = bundler
+        self._outcomes = outcomes
+        self._renew = renew
+        self._clock = clock
+
+    async def send(self, wallet: Wallet, stored: Stored) -> Stored:
+        """Hand it to the bundler; when that refuses for good, see what the chain has. Else it is tried again later."""
+        assert stored.body is not None
+        try:
+            await self._bundler.send(stored.body)
+        except PaymentFailed as refused:
+            return await self._refused(wallet, stored, refused)
+        except NexusError as error:
+            log.warning("wallets.not_sent", operation=stored.operation.id, reason=error.message)
+        return stored
+
+    async def settle(self, wallet: Wallet, stored: Stored, timeout_seconds: float) -> Stored:
+        """Raises `PaymentUnknown` when time is up before the chain has an answer."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not stored.operation.state.final:
+                    stored = await self._waited(wallet, stored, timeout_seconds)
+        except TimeoutError:
+            raise PaymentUnknown(
+                f"operation {stored.operation.id} was not mined within {timeout_seconds:.0f} s",
+                next_step="look it up again later; it goes on by itself",
+                operation=stored.operation.id,
+            ) from None
+        return stored if stored.closed else await self.resolve(wallet, stored)
+
+    async def _waited(self, wallet: Wallet, stored: Stored, timeout_seconds: float) -> Stored:
+        """One wait for the bundler's receipt."""
+        try:
+            receipt = await self._bundler.receipt(stored.operation.hash, timeout_seconds=timeout_seconds)
+        except NotFound:  # a crash between keeping it and sending it, or another process is about to send it
+            sent = await self.send(wallet, stored)
+            if sent.operation.hash == stored.operation.hash and not sent.operation.state.final:
+                await asyncio.sleep(self._pause_seconds)
+            return await self._again(sent)
+        except (PaymentFailed, PaymentUnknown) as error:
+            resolved = await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
+            if not resolved.operation.state.final and resolved.operation.hash == stored.operation.hash:
+                await asyncio.sleep(self._pause_seconds)
+            return resolved
+        return await self._note(stored, receipt)
+
+    async def resolve(self, wallet: Wallet, stored: Stored, refused: PaymentFailed | None = None) -> Stored:
+        """What the chain has of it, noted; renewed or rejected when it has nothing, and never will."""
+        operation = stored.operation
+        until = operation.valid_until
+        lapsed = until is not None and await self._outcomes.lapsed(until)
+        receipt = await self._outcomes.mined(operation.id, wallet.address, stored.from_block)
+        if receipt is not None:
+            return await self._note(stored, receipt)
+        if operation.state in (OperationState.SUCCEEDED, OperationState.FAILED):
+            log.warning("wallets.reorganised", operation=operation.id, transaction=operation.transaction)
+            await self._store.unmined(operation.id, self._clock.now())
+            return await self._again(stored)
+        if operation.state is OperationState.UNSIGNED:
+            return stored if until is not None and not lapsed else await self._reject(stored, _not_signed())
+        if not lapsed and (refused is None or wallet.kind is not WalletKind.SERVER):
+            return stored  # whoever signed it may still bring it to the chain
+        return await self._replaced(wallet, stored, refused or _too_late())
+
+    async def keep(self, wallet_of: Callable[[Stored], Awaitable[Wallet]]) -> None:
+        """For ever; a round that fails is logged and done again."""
+        while True:
+            try:
+                await self.keep_once(wallet_of)
+            except (NexusError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("wallets.keep_failed", reason=str(error))
+            await asyncio.sleep(KEEP_SECONDS)
+
+    async def keep_once(self, wallet_of: Callable[[Stored], Awaitable[Wallet]]) -> int:
+        """Look at what is due; how many those were. One that cannot be looked at does not keep the others waiting."""
+        now = self._clock.now()
+        due = await self._store.due(now, now + LOOK_AGAIN, AT_ONCE)
+        for each in due:
+            try:
+                wallet = await wallet_of(each)
+                looked = await self.resolve(wallet, each)
+                if looked.operation.state is OperationState.SIGNED:
+                    await self.send(wallet, looked)
+            except NexusError as error:
+                log.warning("wallets.not_kept", operation=each.operation.id, reason=error.message)
+        return len(due)
+
+    @property
+    def _pause_seconds(self) -> float:
+        return 0.1
+
+    async def _refused(self, wallet: Wallet, stored: Stored, refused: PaymentFailed) -> Stored:
+        """The bundler will not have it. Another process may have sent it meanwhile, which refuses it here."""
+        assert stored.body is not None
+        if isinstance(refused, Reverted):
+            try:
+                await self._bundler.send(stored.body)
+                return stored
+            except NexusError as error:
+                log.info("wallets.refused", operation=stored.operation.id, reason=error.message)
+        return await self.resolve(wallet, stored, refused if isinstance(refused, Reverted) else None)
+
+    async def _replaced(self, wallet: Wallet, stored: Stored, error: PaymentFailed) -> Stored:
+        if wallet.kind is WalletKind.SERVER and stored.renewals < RENEWALS_MAX:
+            renewed = await self._renew(wallet, stored)
+            if renewed is not None:
+                return await self.send(wallet, renewed)
+        return await self._reject(stored, error)
+
+    async def _note(self, stored: Stored, receipt: UserOperationReceipt) -> Stored:
+        error = None if receipt.succeeded else _failure(receipt).to_json()
+        closed = await self._outcomes.is_deep(receipt.block_number)
+        now = self._clock.now()
+        noted = await self._store.mined(
+            stored.operation.id, receipt, error=error, closed=closed, now=now, look_at=now + LOOK_AGAIN
+        )
+        if noted.operation.state is not stored.operation.state:
+            log.info("wallets.mined", operation=stored.operation.id, state=str(noted.operation.state))
+        return noted
+
+    async def _reject(self, stored: Stored, error: NexusError) -> Stored:
+        operation = stored.operation
+        rejected = await self._store.rejected(operation.id, operation.hash, error.to_json(), self._clock.now())
+        if rejected is None:
+            return await self._again(stored)
+        log.info("wallets.rejected", operation=operation.id, reason=error.message)
+        return rejected
+
+    async def _again(self, stored: Stored) -> Stored:
+        return await self._store.find(stored.operation.id) or stored
+
+
+def _failure(receipt: UserOperationReceipt) -> PaymentFailed:
+    return receipt.reason or PaymentFailed(
+        "the calls failed without giving a reason; nothing of them happened",
+        next_step="check what the called contracts need, and begin anew",
+    )
+
+
+def _too_late() -> PaymentFailed:
+    return PaymentFailed(
+        "it was not mined while it was good, and never will be",
+        next_step="nothing happened: begin it again with a new key",
+    )
+
+
+def _not_signed() -> PaymentFailed:
+    return PaymentFailed("nobody signed it in time", next_step="nothing happened: begin it again with a new key")

@@ -1,0 +1,324 @@
+"""Users' smart accounts: made once, asked to do something once per key, signed for by whoever owns them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotAllowed, NotFound
+from agentnexus.core.ports import Clock, Ids
+from agentnexus.platform.database import Database
+from agentnexus.platform.logs import log
+from agentnexus.rails.evm.contracts.contract import Call
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, from_hex
+from agentnexus.rails.evm.paymaster.service import PaymasterService
+from agentnexus.rails.evm.userops.bundler import Bundler
+from agentnexus.rails.evm.userops.signers import ECDSA_KIND
+from agentnexus.wallets.accounts import Accounts
+from agentnexus.wallets.building import Builder, WalletChain, nonce_for
+from agentnexus.wallets.funds import require_funds, require_gas
+from agentnexus.wallets.keys import SealedKeys
+from agentnexus.wallets.model import (
+    Answer,
+    GasPayer,
+    Operation,
+    OperationState,
+    PasskeyKey,
+    SigningRequest,
+    Wallet,
+    WalletKind,
+)
+from agentnexus.wallets.outcome import Outcomes
+from agentnexus.wallets.sending import Sending
+from agentnexus.wallets.signing import request_for, signed
+from agentnexus.wallets.store import Stored, WalletStore
+
+KEY_CHARACTERS_MAX = 200
+TITLE_CHARACTERS_MAX = 200
+CALLS_MAX = 32
+# What is signed this shortly before its end would not be mined in time.
+MARGIN = timedelta(seconds=20)
+_POLL_SECONDS = 0.05
+
+
+class Wallets:
+    """Wallets of one network. Any number of processes may run one on the same database.
+
+    Args:
+        paymaster: who pays gas; None where accounts pay it themselves.
+        confirmations: of blocks, until an outcome can no longer change; the network's own by default.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        chain: WalletChain,
+        bundler: Bundler,
+        keys: SealedKeys,
+        paymaster: PaymasterService | None,
+        *,
+        clock: Clock,
+        ids: Ids,
+        confirmations: int | None = None,
+    ) -> None:
+        self.chain = chain
+        self.paymaster = paymaster
+        self.store = WalletStore(database, chain.network.caip2)
+        self._clock = clock
+        self._ids = ids
+        self._keys = keys
+        self._accounts = Accounts(self.store, chain, keys, clock, ids)
+        self._builder = Builder(chain, bundler, paymaster, clock)
+        self._outcomes = Outcomes(chain.rpc, chain.network, clock, confirmations=confirmations)
+        self._sending = Sending(self.store, bundler, self._outcomes, self._renew, clock)
+
+    # -- accounts ----------------------------------------------------------------------------------------------------
+
+    async def create(
+        self, user_id: str, kind: WalletKind, *, passkey: PasskeyKey | None = None, address: str | None = None
+    ) -> Wallet:
+        """The user's wallet. Asking again with the same gives the same.
+
+        A wallet whose account got other owners on the chain takes these, and keeps its address.
+
+        Raises `InvalidInput` without the passkey or address that the kind needs, `Conflict` for another kind or owner
+        than the wallet has, or an address that another user has shown to be theirs.
+        """
+        return await self._accounts.create(user_id, kind, passkey=passkey, address=address)
+
+    async def of(self, user_id: str) -> Wallet:
+        """Raises `NotFound` before there is one."""
+        return await self._accounts.of(user_id)
+
+    # -- operations --------------------------------------------------------------------------------------------------
+
+    async def begin(
+        self,
+        user_id: str,
+        calls: Sequence[Call],
+        *,
+        key: str,
+        purpose: str,
+        title: str,
+        gas: GasPayer = GasPayer.SPONSOR,
+    ) -> Operation:
+        """Have the user's account make these calls, all or none, once per key.
+
+        Those of `WalletKind.SERVER` are signed, kept and handed over when this returns; others wait for `sign`. When it
+        raises, nothing was begun and the key is free, but for one that was begun before.
+
+        Raises `Conflict` for other calls under the key, `InsufficientFunds`, `ContractRefused` (they would fail),
+        `NotSponsored` and `BudgetExceeded` (nobody pays the gas), `NotAllowed`, `InvalidInput`, `Unavailable`.
+        """
+        wallet = await self.of(user_id)
+        _check(wallet, calls, key, purpose)
+        now = self._clock.now()
+        wanted = Operation(
+            id=self._ids.new("op"),
+            user_id=wallet.user_id,
+            wallet_id=wallet.id,
+            key=key,
+            purpose=purpose,
+            title=title[:TITLE_CHARACTERS_MAX],
+            gas=gas,
+            state=OperationState.UNSIGNED,
+            created_at=now,
+            updated_at=now,
+        )
+        stored = await self._begun(wallet, wanted, calls)
+        if wallet.kind is WalletKind.SERVER and stored.operation.state is OperationState.UNSIGNED:
+            stored = await self._sign_here(wallet, stored)
+        return stored.operation
+
+    async def signing_request(self, user_id: str, operation_id: str) -> SigningRequest:
+        """What the owner is to sign; built anew when the last one is too old.
+
+        Raises `Conflict` when it waits for no signature, and what `begin` raises.
+        """
+        wallet, stored = await self._own(user_id, operation_id)
+        if wallet.kind is WalletKind.SERVER or stored.operation.state is not OperationState.UNSIGNED:
+            raise Conflict(
+                f"the operation is {stored.operation.state} and waits for no signature of yours",
+                next_step="look at what became of it",
+            )
+        stored = await self._built(wallet, stored)
+        if stored.body is None or stored.operation.state is not OperationState.UNSIGNED:
+            raise Conflict("the operation was signed meanwhile", next_step="look at what became of it")
+        return request_for(wallet, stored.operation, stored.body, self.chain.network.chain_id)
+
+    async def sign(self, user_id: str, operation_id: str, answer: Answer) -> Operation:
+        """Take the owner's signature, keep it, and send the operation. What is signed already is answered as it is.
+
+        Raises `NotAllowed` for a wrong signature, `Conflict` for one that comes too late; neither loses anything.
+        """
+        wallet, stored = await self._own(user_id, operation_id)
+        operation, body = stored.operation, stored.body
+        if operation.state is not OperationState.UNSIGNED:
+            return operation
+        if wallet.kind is WalletKind.SERVER:
+            raise Conflict("this node signs for this wallet", next_step="begin the operation again with its key")
+        if body is None or operation.valid_until is None or operation.valid_until < self._clock.now():
+            raise Conflict(
+                "what was to be signed is too old", next_step="ask for what is to be signed again, and sign that"
+            )
+        whole = signed(wallet, body, answer, self.chain.network.chain_id)
+        if not await self.store.signed(operation_id, whole, operation.hash, self._clock.now()):
+            return await self.sign(user_id, operation_id, answer)  # signed or built anew by somebody meanwhile
+        if not wallet.proven:
+            await self.store.prove(wallet, self._clock.now())
+        return (await self._sending.send(wallet, await self._stored(operation_id))).operation
+
+    async def operation(self, operation_id: str, user_id: str | None = None) -> Operation:
+        """Raises `NotFound`, also for somebody else's."""
+        stored = await self._stored(operation_id)
+        if user_id is not None and stored.operation.user_id != user_id:
+            raise _no_operation(operation_id)
+        return stored.operation
+
+    async def settle(self, operation_id: str, *, timeout_seconds: float = 30.0) -> Operation:
+        """Wait until the chain has it, and note what became of it. One that waits for a signature is answered as it is.
+
+        Raises `PaymentUnknown` when time is up.
+        """
+        stored = await self._stored(operation_id)
+        if stored.closed or stored.operation.state is OperationState.UNSIGNED:
+            return stored.operation
+        wallet = await self._wallet(stored)
+        return (await self._sending.settle(wallet, stored, timeout_seconds)).operation
+
+    async def keep(self) -> None:
+        """For ever: send again what is signed and not mined, note outcomes, reject what is too late."""
+        await self._sending.keep(self._wallet)
+
+    async def keep_once(self) -> int:
+        """One round of `keep`; how many operations were looked at."""
+        return await self._sending.keep_once(self._wallet)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _begun(self, wallet: Wallet, wanted: Operation, calls: Sequence[Call]) -> Stored:
+        """The built operation of this key, whoever made it."""
+        while True:
+            stored = await self.store.begin(wanted, calls)
+            known = stored.operation
+            if stored.calls != tuple(calls) or (known.gas, known.purpose) != (wanted.gas, wanted.purpose):
+                raise Conflict(
+                    "this key was used for something else",
+                    next_step="take a new Idempotency-Key for a new operation",
+                    operation=stored.operation.id,
+                )
+            try:
+                return await self._built(wallet, stored)
+            except _TakenBack:
+                wanted = replace(wanted, id=self._ids.new("op"))
+
+    async def _built(self, wallet: Wallet, stored: Stored) -> Stored:
+        """The operation with a form that can be signed now, or what it has become. One process builds it at a time."""
+        operation_id = stored.operation.id
+        while True:
+            found = await self.store.find(operation_id)
+            if found is None:
+                raise _TakenBack(f"operation {operation_id} was not begun", next_step="begin it again")
+            until, soon = found.operation.valid_until, self._clock.now() + MARGIN
+            if found.operation.state is not OperationState.UNSIGNED or (until is not None and until >= soon):
+                return found
+            if await self.store.take_building(operation_id, soon):
+                await self._build(wallet, found)
+            else:
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _build(self, wallet: Wallet, stored: Stored) -> None:
+        operation = stored.operation
+        kept = False
+        try:
+            from_block = stored.from_block or await self._outcomes.first_block()
+            await require_funds(self.chain, wallet, stored.calls)
+            form = await self._builder.build(wallet, operation.id, stored.calls, operation.gas)
+            if operation.gas is GasPayer.ACCOUNT:
+                await require_gas(self.chain, wallet, form.body, stored.calls)
+            if form.body.nonce != nonce_for(operation.id):
+                # Somebody signed an older form, and brought it to the chain by another way.
+                await self._sending.resolve(wallet, stored)
+                return
+            await self.store.built(operation.id, form, from_block, self._clock.now())
+            kept = True
+        finally:
+            if not kept:
+                await self.store.give_up_building(operation.id)
+
+    async def _sign_here(self, wallet: Wallet, stored: Stored) -> Stored:
+        """Sign for a wallet whose key we have: kept before it leaves, and by one process only."""
+        assert stored.body is not None
+        whole = stored.body.signed(await self._signature(wallet, from_hex(stored.operation.hash)))
+        kept = await self.store.signed(stored.operation.id, whole, stored.operation.hash, self._clock.now())
+        found = await self._stored(stored.operation.id)
+        return await self._sending.send(wallet, found) if kept else found
+
+    async def _signature(self, wallet: Wallet, digest: bytes) -> bytes:
+        sealed = await self.store.sealed_key(wallet.id)
+        if sealed is None:
+            raise NotAllowed("this node has no key of this wallet", next_step="have its owner sign")
+        return ECDSA_KIND + await self._keys.signer(wallet.id, sealed).sign(digest)
+
+    async def _renew(self, wallet: Wallet, stored: Stored) -> Stored | None:
+        """Another form under the same nonce of what this node signed and the chain did not take; or None."""
+        operation = stored.operation
+        if not await self.store.take_building(operation.id, self._clock.now()):
+            return None
+        kept = False
+        try:
+            form = await self._builder.build(wallet, operation.id, stored.calls, operation.gas)
+            if form.body.nonce == nonce_for(operation.id):
+                whole = form.body.signed(await self._signature(wallet, from_hex(form.hash)))
+                signed_form = replace(form, body=whole)
+                kept = await self.store.renewed(operation.id, operation.hash, signed_form, self._clock.now())
+        except NexusError as error:
+            log.info("wallets.not_renewed", operation=operation.id, reason=error.message)
+        finally:
+            if not kept:
+                await self.store.give_up_building(operation.id)
+        return await self._stored(operation.id) if kept else None
+
+    async def _own(self, user_id: str, operation_id: str) -> tuple[Wallet, Stored]:
+        stored = await self._stored(operation_id)
+        if stored.operation.user_id != user_id:
+            raise _no_operation(operation_id)
+        return await self._wallet(stored), stored
+
+    async def _stored(self, operation_id: str) -> Stored:
+        stored = await self.store.find(operation_id)
+        if stored is None:
+            raise _no_operation(operation_id)
+        return stored
+
+    async def _wallet(self, stored: Stored) -> Wallet:
+        wallet = await self.store.wallet(stored.operation.wallet_id)
+        if wallet is None:
+            raise _no_operation(stored.operation.id)
+        return wallet
+
+
+class _TakenBack(NotFound):
+    """Whoever built the operation was refused, and nothing of it is left."""
+
+
+def _check(wallet: Wallet, calls: Sequence[Call], key: str, purpose: str) -> None:
+    """Raises for calls that no wallet makes, or not in this way."""
+    if not 0 < len(key) <= KEY_CHARACTERS_MAX:
+        raise InvalidInput(f"a key has 1 to {KEY_CHARACTERS_MAX} characters", field="Idempotency-Key")
+    if not 0 < len(calls) <= CALLS_MAX:
+        raise InvalidInput(f"an operation has 1 to {CALLS_MAX} calls", field="calls")
+    for each in calls:
+        if each.target == ZERO_ADDRESS:
+            raise InvalidInput("nothing is sent to the zero address: it would be lost", field="to")
+        if each.target == wallet.address and each.data and purpose != "setting":
+            raise NotAllowed(
+                "a wallet's own settings are not changed by plain calls",
+                next_step="use the routes for guardian and sessions",
+            )
+
+
+def _no_operation(operation_id: str) -> NexusError:
+    return NotFound(f"there is no operation {operation_id}", next_step="check the id and whose token you use")
