@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from agentnexus.cli.approving import Asked, calls_of, in_words, require_purchase, transfer
+from agentnexus.cli.approving import Asked, calls_of, in_words, require_purchase, require_transfer, transfer
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.rails.evm.contracts.abi import abi_of, encode_values
 from agentnexus.rails.evm.contracts.account import execute_data
@@ -155,6 +155,25 @@ def test_a_node_cannot_slip_in_other_calls(calls: list[Call]) -> None:
     asked = Asked.read(request(operation(*calls)))
     with pytest.raises(NotAllowed, match="something else"):
         asked.require_calls([SEND])
+
+
+@pytest.mark.parametrize(("asset", "call"), [("usdc", SEND), (USDC, SEND), ("ETH", Call(BOB, b"", 15 * 10**17))])
+def test_a_transfer_is_of_what_was_typed(asset: str, call: Call) -> None:
+    asked = Asked.read(request(operation(call)))
+    require_transfer(asked, BOB, "1.5", asset, TOKENS)
+    for to, amount in ((OWN, "1.5"), (BOB, "1.50001")):
+        with pytest.raises(NotAllowed, match="something else"):
+            require_transfer(asked, to, amount, asset, TOKENS)
+
+
+def test_a_token_is_no_coin() -> None:
+    with pytest.raises(NotAllowed, match="something else"):
+        require_transfer(Asked.read(request(operation())), BOB, "1.5", "ETH", TOKENS)
+
+
+def test_a_token_of_unknown_decimals_is_not_signed_for_unseen() -> None:
+    with pytest.raises(NotAllowed, match="decimals"):
+        require_transfer(Asked.read(request(operation())), BOB, "1.5", ESCROW, TOKENS)
 
 
 def test_gas_in_usdc_lets_the_paymaster_of_the_operation_take_it_and_nobody_else() -> None:

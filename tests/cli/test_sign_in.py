@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from agentnexus.cli.sign_in import check_message
+from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import NotAllowed
+from agentnexus.platform.database import Database
+from agentnexus.platform.signing import Ed25519Signer
+from tests.cli.site import Terminal, key_file, served
 from tests.cli.test_cli import nexus
+from tests.identity.desk import open_desk
 
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+SECRET = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
+
+
+@pytest.fixture
+async def terminal(database: Database, tmp_path: Path) -> AsyncIterator[Terminal]:
+    """At a node with the ways to sign in."""
+    desk = open_desk(database, SystemClock(), public_url="", local_user="local")
+    async with served(desk.app) as url:
+        yield Terminal(url, tmp_path / "home")
+
+
+def solana_pair(folder: Path) -> tuple[Path, str]:
+    seed = b"\x05" * 32
+    person = Ed25519Signer.from_seed(seed).public_id
+    return key_file(folder, json.dumps(list(seed + bytes.fromhex(person.removeprefix("ed25519:"))))), person
 
 
 def message(domain: str = "node.example", address: str = ADDRESS) -> str:
@@ -77,3 +100,44 @@ def test_a_node_that_is_gone_is_forgotten_all_the_same(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "does not answer" in done.stderr
     assert path.read_text() == "{}"
+
+
+async def who(url: str, token: str) -> object:
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+        return (await client.get("/api/v1/auth/session")).json()["data"]["user"]
+
+
+def kept(terminal: Terminal) -> dict[str, str]:
+    entry: dict[str, str] = json.loads((terminal.home / "sign-in.json").read_text())[terminal.url]
+    return entry
+
+
+async def test_a_key_signs_its_owner_in_and_the_token_works_until_signed_out(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    key = key_file(tmp_path, SECRET)
+    told = await terminal.told("sign-in", "--key-file", str(key))
+    assert told == {"user": ADDRESS.lower(), "node": terminal.url, "file": str(terminal.home / "sign-in.json")}
+    token = kept(terminal)["token"]
+    assert await who(terminal.url, token) == ADDRESS.lower()
+    out = await terminal.run("sign-out")
+    assert (out.code, out.stdout) == (0, f"{ADDRESS.lower()} is signed out\n")
+    assert json.loads((terminal.home / "sign-in.json").read_text()) == {}
+    async with httpx.AsyncClient(base_url=terminal.url, headers={"Authorization": f"Bearer {token}"}) as client:
+        ended = await client.get("/api/v1/auth/session")
+    assert ended.json().get("data", {}).get("user") is None, "the token is of no use any more"
+
+
+async def test_a_solana_key_signs_in_as_well(terminal: Terminal, tmp_path: Path) -> None:
+    key, person = solana_pair(tmp_path)
+    done = await terminal.run("sign-in", "--key-file", str(key))
+    assert done.code == 0, done.stderr
+    assert done.stdout.startswith(f"you are {person.replace(':', '.')} at {terminal.url}")
+    assert kept(terminal)["token"] not in done.stdout, "a token is not for eyes"
+
+
+async def test_signing_in_again_is_somebody_else(terminal: Terminal, tmp_path: Path) -> None:
+    key, person = solana_pair(tmp_path)
+    await terminal.told("sign-in", "--key-file", str(key_file(tmp_path, SECRET, "evm")))
+    await terminal.told("sign-in", "--key-file", str(key))
+    assert kept(terminal)["user"] == person.replace(":", ".")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Self, cast
 
 from agentnexus.core.errors import InvalidInput, NotAllowed
+from agentnexus.core.money import EXACT
 from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of, decode_values
 from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT, PackedOperation
@@ -20,6 +22,7 @@ from agentnexus.rails.evm.signer import EvmSigner
 
 _BATCH_MODE = b"\x01" + bytes(31)
 _BATCH = "(address,uint256,bytes)[]"
+COIN_DECIMALS = 18
 _DO_NOT_TRUST = "do not trust this node"
 TRANSFER, APPROVE = selector("transfer(address,uint256)"), selector("approve(address,uint256)")
 _MINT = abi_of("Entitlements").function("mintWithVoucher")
@@ -97,6 +100,28 @@ def transfer(token: str, to: str, amount_atomic: int) -> Call:
     return Call(token, TRANSFER + word(to) + word(amount_atomic))
 
 
+def require_transfer(asked: Asked, to: str, amount: str, asset: str, tokens: Mapping[str, tuple[str, int]]) -> None:
+    """Raises `NotAllowed` unless this much of that asset goes to that address, and nothing else happens.
+
+    `asset` as it was typed: a token's address, a symbol among `tokens` (symbol and decimals by address), or the coin's.
+    """
+    known = next((token for token, (symbol, _) in tokens.items() if asset.lower() in (token, symbol.lower())), None)
+    if known is not None:
+        wanted = transfer(known, to, _atomic(amount, tokens[known][1]))
+    elif asset.startswith("0x"):
+        raise NotAllowed(
+            f"how many decimals {asset} has is not known here, so the amount cannot be checked",
+            next_step="ask with --no-wait and without the key, then look at it: nexus wallet sign",
+        )
+    else:
+        wanted = Call(to.lower(), b"", _atomic(amount, COIN_DECIMALS))
+    asked.require_calls([wanted])
+
+
+def _atomic(amount: str, decimals: int) -> int:
+    return int(Decimal(amount).scaleb(decimals, EXACT))
+
+
 def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
     """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's."""
     calls = asked.own_calls
@@ -140,7 +165,7 @@ def in_words(call: Call, own: str, tokens: Mapping[str, tuple[str, int]]) -> str
         if names:
             whose = "this wallet" if call.target == own else call.target
             said = f"{names[0]} of {whose}"
-    coin = money({"atomic": str(call.value), "decimals": 18, "symbol": "of the chain's coin"})
+    coin = money({"atomic": str(call.value), "decimals": COIN_DECIMALS, "symbol": "of the chain's coin"})
     return f"{said}, with {coin}" if call.value else said
 
 
