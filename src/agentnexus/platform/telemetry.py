@@ -41,6 +41,9 @@ sponsorships_total = Counter(
     ["network", "status"],
     registry=REGISTRY,
 )
+purchase_differences_total = Counter(
+    "agentnexus_purchase_differences_total", "Purchases that differed from the chain", registry=REGISTRY
+)
 http_seconds = Histogram(
     "agentnexus_http_request_duration_seconds",
     "Time to the end of the answer",

@@ -1,2 +1,4 @@
--- Purchases and the rights to run that they give, see marketplace/purchases/store.py.
-select 1;
+drop table marketplace.use;
+drop table marketplace.entitlement;
+drop table marketplace.purchase_event;
+drop table marketplace.purchase;

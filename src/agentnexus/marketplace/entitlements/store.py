@@ -1,0 +1,221 @@
+"""The tables of rights and their uses. Who starts a run or a refund holds the right's row: no run counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import asyncpg
+
+from agentnexus.core.errors import NotFound
+from agentnexus.marketplace.entitlements.model import Token, Use, UseState
+from agentnexus.platform.database import Connection, Database
+
+_COLUMNS = (
+    "id, user_id, key, agent_id, purchase_id, execution_id, input_hash, state, error, transaction, retries,"
+    " next_try_at, created_at, finished_at, settled_at"
+)
+_UNDER_WAY = "(state = 'running' or (state = 'completed' and settled_at is null))"
+
+
+class EntitlementStore:
+    """Rights as the chain has them, and runs that use them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def mirror(self, right: Token, balance: int, now: datetime) -> None:
+        """Note what the chain says."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                """insert into marketplace.entitlement (user_id, agent_id, wallet, token_id, balance, created_at,
+                       updated_at) values ($1, $2, $3, $4, $5, $6, $6)
+                   on conflict (user_id, agent_id) do update set wallet = $3, token_id = $4, balance = $5,
+                       updated_at = $6""",
+                right.user_id, right.agent_id, right.wallet, Decimal(right.token_id), Decimal(balance), now,
+            )  # fmt: skip
+
+    async def lock(self, connection: Connection, user_id: str, agent_id: str) -> int:
+        """Hold a right; how many of its tokens were burnt for runs. Raises `NotFound` for one that never was."""
+        burnt: int | None = await connection.fetchval(
+            "select burnt from marketplace.entitlement where user_id = $1 and agent_id = $2 for update",
+            user_id, agent_id,
+        )  # fmt: skip
+        if burnt is None:
+            raise no_right(agent_id)
+        return burnt
+
+    async def right(self, user_id: str, agent_id: str) -> tuple[Token, int]:
+        """The token, and how many of it were burnt for runs; raises `NotFound`."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                "select wallet, token_id, burnt from marketplace.entitlement where user_id = $1 and agent_id = $2",
+                user_id, agent_id,
+            )  # fmt: skip
+        if row is None:
+            raise no_right(agent_id)
+        return Token(user_id, agent_id, row["wallet"], int(row["token_id"])), row["burnt"]
+
+    async def rights_of(self, user_id: str) -> list[tuple[Token, int]]:
+        """Tokens and balances, newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select agent_id, wallet, token_id, balance from marketplace.entitlement where user_id = $1
+                    order by created_at desc, agent_id""",
+                user_id,
+            )
+        return [
+            (Token(user_id, row["agent_id"], row["wallet"], int(row["token_id"])), int(row["balance"])) for row in rows
+        ]
+
+    async def used(self, purchase_id: str) -> int:
+        """Runs that succeeded on a purchase."""
+        return (await self.counts([purchase_id])).get(purchase_id, (0, 0))[0]
+
+    async def counts(
+        self, purchase_ids: Sequence[str], connection: Connection | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """By purchase: runs that succeeded, and runs that still run."""
+        if connection is None:
+            async with self._database.connection() as own:
+                return await self.counts(purchase_ids, own)
+        rows = await connection.fetch(
+            """select purchase_id, count(*) filter (where state = 'completed') as completed,
+                      count(*) filter (where state = 'running') as running
+                 from marketplace.use where purchase_id = any($1::text[]) group by purchase_id""",
+            list(purchase_ids),
+        )
+        return {row["purchase_id"]: (row["completed"], row["running"]) for row in rows}
+
+    async def under_way(self, connection: Connection, purchase_id: str) -> int:
+        """Runs of a purchase that are not settled."""
+        count: int = await connection.fetchval(
+            f"select count(*) from marketplace.use where purchase_id = $1 and {_UNDER_WAY}",  # noqa: S608 - our own text
+            purchase_id,
+        )
+        return count
+
+    async def under_way_of(self, connection: Connection, user_id: str, agent_id: str) -> int:
+        """The same over all purchases of an agent."""
+        count: int = await connection.fetchval(
+            f"select count(*) from marketplace.use where user_id = $1 and agent_id = $2 and {_UNDER_WAY}",  # noqa: S608 - our own text
+            user_id,
+            agent_id,
+        )
+        return count
+
+    async def open_use(self, connection: Connection, use: Use, value: bytes) -> None:
+        await connection.execute(
+            """insert into marketplace.use (id, user_id, key, agent_id, purchase_id, execution_id, input_hash, input,
+                   state, next_try_at, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10)""",
+            use.id, use.user_id, use.key, use.agent_id, use.purchase_id, use.execution_id, use.input_hash, value,
+            use.next_try_at, use.created_at,
+        )  # fmt: skip
+
+    async def use_of_key(self, user_id: str, key: str, connection: Connection | None = None) -> Use | None:
+        if connection is None:
+            async with self._database.connection() as own:
+                return await self.use_of_key(user_id, key, own)
+        row = await connection.fetchrow(
+            f"select {_COLUMNS} from marketplace.use where user_id = $1 and key = $2",  # noqa: S608 - our own text
+            user_id,
+            key,
+        )
+        return None if row is None else _use(row)
+
+    async def use(self, use_id: str, user_id: str | None) -> Use:
+        """Raises `NotFound`, also for another user's."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"select {_COLUMNS} from marketplace.use where id = $1 and ($2::text is null or user_id = $2)",  # noqa: S608 - our own text
+                use_id,
+                user_id,
+            )
+        if row is None:
+            raise NotFound("there is no run with that id", next_step="check the id and whose token you use")
+        return _use(row)
+
+    async def uses_of(self, user_id: str, agent_id: str, limit: int) -> Sequence[Use]:
+        """Newest first."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"""select {_COLUMNS} from marketplace.use where user_id = $1 and ($2 = '' or agent_id = $2)
+                     order by created_at desc limit $3""",  # noqa: S608 - our own text
+                user_id,
+                agent_id,
+                limit,
+            )
+        return [_use(row) for row in rows]
+
+    async def input_of(self, use_id: str) -> bytes:
+        async with self._database.connection() as connection:
+            value: bytes | None = await connection.fetchval("select input from marketplace.use where id = $1", use_id)
+        return value or b"null"
+
+    async def claim(self, state: UseState, now: datetime, lease: timedelta, limit: int) -> list[Use]:
+        """Uses of a state that are due; for `lease` they are the caller's."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"""update marketplace.use set next_try_at = $3
+                     where id in (select id from marketplace.use where state = $1 and next_try_at <= $2
+                                  order by next_try_at limit $4 for update skip locked)
+                     returning {_COLUMNS}""",  # noqa: S608 - our own text
+                str(state),
+                now,
+                now + lease,
+                limit,
+            )
+        return [_use(row) for row in rows]
+
+    async def finish(self, use_id: str, error: Mapping[str, object] | None, now: datetime) -> Use | None:
+        """End a run: with an error there is nothing to settle. None when it has ended before."""
+        failed = error is not None
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, input = null,
+                        settled_at = case when $5 then $4 end, next_try_at = case when $5 then null else $4 end
+                     where id = $1 and state = 'running' returning {_COLUMNS}""",  # noqa: S608 - our own text
+                use_id,
+                str(UseState.FAILED if failed else UseState.COMPLETED),
+                error,
+                now,
+                failed,
+            )
+        return None if row is None else _use(row)
+
+    async def settle(self, connection: Connection, use: Use, transaction: str, now: datetime) -> bool:
+        """The seller has its price and the token is burnt; False when somebody noted that before."""
+        await self.lock(connection, use.user_id, use.agent_id)
+        done = await connection.execute(
+            """update marketplace.use set settled_at = $2, transaction = $3, next_try_at = null
+                where id = $1 and settled_at is null""",
+            use.id, now, transaction,
+        )  # fmt: skip
+        if done != "UPDATE 1":
+            return False
+        await connection.execute(
+            "update marketplace.entitlement set burnt = burnt + 1 where user_id = $1 and agent_id = $2",
+            use.user_id, use.agent_id,
+        )  # fmt: skip
+        return True
+
+    async def later(self, use: Use, due: datetime) -> None:
+        """Settling did not get through."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "update marketplace.use set retries = retries + 1, next_try_at = $2 where id = $1", use.id, due
+            )
+
+
+def no_right(agent_id: str) -> NotFound:
+    return NotFound(
+        f"you have no runs of {agent_id}",
+        next_step=f"buy some: POST /api/v1/agents/{agent_id}/purchase, or pay per run over x402",
+    )
+
+
+def _use(row: asyncpg.Record) -> Use:
+    values = dict(row)
+    values["state"] = UseState(values["state"])
+    return Use(**values)

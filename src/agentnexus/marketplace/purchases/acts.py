@@ -1,0 +1,207 @@
+"""What is done for a purchase at each of its steps. Every act may be repeated, by any process, and moves money once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agentnexus.core.errors import Conflict, InsufficientFunds, NexusError, NotFound, PaymentUnknown
+from agentnexus.core.money import Money
+from agentnexus.core.ports import Clock
+from agentnexus.ledger.books import Books
+from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.marketplace.entitlements.model import Token
+from agentnexus.marketplace.entitlements.store import EntitlementStore
+from agentnexus.marketplace.listings.service import Listings
+from agentnexus.marketplace.purchases.market import Market
+from agentnexus.marketplace.purchases.model import (
+    Act,
+    Purchase,
+    PurchaseState,
+    Seen,
+    Step,
+    Watched,
+    ended,
+    entitled,
+    looked,
+    prepared,
+    refunded,
+    reviewed,
+    troubled,
+    validating,
+    watched,
+)
+from agentnexus.marketplace.purchases.ports import Check, Payer
+from agentnexus.rails.evm.contracts import DealStatus, epoch_id
+from agentnexus.wallets.model import Operation, OperationState, WalletKind
+
+SETTLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """The parts that acts move. `checks` say whether somebody may buy something; none are configured so far."""
+
+    market: Market
+    wallets: Payer
+    listings: Listings
+    books: Books
+    budgets: PersonalBudgets
+    rights: EntitlementStore
+    clock: Clock
+    checks: Sequence[Check] = ()
+
+    async def perform(self, purchase: Purchase) -> Purchase:
+        """The purchase after its next act. What went wrong is in it; only what the database raises comes through."""
+        try:
+            after = await self._perform(purchase)
+        except NexusError as error:
+            after = troubled(purchase, error, self.clock.now())
+        if after.state is PurchaseState.FAILED and purchase.state is not PurchaseState.FAILED:
+            await self._void(after)
+        return after
+
+    async def _perform(self, purchase: Purchase) -> Purchase:
+        acts: dict[Act, Callable[[Purchase], Awaitable[Purchase]]] = {
+            Act.VALIDATE: self._validate,
+            Act.PREPARE: self._prepare,
+            Act.WATCH: self._watch,
+            Act.ENTITLE: self._entitle,
+            Act.REFUND: self._refund,
+            Act.END: self._end,
+            Act.LOOK: self._look,
+        }
+        return await acts[purchase.act()](purchase)
+
+    async def _end(self, purchase: Purchase) -> Purchase:
+        return ended(purchase, await self._seen(purchase), self.clock.now())
+
+    async def _look(self, purchase: Purchase) -> Purchase:
+        await self.mirror(purchase)
+        return looked(purchase, await self._seen(purchase), self.clock.now())
+
+    async def _validate(self, purchase: Purchase) -> Purchase:
+        """May they, can they pay, and does their budget allow it? The budget comes last: it sets the money aside."""
+        if purchase.state is PurchaseState.INITIATED:
+            return validating(purchase, self.clock.now())
+        listing = await self.listings.for_sale(purchase.agent_id)
+        for check in self.checks:
+            await check(purchase.user_id, listing)
+        asset = purchase.price.asset
+        held = Money(asset, await self.market.money(purchase.wallet))
+        if held < purchase.amount:
+            raise InsufficientFunds(
+                f"the wallet has {held}, and this costs {purchase.amount}",
+                next_step=f"send {purchase.amount - held} to {purchase.wallet}",
+                address=purchase.wallet,
+            )
+        budget = await self.budgets.current(purchase.user_id)
+        await self.books.reserve(
+            purchase.reservation,
+            budget_id=budget.id,
+            payer_account=purchase.wallet_account,
+            payee_account=purchase.account,
+            amount=purchase.amount,
+            seller=seller_account(purchase),
+            capability=purchase.capability,
+            task=purchase.id,
+            expires_at=purchase.valid_until,
+            rail="evm",
+            correlation=purchase.id,
+        )
+        return reviewed(purchase, self.clock.now())
+
+    async def _prepare(self, purchase: Purchase) -> Purchase:
+        await self.listings.for_sale(purchase.agent_id)
+        await self.market.prepare_class(purchase.agent_class)
+        runs = "run" if purchase.quantity == 1 else "runs"
+        operation = await self.wallets.begin(
+            purchase.user_id,
+            await self.market.calls(purchase),
+            key=purchase.operation_key(),
+            purpose="purchase",
+            title=f"Buy {purchase.quantity} {runs} of {purchase.agent_name}",
+        )
+        return prepared(purchase, operation.id, operation.state, self.clock.now())
+
+    async def _watch(self, purchase: Purchase) -> Purchase:
+        """The deal is read after the operation: what is on the chain by then counts."""
+        found = await self._operation(purchase)
+        seen = await self._seen(purchase)
+        renews = found.state is OperationState.REJECTED and await self._signs_here(purchase)
+        return watched(purchase, found, seen, self.clock.now(), renews=renews)
+
+    async def _operation(self, purchase: Purchase) -> Watched:
+        try:
+            return _watched(await self._settled(purchase))
+        except NotFound as error:
+            return Watched(OperationState.REJECTED, error=error.to_json())
+
+    async def _settled(self, purchase: Purchase) -> Operation:
+        if purchase.step is Step.SENT:
+            try:
+                return await self.wallets.settle(purchase.operation_id, timeout_seconds=SETTLE_SECONDS)
+            except PaymentUnknown:
+                pass  # then what is known of it so far
+        return await self.wallets.operation(purchase.operation_id)
+
+    async def _signs_here(self, purchase: Purchase) -> bool:
+        return (await self.wallets.of(purchase.user_id)).kind is WalletKind.SERVER
+
+    async def _entitle(self, purchase: Purchase) -> Purchase:
+        seen = await self._seen(purchase)
+        useless = await self._useless(purchase) if seen.status is DealStatus.OPEN else ""
+        await self.mirror(purchase)
+        return entitled(purchase, seen, useless, self.clock.now())
+
+    async def _useless(self, purchase: Purchase) -> str:
+        """Why the right would be good for nothing."""
+        try:
+            await self.listings.for_sale(purchase.agent_id)
+        except NotFound as error:
+            return error.message
+        return "" if await self.market.is_active(purchase.agent_class) else "runs of this agent are switched off"
+
+    async def _refund(self, purchase: Purchase) -> Purchase:
+        """First the money, then the tokens: what is left of them."""
+        seen = await self._seen(purchase)
+        if seen.status is DealStatus.OPEN:
+            over = seen.expires_at is not None and seen.expires_at <= seen.chain_time
+            await (self.market.expire(purchase) if over else self.market.refund(purchase))
+            seen = await self._seen(purchase)
+        if seen.status.is_final and seen.status is not DealStatus.RELEASED:
+            used = await self.rights.used(purchase.id)
+            held = await self.market.balance(purchase.wallet, epoch_id(purchase.agent_class))
+            if count := min(held, purchase.quantity - used):
+                await self.market.revoke(purchase, f"{purchase.id}:revoke", count)
+        await self.mirror(purchase)
+        return refunded(purchase, seen, self.clock.now())
+
+    async def mirror(self, purchase: Purchase) -> None:
+        """Keep what the chain says of the buyer's tokens."""
+        token = Token(purchase.user_id, purchase.agent_id, purchase.wallet, epoch_id(purchase.agent_class))
+        await self.rights.mirror(token, await self.market.balance(token.wallet, token.token_id), self.clock.now())
+
+    async def _seen(self, purchase: Purchase) -> Seen:
+        return (await self.market.seen([purchase]))[0]
+
+    async def _void(self, purchase: Purchase) -> None:
+        """What was set aside is free again; what the chain took from it meanwhile is booked by the chain's events."""
+        try:
+            await self.books.void(purchase.reservation, "nothing was paid")
+        except (NotFound, Conflict):
+            return
+
+
+def seller_account(purchase: Purchase) -> str:
+    """Of the ledger: what a seller got for runs."""
+    return f"seller:{purchase.price.asset.network}:{purchase.seller}"
+
+
+def _watched(operation: Operation) -> Watched:
+    return Watched(operation.state, operation.transaction, operation.error)
+
+
+def is_due(purchase: Purchase, now: datetime) -> bool:
+    return purchase.next_try_at is not None and purchase.next_try_at <= now

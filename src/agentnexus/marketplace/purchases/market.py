@@ -1,0 +1,148 @@
+"""The contracts that purchases move: what they say of a deal, and what our operator tells them, never twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agentnexus.core.errors import Unavailable
+from agentnexus.marketplace.purchases.model import Purchase, Seen
+from agentnexus.rails.evm.contracts import Call, ContractRefused, DealStatus, Entitlements, Escrow, Voucher, epoch_id
+from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of
+from agentnexus.rails.evm.contracts.contract import as_int, as_tuple
+from agentnexus.rails.evm.contracts.refusals import explained
+from agentnexus.rails.evm.encoding import selector, word
+from agentnexus.rails.evm.errors import NodeError, Reverted
+from agentnexus.rails.evm.rpc import Call as RpcCall
+from agentnexus.rails.evm.rpc import call_data, eth_call
+from agentnexus.rails.evm.signer import EvmSigner
+from agentnexus.rails.evm.token import Token
+from agentnexus.rails.evm.transactions import Intent, OutgoingState, TransactionSender
+
+CLASS_CAP = 1_000_000_000  # tokens of one agent at a time: a bound for mistakes, not for trade
+SUBMIT_SECONDS = 10.0
+TRIES_MAX = 20
+_APPROVE = selector("approve(address,uint256)")
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Escrow and entitlements on one chain, and the key that orchestrates there.
+
+    Everything raises `Unavailable` while the node is away.
+    """
+
+    sender: TransactionSender
+    escrow: Escrow
+    tokens: Entitlements
+    usdc: Token
+    operator: EvmSigner
+
+    async def fee_bps(self) -> int:
+        return (await self.escrow.market()).fee_bps
+
+    async def seen(self, purchases: Sequence[Purchase]) -> list[Seen]:
+        """Their deals at one block, in one round trip."""
+        deal = abi_of("Escrow")
+        calls = [eth_call(self.escrow.address, deal.encode("deal", (each.deal_bytes,))) for each in purchases]
+        block, *answers = await self.sender.rpc.batch([RpcCall("eth_getBlockByNumber", ("latest", False)), *calls])
+        if isinstance(block, NodeError | Reverted):
+            raise block
+        if not isinstance(block, dict):
+            raise Unavailable("the node has no newest block", next_step="check the node")
+        now = datetime.fromtimestamp(int(str(block["timestamp"]), 16), UTC)
+        return [_seen(deal.decode("deal", call_data(answer))[0], now) for answer in answers]
+
+    async def balance(self, holder: str, token_id: int) -> int:
+        """Runs that the chain says an address may make."""
+        return await self.tokens.balance(holder, token_id)
+
+    async def money(self, holder: str) -> int:
+        """Atomic USDC of an address."""
+        return await self.usdc.balance(holder)
+
+    async def prepare_class(self, number: int) -> None:
+        """Make an agent's class when it is the first time."""
+        try:
+            await self.tokens.class_of(number)
+        except ContractRefused as error:
+            if error.error != "NoSuchClass":
+                raise
+            await self.send(f"class:{number:x}", self.tokens.create_class(number, cap=CLASS_CAP))
+
+    async def is_active(self, number: int) -> bool:
+        try:
+            return (await self.tokens.class_of(number)).active
+        except ContractRefused:
+            return False
+
+    async def calls(self, purchase: Purchase) -> list[Call]:
+        """What buys: approve, deposit, mint; all or none. The same for the same purchase, however often it is asked."""
+        amount = purchase.amount.atomic
+        approve = Call(self.usdc.contract, _APPROVE + word(self.escrow.address) + word(amount))
+        voucher = Voucher(
+            to=purchase.wallet,
+            token_id=epoch_id(purchase.agent_class),
+            nonce=purchase.voucher_nonce,
+            valid_until=int(purchase.valid_until.timestamp()),
+            deal=purchase.deal_bytes,
+            amount=purchase.quantity,
+        )
+        signature = await self.operator.sign(voucher.digest(self.sender.network.chain_id, self.tokens.address))
+        mint = self.tokens.mint_with_voucher(voucher, self.operator.public_id, signature)
+        return [approve, self.escrow.deposit(purchase.terms), mint]
+
+    def deal_id(self, purchase: Purchase) -> bytes:
+        return purchase.terms.deal_id(self.sender.network.chain_id, self.escrow.address)
+
+    async def refund(self, purchase: Purchase) -> str:
+        return await self.send(f"{purchase.id}:refund", self.escrow.refund(purchase.terms))
+
+    async def expire(self, purchase: Purchase) -> str:
+        return await self.send(f"{purchase.id}:expire", self.escrow.expire(purchase.terms))
+
+    async def release_one(self, purchase: Purchase, use_id: str) -> str:
+        """Pay the seller for one run; the transaction."""
+        return await self.send(f"{use_id}:release", self.escrow.release_part(purchase.terms, purchase.price.atomic))
+
+    async def revoke(self, purchase: Purchase, key: str, count: int) -> str:
+        """Take tokens of a purchase back."""
+        token = epoch_id(purchase.agent_class)
+        return await self.send(key, self.tokens.revoke(purchase.wallet, token, purchase.deal_bytes, count))
+
+    async def was_sent(self, key: str) -> bool:
+        """Whether a transaction of this key was signed: then it is on the chain, or may still come there."""
+        return await self.sender.find(_keys(key)[0]) is not None
+
+    async def send(self, key: str, call: Call) -> str:
+        """The operator's transaction of a key, mined; its hash. Asked again, it is the same one.
+
+        One that reverted (somebody else was faster) is followed by another only when that would not revert. Raises
+        `ContractRefused` when the contract says no, `PaymentUnknown` while it waits.
+        """
+        for each in _keys(key):
+            outgoing = await self.sender.find(each)
+            if outgoing is not None and outgoing.state is OutgoingState.REVERTED:
+                continue
+            intent = outgoing.intent if outgoing else await self._estimated(call)
+            receipt = await self.sender.submit(self.operator, each, intent, timeout_seconds=SUBMIT_SECONDS)
+            if receipt.succeeded:
+                return receipt.transaction
+        raise Unavailable(f"{key} reverts again and again", next_step="see the node's trace of it", key=key)
+
+    async def _estimated(self, call: Call) -> Intent:
+        try:
+            return await self.sender.estimate(self.operator, call.intent(0))
+        except Reverted as error:
+            raise explained(error) from None
+
+
+def _keys(key: str) -> list[str]:
+    return [f"market:{key}", *(f"market:{key}:{again}" for again in range(2, TRIES_MAX + 1))]
+
+
+def _seen(value: AbiValue, now: datetime) -> Seen:
+    status, expires_at, remaining = as_tuple(value)
+    ends = as_int(expires_at)
+    return Seen(DealStatus(as_int(status)), as_int(remaining), datetime.fromtimestamp(ends, UTC) if ends else None, now)

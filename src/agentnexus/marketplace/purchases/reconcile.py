@@ -1,0 +1,46 @@
+"""Compare the mirror with the chain: what differs is counted, said, and looked at again until it does not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from agentnexus.core.ports import Clock
+from agentnexus.marketplace.purchases.market import Market
+from agentnexus.marketplace.purchases.model import Purchase, Seen, looked
+from agentnexus.marketplace.purchases.service import Purchases
+from agentnexus.platform.logs import log
+from agentnexus.platform.telemetry import purchase_differences_total
+
+PAGE = 100
+LOOKS_BACK = timedelta(days=2)
+
+
+async def reconcile(purchases: Purchases, market: Market, clock: Clock) -> int:
+    """Everything whose deal is open, and what ended lately; how many differed."""
+    differing = 0
+    async for page in _pages(purchases, clock):
+        now = clock.now()
+        for purchase, seen in zip(page, await market.seen(page), strict=True):
+            if _agrees(purchase, seen, looked(purchase, seen, now)):
+                continue
+            differing += 1
+            purchase_differences_total.inc()
+            log.warning(
+                "purchases.difference", purchase=purchase.id, state=str(purchase.state), mirrored=purchase.deal.name,
+                chain=seen.status.name, remaining=purchase.remaining, on_chain=seen.remaining,
+            )  # fmt: skip
+            await purchases.look(purchase)
+    return differing
+
+
+def _agrees(purchase: Purchase, seen: Seen, after: Purchase) -> bool:
+    same_deal = (purchase.deal, purchase.remaining) == (seen.status, seen.remaining)
+    return same_deal and (after.state, after.step) == (purchase.state, purchase.step)
+
+
+async def _pages(purchases: Purchases, clock: Clock) -> AsyncIterator[Sequence[Purchase]]:
+    after = ""
+    while page := await purchases.store.unsettled(clock.now() - LOOKS_BACK, after, PAGE):
+        yield page
+        after = page[-1].id

@@ -1,0 +1,312 @@
+"""`Purchases`: begin one, sign it, follow it, get the rest back; and the worker's side that ends what others began."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import asyncpg
+
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, error_from_json
+from agentnexus.core.events import Event
+from agentnexus.core.ports import Clock, Ids
+from agentnexus.marketplace.entitlements.store import EntitlementStore
+from agentnexus.marketplace.listings.model import Listing
+from agentnexus.marketplace.purchases.acts import Acts, is_due
+from agentnexus.marketplace.purchases.model import (
+    LEASE,
+    QUANTITY_MAX,
+    Purchase,
+    PurchaseState,
+    Step,
+    giving_up,
+    refunding,
+)
+from agentnexus.marketplace.purchases.store import PurchaseStore
+from agentnexus.platform.database import Database
+from agentnexus.platform.logs import log
+from agentnexus.platform.wakeups import Wakeups
+from agentnexus.rails.evm.contracts import DealStatus
+from agentnexus.wallets.model import Answer, OperationState, SigningRequest, Wallet
+
+LIFETIME = timedelta(days=30)
+SIGNING_TIME = timedelta(hours=1)  # how long the chain takes the operation, and its buyer may think about it
+POLL_SECONDS = 1.0
+AT_ONCE = 8
+KEY_CHARACTERS_MAX = 200
+DUE = "purchases"
+
+
+def topic(purchase_id: str) -> str:
+    """Where readers of this purchase's events wait."""
+    return f"purchase:{purchase_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What somebody asks for under a key."""
+
+    user_id: str
+    agent_id: str
+    quantity: int
+    key: str
+
+
+class Purchases:
+    """Any number of processes may have one on the same database. Call `close` before the pool closes.
+
+    Args:
+        lifetime: until anybody may send back what is left of a purchase.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        acts: Acts,
+        wakeups: Wakeups,
+        *,
+        clock: Clock,
+        ids: Ids,
+        lifetime: timedelta = LIFETIME,
+    ) -> None:
+        self.store = PurchaseStore(database)
+        self.acts = acts
+        self._database = database
+        self._wakeups = wakeups
+        self._clock = clock
+        self._ids = ids
+        self._lifetime = lifetime
+        self._running: set[asyncio.Task[Purchase]] = set()
+
+    async def begin(self, user_id: str, agent_id: str, quantity: int, key: str) -> Purchase:
+        """Buy runs of an agent, once per key of a user.
+
+        Returns when it waits for a signature, is on its way, or has to be tried again later. Raises at once, and for
+        the same key each time: `NotFound` (not for sale, no wallet), `InvalidInput`, `InsufficientFunds`,
+        `BudgetExceeded`, what the checks raise, and what a contract or a sponsor refuses; `Conflict` for another order
+        under the key.
+        """
+        order = _Order(user_id, agent_id, _checked(quantity), _checked_key(key))
+        known = await self.store.of_key(user_id, key)
+        if known is None:
+            listing = await self.acts.listings.for_sale(agent_id)
+            wallet = await self.acts.wallets.of(user_id)
+            known, is_new = await self.store.open(await self._new(order, listing, wallet))
+            if is_new:
+                self._notify(known)
+                known = await self._drive(known, hands_over=True)
+        if (known.agent_id, known.quantity) != (agent_id, quantity):
+            raise Conflict("this key was used for another purchase", next_step="use a new key", purchase=known.id)
+        if known.state is PurchaseState.FAILED and not known.operation_id and known.error is not None:
+            error = error_from_json(known.error)
+            error.details["purchase"] = known.id
+            raise error
+        return known
+
+    async def signing_request(self, user_id: str, purchase_id: str) -> SigningRequest | None:
+        """What the buyer is to sign; None when there is nothing to sign (any more)."""
+        purchase = await self.store.get(purchase_id, user_id)
+        if purchase.step is not Step.SIGNING:
+            return None
+        return await self.acts.wallets.signing_request(user_id, purchase.operation_id)
+
+    async def sign(self, user_id: str, purchase_id: str, answer: Answer) -> Purchase:
+        """Take the buyer's signature and send it. A second time changes nothing.
+
+        Raises `InvalidInput` for a signature that is none, and what the chain refuses: it may be signed again.
+        """
+        purchase = await self.store.get(purchase_id, user_id)
+        if purchase.step is not Step.SIGNING:
+            return purchase
+        await self.acts.wallets.sign(user_id, purchase.operation_id, answer)
+        taken = await self.store.take(purchase, self._clock.now())
+        if taken is not None:
+            self._go_on(taken)
+        return await self.store.get(purchase_id, user_id)
+
+    async def get(self, user_id: str | None, purchase_id: str, *, wait_seconds: float = 0.0) -> Purchase:
+        """With `wait_seconds`, once it moves or time is up. Raises `NotFound`, for a stranger's too."""
+        event = self._wakeups.watch(topic(purchase_id))
+        purchase = await self.store.get(purchase_id, user_id)
+        if wait_seconds <= 0 or _is_at_rest(purchase):
+            return purchase
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_seconds):
+                await event.wait()
+        return await self.store.get(purchase_id, user_id)
+
+    async def list(self, user_id: str, before: str = "", limit: int = 20) -> Sequence[Purchase]:
+        """Newest first, from the one after the id `before`."""
+        return await self.store.list(user_id, before, limit)
+
+    async def events(self, user_id: str | None, purchase_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """Every event above `after`: those that happened, then live; ends when nothing more is under way."""
+        while True:
+            event = self._wakeups.watch(topic(purchase_id))
+            purchase = await self.store.get(purchase_id, user_id)
+            found = await self.store.events(purchase_id, after)
+            for each in found:
+                after = each.sequence
+                yield each
+            if found:
+                continue
+            if _is_at_rest(purchase):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await event.wait()
+
+    async def refund(self, user_id: str, purchase_id: str, reason: str = "asked for by the buyer") -> Purchase:
+        """Give back what was not used; what waits for a signature is cancelled. A second time changes nothing.
+
+        Raises `NotFound`, `Conflict` while a run is under way or nothing can be given back.
+        """
+        purchase = await self.store.get(purchase_id, user_id)
+        if purchase.step in (Step.REFUNDING, Step.ENDING, Step.ENDED):
+            return purchase
+        if purchase.step is Step.SIGNING:
+            return await self._cancel(purchase, reason)
+        if purchase.step is not Step.ENTITLED or purchase.deal is not DealStatus.OPEN:
+            raise Conflict(
+                f"there is nothing to give back: {purchase.state}, {purchase.step or 'begun'}",
+                next_step="wait until it is completed" if not purchase.state.final else "look at your wallet",
+            )
+        async with self._database.transaction() as connection:
+            rights: EntitlementStore = self.acts.rights
+            await rights.lock(connection, purchase.user_id, purchase.agent_id)
+            if await rights.under_way(connection, purchase.id):
+                raise Conflict("a run of it is under way", next_step="wait until it has ended")
+            now = self._clock.now()
+            due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
+            moved = await self.store.move_in(connection, purchase, due)
+        return await self._started(purchase, moved)
+
+    async def look(self, purchase: Purchase) -> None:
+        """See soon what the chain says of it now."""
+        async with self._database.transaction() as connection:
+            await self.store.poke(connection, purchase.deal_id, self._clock.now())
+        self._wakeups.notify(DUE)
+
+    async def keep(self) -> None:
+        """For ever: do what is due, whoever began it."""
+        while True:
+            try:
+                found = await self.keep_once()
+            except (NexusError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("purchases.failed", error=str(error))
+                found = 0
+            if not found:
+                await self._wakeups.wait(DUE, POLL_SECONDS)
+
+    async def keep_once(self) -> int:
+        """What is due now; how many purchases that were."""
+        due = await self.store.claim(self._clock.now(), AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for each in due:
+                group.create_task(self._drive(each))
+        return len(due)
+
+    async def close(self) -> None:
+        """Leave what is under way to others."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _new(self, order: _Order, listing: Listing, wallet: Wallet) -> Purchase:
+        now = self._clock.now()
+        plain = Purchase(
+            id=self._ids.new("pur"),
+            user_id=order.user_id,
+            key=order.key,
+            agent_id=listing.id,
+            agent_name=listing.manifest.title,
+            capability=listing.manifest.capability,
+            seller=listing.seller,
+            quantity=order.quantity,
+            price=listing.price,
+            fee_bps=await self.acts.market.fee_bps(),
+            wallet_id=wallet.id,
+            wallet=wallet.address,
+            deal_id="",
+            lifetime_seconds=int(self._lifetime.total_seconds()),
+            valid_until=(now + SIGNING_TIME).replace(microsecond=0),
+            created_at=now,
+            updated_at=now,
+        )
+        return replace(plain, deal_id="0x" + self.acts.market.deal_id(plain).hex())
+
+    async def _cancel(self, purchase: Purchase, reason: str) -> Purchase:
+        operation = await self.acts.wallets.operation(purchase.operation_id)
+        if operation.state is not OperationState.UNSIGNED:
+            raise Conflict("it is signed already", next_step="wait until it is completed, then ask for it back")
+        now = self._clock.now()
+        error = Conflict(f"nothing was paid: {reason}", next_step="buy again").to_json()
+        due = replace(giving_up(purchase, error, now), next_try_at=now + LEASE)
+        return await self._started(purchase, await self.store.move(purchase, due))
+
+    async def _started(self, before: Purchase, moved: Purchase | None) -> Purchase:
+        """Go on with what was just moved; who was overtaken looks again."""
+        if moved is None:
+            return await self.refund(before.user_id, before.id)
+        self._notify(moved)
+        self._go_on(moved)
+        return moved
+
+    def _go_on(self, purchase: Purchase) -> None:
+        task = asyncio.create_task(self._drive(purchase), name=f"purchase-{purchase.id}")
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Purchase]) -> None:
+        """A database that was away is no loss: another process takes it over when its time is up."""
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("purchases.interrupted", error=str(error))
+
+    async def _drive(self, purchase: Purchase, *, hands_over: bool = False) -> Purchase:
+        """Act until nothing is due. `hands_over`: once it is on its way, another task of this process goes on."""
+        while True:
+            after = await self.acts.perform(purchase)
+            now = self._clock.now()
+            goes_on = is_due(after, now)
+            moved = await self.store.move(purchase, replace(after, next_try_at=now + LEASE) if goes_on else after)
+            if moved is None:
+                current = await self.store.get(purchase.id)
+                taken = await self.store.take(current, now) if is_due(current, now) else None
+                if taken is None:  # whoever moved it goes on with it
+                    return current
+                purchase = taken
+                continue
+            self._notify(moved)
+            if not goes_on:
+                return moved
+            purchase = moved
+            if hands_over and purchase.step is Step.SENT:
+                self._go_on(purchase)
+                return purchase
+
+    def _notify(self, purchase: Purchase) -> None:
+        self._wakeups.notify(topic(purchase.id))
+
+
+def _is_at_rest(purchase: Purchase) -> bool:
+    return purchase.state.final and purchase.step is not Step.REFUNDING
+
+
+def _checked(quantity: int) -> int:
+    if not 1 <= quantity <= QUANTITY_MAX:
+        raise InvalidInput(f"buy 1 to {QUANTITY_MAX} runs", field="quantity", next_step="choose a number in it")
+    return quantity
+
+
+def _checked_key(key: str) -> str:
+    if not key or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
+        raise InvalidInput(
+            f"a purchase needs a key of at most {KEY_CHARACTERS_MAX} printable characters",
+            field="Idempotency-Key",
+            next_step="send an Idempotency-Key header, the same for every try of one purchase",
+        )
+    return key
