@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from agentnexus.core.errors import NotFound
-from agentnexus.web.adapters.purchases import NoPurchases
+from agentnexus.web.adapters.undeployed import NoPurchases
 from agentnexus.web.results import blocks_of
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.purchases import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from agentnexus.core.errors import NotFound
-from agentnexus.web.adapters.wallet import NoWallets
+from agentnexus.web.adapters.undeployed import NoWallets
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.runs import Problem
 from agentnexus.web.views.signing import Signed, SigningView

@@ -45,10 +45,9 @@ from agentnexus.platform.settings import Environment
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
-from agentnexus.web.adapters.purchases import NoPurchases
 from agentnexus.web.adapters.saved import HouseSaved
 from agentnexus.web.adapters.schedules import HouseSchedules
-from agentnexus.web.adapters.wallet import NoWallets
+from agentnexus.web.adapters.undeployed import NoPurchases, NoWallets
 from agentnexus.web.adapters.webhooks import HouseWebhooks
 from agentnexus.web.app import create_pages, shared_pages
 from agentnexus.workflows.desk import ROUTERS, Desk

@@ -17,12 +17,14 @@ PURCHASE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "signing": ("Waiting for your signature", "wait"),
     "processing": ("On its way", "busy"),
     "refunding": ("Money is coming back", "back"),
+    "ending": ("Being given up", "back"),
     "completed": ("Ready", "done"),
     "failed": ("Failed", "fail"),
     "refunded": ("Refunded", "back"),
 }
 FINAL: Final = frozenset({"completed", "failed", "refunded"})
 REACHED: Final[Mapping[str, int]] = {"reviewed": 1, "signing": 1, "sent": 3, "confirmed": 4, "entitled": 5}
+PAID: Final = 4
 STEPS: Final = (
     ("Reviewed", "agent, price, budget and balance"),
     ("Signed", "by the owner of the wallet"),
@@ -31,13 +33,9 @@ STEPS: Final = (
     ("Ready", "the runs are yours"),
 )
 USE_STATES: Final[Mapping[str, tuple[str, str]]] = {
-    "pending": ("Waiting", "busy"),
-    "started": ("Working", "busy"),
     "running": ("Working", "busy"),
-    "settling": ("Paying the seller", "busy"),
-    "completed": ("Done", "done"),
+    "succeeded": ("Done", "done"),
     "failed": ("Failed", "fail"),
-    "refunded": ("Refunded", "back"),
 }
 
 
@@ -55,7 +53,7 @@ class BuyPage:
     """Terms before buying. Amounts are text with their symbol.
 
     Args:
-        fee: who gets what part of the price, in words.
+        fee: a sentence: who gets what part of the price.
         gas: who pays for gas, in words.
         balance: of the wallet; `short` what is missing there for this many runs.
         obstacle: why nothing can be bought now; then there is no button.
@@ -80,7 +78,10 @@ class BuyPage:
 
 @dataclass(frozen=True, slots=True)
 class PurchaseView:
-    """A purchase now. `held` is what the escrow still holds; `steps` the way, `sign` while the owner has to sign."""
+    """A purchase now. `held` is what the escrow still holds; `steps` the way, `sign` while the owner has to sign.
+
+    `refundable`: it can be taken back now; that is a cancellation while it waits for a signature.
+    """
 
     id: str
     agent_id: str
@@ -152,7 +153,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class UseView:
-    """One run with an entitlement. `blocks` draw its result."""
+    """One run with an entitlement. `blocks` draw its result; it is final once its seller has `paid`, or it failed."""
 
     id: str
     agent_id: str
@@ -170,7 +171,7 @@ class UseView:
 
 def purchase_state(state: str, step: str = "") -> State:
     """In words; while it waits for a signature or goes back, that is what counts."""
-    name = step if state not in FINAL and step in ("signing", "refunding") else state
+    name = step if state not in FINAL and step in ("signing", "refunding", "ending") else state
     label, tone = PURCHASE_STATES.get(name, (name.capitalize(), ""))
     return State(name, label, tone)
 
@@ -187,9 +188,9 @@ def steps_of(state: str, step: str, *, asks: bool) -> tuple[StepView, ...]:
     """
     reached = len(STEPS) if state == "completed" else REACHED.get(step, 0)
     if state == "refunded":
-        return (*_done(reached), StepView("Refunded", "the money is in your wallet again", "back"))
+        return (*_done(PAID), StepView("Refunded", "what you did not use is in your wallet again", "back"))
     if step == "refunding":
-        return (*_done(reached), StepView("Coming back", "the money returns to your wallet", "busy"))
+        return (*_done(PAID), StepView("Coming back", "what you did not use returns to your wallet", "busy"))
     if state == "failed":
         return (*_done(reached), StepView("Failed", "nothing was paid", "fail"))
     here = [StepView(*each, "wait" if step == "signing" and asks else "busy") for each in STEPS[reached : reached + 1]]

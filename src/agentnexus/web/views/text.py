@@ -23,6 +23,11 @@ def money(amount: Money | None) -> str:
     return f"{whole}{'.' + part if part else ''} {amount.asset.symbol}"
 
 
+def plain_money(amount: Money) -> str:
+    """``0.1 USDC``: decimal text without needless zeros."""
+    return f"{amount.decimal.normalize():f} {amount.asset.symbol}"
+
+
 def duration(milliseconds: float | None) -> str:
     """``420 ms``, ``3.1 s``, ``2 min 5 s``; empty when not known."""
     if milliseconds is None:
