@@ -13,7 +13,7 @@ from agentnexus.core.errors import ErrorCode, NexusError
 
 COMMANDS = {
     "up": ("agentnexus.cli.up", "start the economy on this machine"),
-    "task": ("agentnexus.cli.task", "plan, price and run a task in plain words"),
+    "task": ("agentnexus.cli.tasks", "plan, price and run a task in plain words; list and show tasks"),
     "template": ("agentnexus.cli.schedule", "keep a task's plan and run it again"),
     "schedule": ("agentnexus.cli.schedule", "begin tasks at set times"),
     "webhook": ("agentnexus.cli.schedule", "have events sent to an address"),

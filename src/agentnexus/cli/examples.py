@@ -9,7 +9,9 @@ import click
 
 EXAMPLES: Final[Mapping[str, str]] = {
     "up": "nexus up --json economy.json",
-    "task": 'nexus task "Summarise the report" --file report.pdf --budget 0.50',
+    "task run": 'nexus task run "Summarise the report" --file report.pdf --budget 0.50',
+    "task list": "nexus task list",
+    "task show": "nexus task show wf_01a1fc",
     "template save": 'nexus template save wf_01a1fc "Monthly figures"',
     "template list": "nexus template list --json",
     "template run": "nexus template run tpl_01a1fc --file november.csv --yes",

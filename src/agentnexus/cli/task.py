@@ -1,4 +1,4 @@
-"""`nexus task`: a task in plain words becomes a plan, a price, and after approval paid and checked results."""
+"""`nexus task run`: a task in plain words becomes a plan, a price, and after approval paid and checked results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDED = {"completed": 0, "failed": 1, "cancelled": 1}
 EXIT_OVER_BUDGET = 3
 
 
-@click.command()
+@click.command(name="run")
 @click.argument("text")
 @click.option("--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--budget", required=True, type=AMOUNT, help="the most it may cost, in USDC, e.g. 0.50")
@@ -31,7 +31,7 @@ EXIT_OVER_BUDGET = 3
 @click.option("--grant", default="", help="go ahead under a signed approval that allows the plan: its id, or any")
 @click.option("--plan", type=click.File(encoding="utf-8"), help="a plan of your own as JSON; TEXT is its title then")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
-def task(
+def run(
     text: str,
     files: tuple[Path, ...],
     budget: str,
