@@ -2,7 +2,7 @@
 pragma solidity 0.8.30;
 
 import {Account as ERC4337Account} from "@openzeppelin/contracts/account/Account.sol";
-import {Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
+import {ERC7579Utils, Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
 import {IERC7821} from "@openzeppelin/contracts/interfaces/draft-IERC7821.sol";
 import {IEntryPoint, PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
@@ -10,6 +10,7 @@ import {Account} from "../src/Account.sol";
 import {Recovery} from "../src/account/Recovery.sol";
 import {Sessions} from "../src/account/Sessions.sol";
 import {AccountFixture, Target} from "./support/AccountFixture.sol";
+import {Vm} from "./support/Cheats.sol";
 
 /// @notice What a session key may do, and that it can do nothing more.
 contract SessionsTest is AccountFixture {
@@ -112,6 +113,8 @@ contract SessionsTest is AccountFixture {
     function test_Revoke_EndsItAtOnce() public {
         vm.prank(address(account));
         account.revokeSession(key);
+        vm.assertEq(account.session(key).validAfter, 0);
+        vm.assertEq(account.session(key).validUntil, 0);
         expectRefusedSignature(_operation(ping()));
         vm.prank(address(account));
         vm.expectRevert(abi.encodeWithSelector(Sessions.NoSession.selector, key));
@@ -158,6 +161,74 @@ contract SessionsTest is AccountFixture {
         }
     }
 
+    /// @dev All of these the ABI decoder takes. Its offsets are signed, so they may leave the calldata, and what they find
+    /// there is not the same when the session is checked and when the calls are made.
+    function test_Session_CallsNothingButBatchesInTheirOnlyForm() public {
+        bytes32 selector = Target.ping.selector;
+        bytes32 to = bytes32(uint256(uint160(address(target))));
+        bytes[3] memory bad = [
+            abi.encodePacked(abi.encode(ping()), uint256(0)),
+            abi.encodePacked(uint256(32), uint256(1), uint256(64), uint256(0), to, uint256(0), uint256(96), uint256(4), selector),
+            abi.encodePacked(uint256(32), uint256(1), uint256(96), uint256(4), selector, to, uint256(0), int256(-64))
+        ];
+        for (uint256 i = 0; i < 3; ++i) _refusedCallData(abi.encodeCall(IERC7821.execute, (BATCH, bad[i])));
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.prank(address(account));
+            account.execute(BATCH, bad[i]);
+        }
+        vm.assertEq(target.calls(), 3);
+    }
+
+    /// @dev With EIP-7702 a session key also chooses what lies before the calls: data that goes to the account first.
+    function test_Session_OfADelegatingKeyReadsNothingOutsideItsBatch() public {
+        vm.signAndAttachDelegation(address(factory.IMPLEMENTATION()), OWNER_KEY);
+        account = Account(payable(owner));
+        vm.deal(owner, 1 ether);
+        _grant(100, 1 ether, 0, uint48(block.timestamp + 1 hours));
+        _send(ping());
+        vm.assertEq(target.calls(), 1);
+        PackedUserOperation memory op = operation(owner, ping());
+        op.initCode = abi.encodePacked(
+            bytes20(hex"7702"), abi.encodeCall(Recovery.owner, ()), uint256(uint160(address(target))), new bytes(72)
+        );
+        bytes memory batch = abi.encode(ping());
+        _put(batch, 64, uint256(int256(-259)));
+        op.callData = abi.encodeCall(IERC7821.execute, (BATCH, batch));
+        op.signature = abi.encodePacked(uint8(Account.Kind.Session), signed(SESSION_KEY, hashOf(op)));
+        vm.expectPartialRevert(IEntryPoint.FailedOpWithRevert.selector);
+        this.sendExternally(op);
+        vm.assertTrue(account.owner().key == owner);
+    }
+
+    function test_Session_CallsNothingButTheFunctionOfBatches() public {
+        bytes memory batch = abi.encode(ping());
+        bytes memory whole = abi.encodeCall(IERC7821.execute, (BATCH, batch));
+        whole[3] ^= 0x01;
+        _refusedCallData(whole);
+        _refusedCallData("");
+        _refusedCallData(abi.encodePacked(IERC7821.execute.selector, BATCH, uint256(64), bytes31(0)));
+        // One byte more than there is.
+        _refusedCallData(abi.encodePacked(IERC7821.execute.selector, BATCH, uint256(64), batch.length + 1, batch));
+    }
+
+    function test_Session_OfAnEmptyBatchIsRefusedByItsDecoder() public {
+        PackedUserOperation memory op = operation(address(account), ping());
+        op.callData = abi.encodeCall(IERC7821.execute, (BATCH, ""));
+        op.signature = abi.encodePacked(uint8(Account.Kind.Session), signed(SESSION_KEY, hashOf(op)));
+        _refusedOperation(op, ERC7579Utils.ERC7579DecodingError.selector);
+    }
+
+    function test_Session_CountsEveryWeiAndTellsOfNoneWhenThereIsNone() public {
+        vm.recordLogs();
+        _send(ping());
+        vm.assertEq(_spendings(), 1);
+        uint256 gas_ = account.sessionAllowance(key, address(0)).spent;
+        vm.recordLogs();
+        _send(call(address(target), 1, abi.encodeCall(Target.ping, ())));
+        vm.assertEq(_spendings(), 2);
+        vm.assertEq(account.sessionAllowance(key, address(0)).spent, 2 * gas_ + 1);
+    }
+
     function test_Grant_RefusesWhatWouldBeNoLimit() public {
         vm.startPrank(address(account));
         _refusedGrant(address(account), Target.ping.selector);
@@ -201,6 +272,27 @@ contract SessionsTest is AccountFixture {
         permissions[0] = Sessions.Permission(to, selector);
         vm.expectRevert(abi.encodeWithSelector(Sessions.NotGrantable.selector, to, selector));
         account.grantSession(key, 0, 1, permissions, new Sessions.Limit[](0));
+    }
+
+    /// @dev Another word at a place of some data.
+    function _put(bytes memory data, uint256 at, uint256 word) private pure {
+        assembly ("memory-safe") {
+            mstore(add(add(data, 32), at), word)
+        }
+    }
+
+    function _spendings() private view returns (uint256 count) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == Sessions.SessionSpent.selector) ++count;
+        }
+    }
+
+    function _refusedCallData(bytes memory callData) private {
+        PackedUserOperation memory op = operation(address(account), ping());
+        op.callData = callData;
+        op.signature = abi.encodePacked(uint8(Account.Kind.Session), signed(SESSION_KEY, hashOf(op)));
+        _refusedOperation(op, Sessions.NotABatch.selector);
     }
 
     function _transfer(uint256 amount) private view returns (Execution[] memory) {

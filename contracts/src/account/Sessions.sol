@@ -186,7 +186,11 @@ abstract contract Sessions {
         require(uint256(bytes32(callData[36:68])) == 64, NotABatch());
         uint256 length = uint256(bytes32(callData[68:100]));
         require(length <= callData.length - 100, NotABatch());
-        return ERC7579Utils.decodeBatch(callData[100:100 + length]);
+        bytes calldata batch = callData[100:100 + length];
+        Execution[] calldata calls = ERC7579Utils.decodeBatch(batch);
+        // Offsets are signed: one that points to before the calls finds something else here than when they are made.
+        require(keccak256(abi.encode(calls)) == keccak256(batch), NotABatch());
+        return calls;
     }
 
     function _permits(address key, uint64 generation, address target, bytes4 selector) private view returns (bool) {
