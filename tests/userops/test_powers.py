@@ -1,4 +1,4 @@
-"""Who may do what with an account: session keys within their limits, guardians after their delay, owners anything."""
+"""Who may do what with an account: session keys within their limits and times, owners anything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentnexus.rails.evm.contracts import (
     Permission,
 )
 from agentnexus.rails.evm.contracts.account import execute_data
-from agentnexus.rails.evm.encoding import ZERO_ADDRESS, selector
+from agentnexus.rails.evm.encoding import selector
 from agentnexus.rails.evm.userops import OwnerSigner, SessionSigner
 from tests.userops.conftest import Bench, Wallet
 from tests.userops.soft_passkey import SoftPasskey
@@ -138,50 +138,6 @@ async def test_new_owners_end_all_sessions(bench: Bench) -> None:
     with pytest.raises(ContractRefused, match="AA24"):
         await wallet.run(wallet.transfer(wallet.address, 0))
     assert (await wallet.run(wallet.transfer(wallet.address, 0), signer=passkey.signer())).succeeded
-
-
-async def test_a_guardian_gives_a_lost_account_new_owners_after_the_delay(bench: Bench) -> None:
-    guardian = bench.chain.accounts["bob"].address
-    plan = AccountPlan(Owner(bench.chain.accounts["alice"].address), guardian, 2 * DAY)
-    wallet = await bench.wallet(plan=plan)
-    await wallet.run(wallet.transfer(wallet.address, 0))
-    found = await wallet.account.guardian()
-    assert found is not None
-    assert (found.address, found.delay_seconds) == (guardian, 2 * DAY)
-    passkey = SoftPasskey()
-    await bench.send("bob", wallet.account.propose_recovery(passkey.owner))
-    waiting = await wallet.account.pending_recovery()
-    assert waiting is not None
-    assert waiting.owner == passkey.owner
-    with pytest.raises(ContractRefused) as caught:
-        await bench.send("outsider", wallet.account.finish_recovery())
-    assert caught.value.error == "RecoveryNotReady"
-    assert caught.value.arguments["readyAt"] == waiting.ready_at
-    await bench.chain.set_next_block_time(waiting.ready_at)
-    await bench.send("outsider", wallet.account.finish_recovery())
-    assert await wallet.account.owner() == passkey.owner
-    assert await wallet.account.pending_recovery() is None
-
-
-async def test_owners_cancel_a_recovery_they_did_not_want(bench: Bench) -> None:
-    plan = AccountPlan(Owner(bench.chain.accounts["alice"].address), bench.chain.accounts["bob"].address, 2 * DAY)
-    wallet = await bench.wallet(plan=plan)
-    await wallet.run(wallet.transfer(wallet.address, 0))
-    await bench.send("bob", wallet.account.propose_recovery(Owner(bench.chain.accounts["bob"].address)))
-    assert (await wallet.run(wallet.account.cancel_recovery())).succeeded
-    assert await wallet.account.pending_recovery() is None
-    with pytest.raises(ContractRefused, match="NotGuardian"):
-        await bench.send("outsider", wallet.account.propose_recovery(SoftPasskey().owner))
-
-
-async def test_an_owner_names_and_dismisses_a_guardian(bench: Bench) -> None:
-    wallet = await bench.wallet()
-    await wallet.run(wallet.account.set_guardian(bench.chain.accounts["bob"].address, DAY))
-    assert await wallet.account.guardian() is not None
-    await wallet.run(wallet.account.set_guardian(ZERO_ADDRESS, 0))
-    assert await wallet.account.guardian() is None
-    with pytest.raises(ContractRefused, match="InvalidDelay"):
-        await wallet.run(wallet.account.set_guardian(bench.chain.accounts["bob"].address, 1))
 
 
 async def test_only_owners_sign_what_sessions_may_not(bench: Bench) -> None:
