@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 
 from agentnexus.api.login_routes import login_routes
+from agentnexus.api.mail_routes import mail_routes
 from agentnexus.api.passkey_routes import passkey_routes
 from agentnexus.api.session_routes import session_routes
 from agentnexus.api.signing_in import Door
 from agentnexus.bootstrap.gas import load_contracts
 from agentnexus.bootstrap.ground import Chain, Ground
+from agentnexus.core.errors import InvalidInput
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
+from agentnexus.identity.mail_codes import MailLogin
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.identity.session import Sessions
 from agentnexus.identity.sites import Sites
 from agentnexus.identity.tokens import Tokens
 from agentnexus.identity.wallets import Verify, WalletLogin
-from agentnexus.platform.settings import Environment
+from agentnexus.platform.mail import Mailer, MailFolder, SmtpMailer
+from agentnexus.platform.sealing import Sealer
+from agentnexus.platform.settings import Environment, Settings
 from agentnexus.rails.evm.contracts.signatures import verify_signature
 
 
@@ -31,11 +38,13 @@ class SigningIn:
     door: Door
     wallets: WalletLogin
     passkeys: PasskeyLogin
+    mail: MailLogin | None
 
     def routers(self) -> Sequence[APIRouter]:
         return (
             login_routes(self.wallets, self.door),
             passkey_routes(self.passkeys, self.door),
+            mail_routes(self.mail, self.door),
             session_routes(self.passkeys, self.door),
         )
 
@@ -43,13 +52,47 @@ class SigningIn:
 def open_signing_in(ground: Ground, chain: Chain, callers: Callers, tokens: Tokens, limiter: Limiter) -> SigningIn:
     """All ways that the settings allow."""
     settings = ground.settings
-    sites = Sites(settings.api_url or "", local=settings.environment is Environment.LOCAL)
+    sites = Sites(settings.api_url or "", local=_is_local(ground))
     parts = ground.database, tokens, ground.clock, ground.entropy
     return SigningIn(
         Door(Sessions(callers, tokens, sites), limiter),
         WalletLogin(*parts, chain_id=settings.evm_chain_id, verify=account_verifier(ground, chain)),
         PasskeyLogin(*parts),
+        open_mail_login(ground, tokens),
     )
+
+
+def open_mail_login(ground: Ground, tokens: Tokens) -> MailLogin | None:
+    """None where no mail can be sent: a mail server is configured, or a development node writes files."""
+    settings = ground.settings
+    mailer: Mailer
+    if settings.smtp_url is not None:
+        if settings.mail_from is None:
+            raise InvalidInput("mail_from is not set", next_step="set NEXUS_MAIL_FROM", field="mail_from")
+        mailer = SmtpMailer(settings.smtp_url.get_secret_value(), settings.mail_from)
+    elif _is_local(ground):
+        mailer = MailFolder(mail_folder(settings), ground.clock)
+    else:
+        return None
+    return MailLogin(
+        ground.database,
+        tokens,
+        mailer,
+        Sealer.load_or_create(settings.home / "sealing-key", ground.entropy),
+        clock=ground.clock,
+        entropy=ground.entropy,
+        ids=ground.ids,
+        name=urlsplit(settings.api_url or "").netloc or "AgentNexus",
+    )
+
+
+def mail_folder(settings: Settings) -> Path:
+    """Where a development node without a mail server leaves its messages."""
+    return settings.home / "mail"
+
+
+def _is_local(ground: Ground) -> bool:
+    return ground.settings.environment is Environment.LOCAL
 
 
 def account_verifier(ground: Ground, chain: Chain) -> Verify:

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     markets: str = "registry,bazaar,catalogue"  # where offers are looked for, the most trusted first
     firm_quotes: bool = False  # ask every seller for its price of the very job before its money is reserved
     api_url: str | None = None
+    smtp_url: SecretStr | None = None  # smtps://user:password@host:465, smtp://host:587; not set: no codes by e-mail
+    mail_from: str | None = None
     agents_dir: Path = Path("agents")
 
     llm_base_url: str | None = None

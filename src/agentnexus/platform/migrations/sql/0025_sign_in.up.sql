@@ -29,7 +29,7 @@ create table identity.passkey (
 );
 create index passkey_of_person on identity.passkey (person_id, created_at);
 
--- Codes sent by e-mail. `person_id` and `caller` are hashes; address and code are sealed and go with the row.
+-- Codes sent by e-mail, kept an hour to count them. `person_id` and `caller` are hashes; address and code are sealed.
 create table identity.mail_challenge (
     id         text primary key,
     person_id  text not null,
@@ -38,7 +38,8 @@ create table identity.mail_challenge (
     code       text not null,
     tries_left integer not null check (tries_left >= 0),
     created_at timestamptz not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    used_at    timestamptz
 );
 create index mail_challenge_of_person on identity.mail_challenge (person_id, created_at);
 create index mail_challenge_of_caller on identity.mail_challenge (caller, created_at);
