@@ -19,12 +19,13 @@ from agentnexus.api.preference_routes import preference_routes
 from agentnexus.api.token_routes import token_routes
 from agentnexus.bootstrap.buying import Buying
 from agentnexus.bootstrap.desks import webhook_trial
-from agentnexus.bootstrap.gas import contracts_checks, gas_routes, load_contracts
+from agentnexus.bootstrap.gas import contracts_checks, gas_routes, load_contracts, open_paymaster
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.bootstrap.signing_in import open_signing_in
+from agentnexus.bootstrap.wallets import routes_of as wallet_routes_of
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.escrow.routes import escrow_routes, no_escrow_routes
@@ -42,6 +43,7 @@ from agentnexus.marketplace.sell import REQUEST_BYTES_MAX, seller_app, sold
 from agentnexus.markets.x402.sell import SellerMiddleware
 from agentnexus.platform.http import Check
 from agentnexus.platform.settings import Environment
+from agentnexus.wallets.service import Wallets
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
@@ -76,6 +78,7 @@ def compose(
     *,
     desk: Desk,
     escrow: Escrow | None = None,
+    wallets: Wallets | None = None,
 ) -> Composed:
     """Every part put together."""
     settings = ground.settings
@@ -122,7 +125,8 @@ def compose(
             (API, preference_routes(buying.hiring.records)),
             (API, money_routes(buying.books, budgets, *_wallets(chain, buying))),
             (API, grant_routes(grants, budgets, ground.ids)),
-            (API, gas_routes(ground, chain, buying.books)),
+            (API, gas_routes(open_paymaster(ground, chain, buying.books) if wallets is None else wallets.paymaster)),
+            (API, wallet_routes_of(wallets, signing_in.passkeys)),
             *((API, router) for router in signing_in.routers()),
             (API, token_routes(tokens)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),

@@ -87,9 +87,8 @@ def contracts_checks(ground: Ground, manifest: Manifest | None) -> dict[str, Che
     return {"contracts": followed}
 
 
-def gas_routes(ground: Ground, chain: Chain, books: Books) -> APIRouter:
+def gas_routes(service: PaymasterService | None) -> APIRouter:
     """The paymaster service, or what says that there is none."""
-    service = open_paymaster(ground, chain, books)
     return no_paymaster_routes() if service is None else paymaster_routes(service)
 
 

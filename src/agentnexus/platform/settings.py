@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     paymaster_key: SecretStr | None = None
     paymaster_policies: Path | None = None  # JSON file
     contracts_start_block: int | None = Field(default=None, ge=0)  # where their events begin; local: 0
+    coin_usd: str | None = None  # what a whole coin of the chain is worth in dollars, for balances; not set: not told
     registry_url: str | None = None
     markets: str = "registry,bazaar,catalogue"  # where offers are looked for, the most trusted first
     firm_quotes: bool = False  # ask every seller for its price of the very job before its money is reserved

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
+from agentnexus.core.money import Money
 from agentnexus.rails.evm.contracts.account import Owner
 from agentnexus.rails.evm.userops.passkeys import Assertion
 
@@ -121,3 +123,54 @@ class KeySignature:
 
 
 Answer = Assertion | KeySignature
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Something to send: `amount` is decimal text; `asset` is ``USDC``, the coin's symbol, or an ERC-20's address."""
+
+    to: str
+    amount: str
+    asset: str = "USDC"
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """What an account holds in one block. USDC counts as dollars; the coin's worth is None where nobody said it."""
+
+    coin: Money
+    usdc: Money
+    coin_usd: Decimal | None
+    usdc_usd: Decimal
+    block_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """USDC that came or went, or an operation that moved none.
+
+    Args:
+        kind: ``in``, ``out`` or ``operation``.
+        counterparty: who sent or got it.
+        operation_id: what it was a part of, where that was an operation of this wallet.
+    """
+
+    id: str
+    kind: str
+    at: datetime
+    title: str
+    transaction: str
+    amount: Money | None = None
+    counterparty: str = ""
+    operation_id: str = ""
+    purpose: str = ""
+    state: OperationState = OperationState.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Newest first; `before` asks for the next page, "" at the end. `complete`: the chain was read up to its head."""
+
+    lines: Sequence[HistoryLine]
+    before: str
+    complete: bool

@@ -6,32 +6,50 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
-from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotAllowed, NotFound
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotAllowed, NotFound, Unavailable
+from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.rails.evm.contracts.contract import Call
+from agentnexus.rails.evm.contracts.sessions import Grant
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, from_hex
 from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.userops.bundler import Bundler
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.accounts import Accounts
+from agentnexus.wallets.amounts import Transfers
+from agentnexus.wallets.balances import read_balances
 from agentnexus.wallets.building import Builder, WalletChain, nonce_for
 from agentnexus.wallets.funds import require_funds, require_gas
+from agentnexus.wallets.history import History
 from agentnexus.wallets.keys import SealedKeys
 from agentnexus.wallets.model import (
     Answer,
+    Balances,
     GasPayer,
+    HistoryPage,
     Operation,
     OperationState,
     PasskeyKey,
     SigningRequest,
+    Transfer,
     Wallet,
     WalletKind,
 )
 from agentnexus.wallets.outcome import Outcomes
 from agentnexus.wallets.sending import Sending
+from agentnexus.wallets.settings import (
+    AccountState,
+    account_state,
+    cancel_recovery_call,
+    gas_allowance_call,
+    grant_call,
+    guardian_call,
+    revoke_call,
+)
 from agentnexus.wallets.signing import request_for, signed
 from agentnexus.wallets.store import Stored, WalletStore
 
@@ -49,6 +67,7 @@ class Wallets:
     Args:
         paymaster: who pays gas; None where accounts pay it themselves.
         confirmations: of blocks, until an outcome can no longer change; the network's own by default.
+        coin_usd: what a whole coin is worth, where somebody says so.
     """
 
     def __init__(
@@ -62,6 +81,7 @@ class Wallets:
         clock: Clock,
         ids: Ids,
         confirmations: int | None = None,
+        coin_usd: Decimal | None = None,
     ) -> None:
         self.chain = chain
         self.paymaster = paymaster
@@ -69,6 +89,9 @@ class Wallets:
         self._clock = clock
         self._ids = ids
         self._keys = keys
+        self._coin_usd = coin_usd
+        self._transfers = Transfers(chain)
+        self._history = History(self.store, chain)
         self._accounts = Accounts(self.store, chain, keys, clock, ids)
         self._builder = Builder(chain, bundler, paymaster, clock)
         self._outcomes = Outcomes(chain.rpc, chain.network, clock, confirmations=confirmations)
@@ -195,6 +218,88 @@ class Wallets:
     async def keep_once(self) -> int:
         """One round of `keep`; how many operations were looked at."""
         return await self._sending.keep_once(self._wallet)
+
+    # -- what people ask for -----------------------------------------------------------------------------------------
+
+    async def send(
+        self, user_id: str, items: Sequence[Transfer | Call], *, key: str, gas: GasPayer = GasPayer.SPONSOR
+    ) -> Operation:
+        """Transfers of the coin, USDC and other tokens, or calls as they are; see `begin`."""
+        calls, title = await self._transfers.calls(items)
+        return await self.begin(user_id, calls, key=key, purpose="send", title=title, gas=gas)
+
+    async def money(self, amount: str, asset: str) -> Money:
+        """An amount as people type it: of USDC, the coin, or a token by its address. Raises `InvalidInput`."""
+        return await self._transfers.money(amount, asset)
+
+    async def balances(self, user_id: str) -> Balances:
+        """What the account holds now. Raises `Unavailable` while the chain does not answer."""
+        return await read_balances(self.chain, await self.of(user_id), self._coin_usd)
+
+    async def history(self, user_id: str, before: str = "", limit: int = 50) -> HistoryPage:
+        """Transfers of USDC, whoever made them, and own operations; `before` is what the last page answered."""
+        return await self._history.page(await self.of(user_id), before, limit)
+
+    async def state(self, user_id: str) -> AccountState:
+        """Whether the account exists yet, its guardian, and the recovery that waits."""
+        return await account_state(self.chain.rpc, await self.of(user_id))
+
+    async def export(self, user_id: str) -> str:
+        """The key of a wallet that this node signs for, as hex text; that it was handed over is noted.
+
+        Raises `Conflict` for a wallet whose key this node does not have.
+        """
+        wallet = await self.of(user_id)
+        sealed = await self.store.sealed_key(wallet.id)
+        if sealed is None:
+            raise Conflict("this node has no key of your wallet", next_step="you have it: keep it safe")
+        key = self._keys.reveal(wallet.id, sealed)
+        await self.store.exported(wallet.id, self._clock.now())
+        log.info("wallets.exported", wallet=wallet.id, user=user_id)
+        return key
+
+    async def gas_policy(self, user_id: str) -> dict[str, object]:
+        """Who pays for gas, by which rules, and what is left of it for this user."""
+        if self.paymaster is None:
+            return {"sponsor": None, "network": self.chain.network.caip2, "policies": []}
+        return await self.paymaster.describe(user_id)
+
+    async def set_guardian(
+        self, user_id: str, guardian: str, delay_seconds: int, *, key: str, gas: GasPayer = GasPayer.SPONSOR
+    ) -> Operation:
+        """Who may propose a new owner, and how long the present one can refuse; the zero address is nobody."""
+        call = guardian_call(self.chain.rpc, await self.of(user_id), guardian, delay_seconds)
+        return await self._setting(user_id, call, key, gas)
+
+    async def cancel_recovery(self, user_id: str, *, key: str, gas: GasPayer = GasPayer.SPONSOR) -> Operation:
+        """Refuse new owners that were proposed."""
+        return await self._setting(user_id, cancel_recovery_call(self.chain.rpc, await self.of(user_id)), key, gas)
+
+    async def grant_session(
+        self, user_id: str, grant: Grant, *, key: str, gas: GasPayer = GasPayer.SPONSOR
+    ) -> Operation:
+        """Let a key act for the account within limits that the account keeps."""
+        return await self._setting(user_id, grant_call(self.chain.rpc, await self.of(user_id), grant), key, gas)
+
+    async def revoke_session(
+        self, user_id: str, session_key: str, *, key: str, gas: GasPayer = GasPayer.SPONSOR
+    ) -> Operation:
+        """End what a key may do."""
+        call = revoke_call(self.chain.rpc, await self.of(user_id), session_key)
+        return await self._setting(user_id, call, key, gas)
+
+    async def allow_gas(self, user_id: str, amount: str, *, key: str) -> Operation:
+        """Let the paymaster take up to so much USDC for gas that it sells: what `GasPayer.USDC` needs before."""
+        if self.paymaster is None:
+            raise Unavailable("this node sells no gas", next_step="let the account pay its gas: gas = account")
+        usdc = self.chain.usdc
+        money = await self._transfers.money(amount, usdc.symbol)
+        call = gas_allowance_call(usdc.reference, self.paymaster.chain.paymaster, money.atomic)
+        return await self._setting(user_id, (call, f"Let the paymaster take {money} for gas"), key, GasPayer.SPONSOR)
+
+    async def _setting(self, user_id: str, call: tuple[Call, str], key: str, gas: GasPayer) -> Operation:
+        what, title = call
+        return await self.begin(user_id, [what], key=key, purpose="setting", title=title, gas=gas)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

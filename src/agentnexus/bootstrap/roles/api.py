@@ -18,6 +18,7 @@ from agentnexus.bootstrap.solana_prices import SolanaPrices
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers
 from agentnexus.bootstrap.upkeep import repeat
+from agentnexus.bootstrap.wallets import open_wallets
 from agentnexus.ledger.economics import Economics
 from agentnexus.ledger.gauges import REFRESH_SECONDS, refresh
 from agentnexus.marketplace.sell import seller_routes
@@ -37,11 +38,11 @@ async def run_api(host: str, port: int) -> None:
         blobs = PostgresBlobs(ground.database)
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
+        wallets = await stack.enter_async_context(open_wallets(ground, chain, buying.books))
         engine = await stack.enter_async_context(open_engine(ground, wakeups, works=False))
         room = open_workflows(ground, chain, buying, blobs, engine, escrow=escrow)
-        composed = compose(
-            ground, chain, buying, selling, room, desk=open_workflow_desk(ground, room, wakeups), escrow=escrow
-        )
+        desk = open_workflow_desk(ground, room, wakeups)
+        composed = compose(ground, chain, buying, selling, room, desk=desk, escrow=escrow, wallets=wallets)
 
         economics = Economics(ground.database, chain.usdc, buying.parity)
 

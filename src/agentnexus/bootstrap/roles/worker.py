@@ -16,6 +16,7 @@ from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers, tell
 from agentnexus.bootstrap.upkeep import keep_up
+from agentnexus.bootstrap.wallets import open_wallets
 from agentnexus.hiring.repair import Repair
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.wakeups import Wakeups
@@ -33,6 +34,7 @@ async def run_worker() -> None:
         buying = await stack.enter_async_context(open_buying(ground, chain))
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
+        wallets = await stack.enter_async_context(open_wallets(ground, chain, buying.books))
         engine = await stack.enter_async_context(open_engine(ground, wakeups, works=True))
         room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
@@ -51,6 +53,8 @@ async def run_worker() -> None:
                 indexer = open_indexer(ground, chain, manifest)
                 following = follow_contracts(ground, chain, buying.books, manifest, indexer)
                 work.append(group.create_task(following, name="contracts"))
+            if wallets is not None:
+                work.append(group.create_task(wallets.keep(), name="wallets"))
             if escrow is not None:
                 hires = prepaid_hires(escrow, buying.hiring, buying.books, chain.usdc, ground.clock)
                 work.append(group.create_task(keep_prepaid(escrow, room.engine, hires), name="prepaid"))
