@@ -30,7 +30,7 @@ from tests.web.wallet_preview import ADDRESS, CHALLENGE, CREDENTIAL, FAUCET, HAS
 
 AGENT = "org.agentnexus.pdf-extractor"
 NAME = "PDF extractor"
-FEE = "2.5 % of what a seller earns goes to AgentNexus; the seller pays it"
+FEE = "Of each price 2.5 % is the fee of the market; the seller pays it, not you."
 SHORT = Problem("The wallet holds 0.05 USDC, and this costs 0.1 USDC.", "Add at least 0.05 USDC.", "insufficient_funds")
 NO_WALLET = Problem("You have no wallet yet.", "Make one: it takes a moment.", "not_found")
 STATES = {
@@ -60,7 +60,7 @@ def purchase(name: str) -> PurchaseView:
         identifier, AGENT, NAME, 5, "0.02 USDC", "0.1 USDC", FEE, purchase_state(state, step),
         state in ("completed", "failed", "refunded"), steps_of(state, step, asks=True), NOW - timedelta(minutes=2),
         held="0.06 USDC" if name == "completed" else "0.1 USDC" if name == "confirmed" else "",
-        runs_left=3 if name == "completed" else None, refundable=name == "completed", wallet=ADDRESS,
+        runs_left=3 if name == "completed" else None, refundable=name in ("completed", "signing"), wallet=ADDRESS,
         deal_id="0x" + "de" * 32 if mined else "", transaction=TRANSACTION if mined else "",
         expires_at=NOW + timedelta(days=30) if mined else None, problem=problem, sign=sign,
     )  # fmt: skip
@@ -114,7 +114,7 @@ class PreviewPurchases:
             return BuyPage(quantity, agent.price, "0.1 USDC", FEE, "", obstacle=NO_WALLET, next_link=link)
         short = self.obstacle is SHORT
         return BuyPage(
-            quantity, "0.02 USDC", "0.1 USDC", FEE, "AgentNexus pays it: 0.19 ETH a day is left for you", "30 days",
+            quantity, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH a day left)", "30 days",
             "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
             "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
             ("/wallet#receive", "Add USDC") if short else None,

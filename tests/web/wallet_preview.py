@@ -38,7 +38,7 @@ FAUCET = "nexus wallet fund 5"
 HOSTILE = '<script>alert("wallet")</script>'
 TYPED_DATA = '{"domain":{"name":"ERC4337","version":"1","chainId":31337},"primaryType":"PackedUserOperation"}'
 GAS = GasView(
-    "AgentNexus pays it: 0.19 ETH a day is left for you",
+    "paid by AgentNexus (0.19 ETH a day left)",
     [("Accounts, purchases and transfers of this market", ["at most 0.01 ETH for one operation"])],
     [("sponsor", "AgentNexus pays"), ("usdc", "In USDC, from the wallet"), ("account", "In ETH, from the wallet")],
 )
@@ -105,6 +105,7 @@ class PreviewWallet:
     made: list[tuple[str, str, str]] = field(default_factory=list)
     sent: list[SendTyped] = field(default_factory=list)
     guardians: list[tuple[str, str, str]] = field(default_factory=list)
+    refused_recovery: list[str] = field(default_factory=list)
     signed: list[Signed] = field(default_factory=list)
     exported: int = 0
     refuse: Exception | None = None
@@ -140,6 +141,11 @@ class PreviewWallet:
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         self._may()
         self.guardians.append((guardian, days, key))
+        return "op_unsigned"
+
+    async def cancel_recovery(self, user_id: str, key: str) -> str:
+        self._may()
+        self.refused_recovery.append(key)
         return "op_unsigned"
 
     async def operation(self, user_id: str, operation_id: str) -> OperationView:

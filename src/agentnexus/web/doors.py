@@ -182,6 +182,9 @@ class WalletDoor(Protocol):
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         """The operation's id."""
 
+    async def cancel_recovery(self, user_id: str, key: str) -> str:
+        """Refuse new owners that were proposed; the operation's id."""
+
     async def operation(self, user_id: str, operation_id: str) -> OperationView: ...
 
     def follow(self, user_id: str, operation_id: str) -> AsyncIterator[OperationView]:

@@ -30,6 +30,9 @@ class NoWallets:
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         raise _no_wallets()
 
+    async def cancel_recovery(self, user_id: str, key: str) -> str:
+        raise _no_wallets()
+
     async def operation(self, user_id: str, operation_id: str) -> OperationView:
         raise _no_wallets()
 

@@ -83,6 +83,18 @@ async def guardian(request: Request) -> Response:
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
 
 
+async def cancel_recovery(request: Request) -> Response:
+    """POST /wallet/recovery: refuse the new owners that somebody proposed."""
+    doors, data = doors_of(request), await posted(request)
+    try:
+        operation_id = await doors.wallet.cancel_recovery(
+            await doors.user(request), text_of(data, "key", limit=ADDRESS_CHARS)
+        )
+    except NexusError as error:
+        return await _index(request, None, error)
+    return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
+
+
 async def operation(request: Request) -> Response:
     """GET /wallet/operations/{operation_id}"""
     return await _operation(request)
@@ -143,6 +155,7 @@ routes = [
     Route("/wallet", create, methods=["POST"]),
     Route("/wallet/send", send, methods=["POST"]),
     Route("/wallet/guardian", guardian, methods=["POST"]),
+    Route("/wallet/recovery", cancel_recovery, methods=["POST"]),
     Route("/wallet/export", confirm_export, methods=["GET"]),
     Route("/wallet/export", export, methods=["POST"]),
     Route("/wallet/operations/{operation_id}", operation),

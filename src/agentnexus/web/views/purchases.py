@@ -34,7 +34,7 @@ STEPS: Final = (
 )
 USE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "running": ("Working", "busy"),
-    "succeeded": ("Done", "done"),
+    "completed": ("Done", "done"),
     "failed": ("Failed", "fail"),
 }
 

@@ -25,7 +25,8 @@ def money(amount: Money | None) -> str:
 
 def plain_money(amount: Money) -> str:
     """``0.1 USDC``: decimal text without needless zeros."""
-    return f"{amount.decimal.normalize():f} {amount.asset.symbol}"
+    text = f"{amount.decimal:f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {amount.asset.symbol}"
 
 
 def duration(milliseconds: float | None) -> str:

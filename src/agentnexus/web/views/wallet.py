@@ -44,7 +44,7 @@ class TokenView:
 
 @dataclass(frozen=True, slots=True)
 class OwnWallet:
-    """`qr` is an SVG element of the address. `guardian` is empty where nobody may help to recover the wallet."""
+    """`qr` is an SVG element of the address; `owner` is there for a wallet that another one signs for."""
 
     address: str
     network: str
@@ -83,6 +83,15 @@ class MovementView:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """Who may help the owner back in, and whether somebody is at it; `ready_at` is when new owners can take over."""
+
+    guardian: str = ""
+    delay_days: int = 0
+    ready_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PasskeyChoice:
     """A passkey that may own a new wallet."""
 
@@ -104,6 +113,7 @@ class WalletPage:
     tokens: Sequence[TokenView] = ()
     money_problem: Problem | None = None
     gas: GasView | None = None
+    recovery: Recovery = Recovery()
     history: Sequence[MovementView] = ()
     older: str = ""
     passkeys: Sequence[PasskeyChoice] = ()
