@@ -12,13 +12,18 @@ import click
 from agentnexus.cli.amounts import AMOUNT
 from agentnexus.cli.options import done, json_option
 from agentnexus.cli.printable import printable
+from agentnexus.cli.purchase import buy, execute
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group()
 def agents() -> None:
-    """List, show, run, make and test agents."""
+    """List, show, run, buy, make and test agents."""
+
+
+agents.add_command(buy)
+agents.add_command(execute)
 
 
 @agents.command(name="list")

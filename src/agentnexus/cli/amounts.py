@@ -30,7 +30,9 @@ class Amount(click.ParamType[str]):
 
     def _fits(self, amount: Decimal) -> bool:
         """Written out it has few enough digits, and no more decimals than there are."""
-        return -DIGITS_MAX < amount.adjusted() < DIGITS_MAX and amount == round(amount, self.decimals)
+        if not -DIGITS_MAX < amount.adjusted() < DIGITS_MAX:
+            return False
+        return len(f"{amount:f}".partition(".")[2].rstrip("0")) <= self.decimals
 
 
 AMOUNT = Amount()

@@ -20,14 +20,16 @@ COMMANDS = {
     "offers": ("agentnexus.cli.hire", "compare the offers of all markets for a need"),
     "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
     "prefer": ("agentnexus.cli.prefer", "sellers to take first, and sellers never to hire"),
-    "agents": ("agentnexus.cli.agents", "list, show, run, make and test agents"),
+    "agents": ("agentnexus.cli.agents", "list, show, run, buy, make and test agents"),
+    "purchase": ("agentnexus.cli.purchase", "runs that you bought ahead: list, show, sign, take back"),
+    "entitlements": ("agentnexus.cli.purchase", "runs that you may still use"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),
     "escrow": ("agentnexus.cli.escrow", "your prepaid account: top up, claim, withdraw"),
     "metrics": ("agentnexus.cli.metrics", "what was spent, earned and saved, and on what"),
     "sign-in": ("agentnexus.cli.sign_in", "be yourself to a node: by e-mail or by your wallet"),
     "sign-out": ("agentnexus.cli.sign_in", "end that again"),
-    "wallet": ("agentnexus.cli.wallet", "show balances and deposits"),
+    "wallet": ("agentnexus.cli.wallet", "the node's wallets, and your own account: balance, send, sign"),
     "contracts": ("agentnexus.cli.contracts", "put contracts on a chain, find and check them"),
     "ledger": ("agentnexus.cli.ledger", "check and export the books"),
     "token": ("agentnexus.cli.token", "give, list and end access tokens of this node's users"),
@@ -110,5 +112,5 @@ def _print_error(error: dict[str, object]) -> None:
 def nexus() -> None:
     """AgentNexus: hire work on an open economy of agents, inside limits, with receipts.
 
-    Exit codes: 0 done, 1 failed, 2 wrongly called, 3 over a budget. With --json, errors are JSON, too.
+    Exit codes: 0 done, 1 failed, 2 wrongly called, 3 over a budget, 4 not done yet. With --json, errors are JSON, too.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Self, cast
+from typing import Self, TypeAlias, cast
 
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.core.money import EXACT
@@ -17,7 +17,7 @@ from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of, decode_values
 from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT, PackedOperation
 from agentnexus.rails.evm.delegation import DelegationSignature
-from agentnexus.rails.evm.encoding import address, from_hex, selector, to_hex, word
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, address, from_hex, selector, to_hex, word
 from agentnexus.rails.evm.signer import EvmSigner
 
 _BATCH_MODE = b"\x01" + bytes(31)
@@ -27,6 +27,8 @@ _DO_NOT_TRUST = "do not trust this node"
 TRANSFER, APPROVE = selector("transfer(address,uint256)"), selector("approve(address,uint256)")
 _MINT = abi_of("Entitlements").function("mintWithVoucher")
 _DEPOSIT = abi_of("Escrow").function("deposit")
+Tokens: TypeAlias = "Mapping[str, tuple[str, int]]"
+"""Symbol and decimals by address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,6 @@ class Asked:
     digest: bytes
     chain_id: int
     sender: str
-    paymaster: str
     calls: Sequence[Call]
     delegation: DelegationSignature | None  # as yet without its signature
 
@@ -55,19 +56,12 @@ class Asked:
             raise NotAllowed("the node asks to sign something unreadable", next_step=_DO_NOT_TRUST) from error
         if body.get("hash") != to_hex(digest):
             raise NotAllowed("the node asks to sign another hash than its operation has", next_step=_DO_NOT_TRUST)
-        paymaster = to_hex(packed.paymaster_and_data[:20]) if packed.paymaster_and_data else ""
-        return cls(digest, chain_id, packed.sender, paymaster, calls, delegation)
+        return cls(digest, chain_id, packed.sender, calls, delegation)
 
     def require_calls(self, wanted: Sequence[Call]) -> None:
-        """Raises `NotAllowed` unless these and no others are made; the paymaster may be allowed tokens for gas."""
-        if self.own_calls != list(wanted):
+        """Raises `NotAllowed` unless these and no others are made."""
+        if list(self.calls) != list(wanted):
             raise NotAllowed("the node built something else than you asked for", next_step=_DO_NOT_TRUST)
-
-    @property
-    def own_calls(self) -> list[Call]:
-        """Without the one that lets the paymaster take tokens for gas."""
-        gas = APPROVE + word(self.paymaster) if self.paymaster else None
-        return [each for each in self.calls if gas is None or each.data[:36] != gas]
 
     async def sign(self, signer: EvmSigner) -> dict[str, str]:
         """The body that answers it. Raises `NotAllowed` for a delegation that is not of this very key."""
@@ -100,31 +94,43 @@ def transfer(token: str, to: str, amount_atomic: int) -> Call:
     return Call(token, TRANSFER + word(to) + word(amount_atomic))
 
 
-def require_transfer(asked: Asked, to: str, amount: str, asset: str, tokens: Mapping[str, tuple[str, int]]) -> None:
-    """Raises `NotAllowed` unless this much of that asset goes to that address, and nothing else happens.
+def approval(token: str, spender: str, amount_atomic: int) -> Call:
+    """Leave to take that much of an ERC-20."""
+    return Call(token, APPROVE + word(spender) + word(amount_atomic))
 
-    `asset` as it was typed: a token's address, a symbol among `tokens` (symbol and decimals by address), or the coin's.
+
+def asset_of(name: str, tokens: Tokens) -> tuple[str, int]:
+    """Token and decimals of an asset as it is typed: an address, a symbol among `tokens`, or the coin's (address zero).
+
+    Raises `NotAllowed` for a token whose decimals are not known here.
     """
-    known = next((token for token, (symbol, _) in tokens.items() if asset.lower() in (token, symbol.lower())), None)
-    if known is not None:
-        wanted = transfer(known, to, _atomic(amount, tokens[known][1]))
-    elif asset.startswith("0x"):
+    for token, (symbol, decimals) in tokens.items():
+        if name.lower() in (token, symbol.lower()):
+            return token, decimals
+    if name.startswith("0x"):
         raise NotAllowed(
-            f"how many decimals {asset} has is not known here, so the amount cannot be checked",
-            next_step="ask with --no-wait and without the key, then look at it: nexus wallet sign",
+            f"how many decimals {name} has is not known here, so the amount cannot be checked",
+            next_step="ask without --key-file, then look at it and sign: nexus wallet sign",
         )
-    else:
-        wanted = Call(to.lower(), b"", _atomic(amount, COIN_DECIMALS))
+    return ZERO_ADDRESS, COIN_DECIMALS
+
+
+def require_transfer(asked: Asked, to: str, amount: str, asset: str, tokens: Tokens) -> None:
+    """Raises `NotAllowed` unless this much of that asset goes to that address, and nothing else happens."""
+    token, decimals = asset_of(asset, tokens)
+    units = atomic(amount, decimals)
+    wanted = Call(to.lower(), b"", units) if token == ZERO_ADDRESS else transfer(token, to.lower(), units)
     asked.require_calls([wanted])
 
 
-def _atomic(amount: str, decimals: int) -> int:
+def atomic(amount: str, decimals: int) -> int:
+    """From decimal text."""
     return int(Decimal(amount).scaleb(decimals, EXACT))
 
 
 def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
     """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's."""
-    calls = asked.own_calls
+    calls = asked.calls
     try:
         good = [each.data[:4] for each in calls] == [APPROVE, _DEPOSIT.selector, _MINT.selector] and _buys(
             asked.sender, calls, token, amount_atomic
@@ -146,13 +152,13 @@ def _buys(own: str, calls: Sequence[Call], token: str, amount_atomic: int) -> bo
     )
 
 
-def in_words(call: Call, own: str, tokens: Mapping[str, tuple[str, int]]) -> str:
-    """One call for a person. `tokens` gives symbol and decimals by address."""
+def in_words(call: Call, own: str, tokens: Tokens) -> str:
+    """One call for a person."""
     from agentnexus.cli.view import money
 
-    def paid(atomic: int) -> str:
+    def paid(units: int) -> str:
         symbol, decimals = tokens.get(call.target, (f"atomic units of {call.target}", 0))
-        return money({"atomic": str(atomic), "decimals": decimals, "symbol": symbol})
+        return money({"atomic": str(units), "decimals": decimals, "symbol": symbol})
 
     head, rest = call.data[:4], call.data[4:]
     said = f"call 0x{head.hex()} of {call.target}" if call.data else f"send to {call.target}"

@@ -1,4 +1,4 @@
-"""`nexus wallet`: what is in the node's wallets on chain and in the books; new encrypted keys for them."""
+"""`nexus wallet`: the node's wallets on chain and in the books, new encrypted keys, and a person's own account."""
 
 from __future__ import annotations
 
@@ -10,15 +10,34 @@ from typing import cast
 
 import click
 
+from agentnexus.cli import account, powers
 from agentnexus.cli.options import json_option, password_file_option
+
+OWN = (
+    account.create,
+    account.account,
+    account.balance,
+    account.history,
+    account.send,
+    account.sign,
+    account.operation,
+    account.gas,
+    account.export,
+    powers.guardian,
+    powers.session,
+)
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 @json_option
 def wallet(ctx: click.Context, as_json: bool) -> int:
-    """Show addresses and balances, network by network; `wallet new` makes a key."""
+    """Show the node's addresses and balances, network by network; the commands are about your own account."""
     return 0 if ctx.invoked_subcommand else _show(as_json)
+
+
+for each in OWN:
+    wallet.add_command(each)
 
 
 def _show(as_json: bool) -> int:

@@ -1,0 +1,258 @@
+"""Runs bought ahead and used: `nexus agents buy`, `nexus agents execute`, `nexus purchase`, `nexus entitlements`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+from uuid import uuid4
+
+import click
+
+from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.operations import Course, How, carry_out, finish, followed, how_options, show_problem
+from agentnexus.cli.options import done, json_option
+
+if TYPE_CHECKING:
+    import httpx
+
+    from agentnexus.cli.approving import Asked
+
+Json = dict[str, object]
+API = "/api/v1"
+USDC_DECIMALS = 6
+ENDS = {"completed": 0, "failed": 1, "refunded": 1}
+STATES = {
+    "initiated": "being checked",
+    "validating": "being checked",
+    "processing": "on its way",
+    "completed": "the runs are yours",
+    "failed": "failed: nothing was paid",
+    "refunded": "what was not used is back in your wallet",
+}
+STEPS = {
+    "signing": "waits for your signature",
+    "sent": "sent to the chain",
+    "confirmed": "the chain has it",
+    "refunding": "the money is coming back",
+}
+COLOURS = {"completed": "green", "failed": "red"}
+
+
+def _words(made: Json) -> str:
+    state, step = str(made["state"]), str(made.get("step"))
+    return STEPS[step] if step in STEPS and not PURCHASE.ended(made) else STATES.get(state, state)
+
+
+MOVING = frozenset({"refunding", "ending"})
+PURCHASE = Course(f"{API}/purchases", _words, ENDS, MOVING)
+REFUND = Course(f"{API}/purchases", _words, {"completed": 1, "failed": 0, "refunded": 0}, MOVING)
+USE = Course(f"{API}/me/uses", lambda made: str(made["state"]), ENDS)
+
+
+@click.command()
+@click.argument("agent_id")
+@click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="how many")
+@click.option("--budget", type=AMOUNT, help="the most it may cost, in USDC; then nothing is asked")
+@click.option("--key", default="", help="idempotency key: the same key is the same purchase")
+@how_options
+def buy(agent_id: str, runs: int, budget: str | None, key: str, how: How) -> int:
+    """Buy runs of an agent from your wallet: paid as they succeed, the rest comes back when you want.
+
+    `nexus agents execute` uses them.
+    """
+    return finish(asyncio.run(_buy(agent_id, runs, budget, key or uuid4().hex, how)), how, _show, PURCHASE)
+
+
+async def _buy(agent_id: str, runs: int, budget: str | None, key: str, how: How) -> Json:
+    async with _api() as client:
+        agent = cast("Json", (await client.get(f"{API}/agents/{quote(agent_id, safe='')}")).json()["data"])
+        amount = Decimal(str(agent["price"])) * runs
+        _agree(amount, f"{runs} run{'s' * (runs > 1)} of {agent['name']}", str(agent["currency"]), budget, how)
+        path = f"{API}/agents/{quote(agent_id, safe='')}/purchase"
+        answer = await client.post(path, json={"quantity": runs}, headers={"Idempotency-Key": key})
+        return await _signed(client, cast("Json", answer.json()["data"]), amount, how)
+
+
+def _agree(amount: Decimal, what: str, currency: str, budget: str | None, how: How) -> None:
+    """Raises `BudgetExceeded` over what was typed; asks where nothing was."""
+    from agentnexus.cli.printable import printable
+    from agentnexus.core.errors import BudgetExceeded
+
+    if budget is None:
+        how.agree(printable(f"buy {what} for {amount:f} {currency}?"))
+    elif amount > Decimal(budget):
+        raise BudgetExceeded(
+            printable(f"{what} cost {amount:f} {currency}, and at most {budget} is allowed"),
+            next_step="buy fewer, or give a larger --budget",
+        )
+
+
+async def _signed(client: httpx.AsyncClient, made: Json, amount: Decimal, how: How) -> Json:
+    """Carried out; only a deposit of exactly `amount` is signed."""
+
+    def check(asked: Asked) -> None:
+        from agentnexus.cli.approving import atomic, require_purchase
+
+        token = str(made["asset"]).rpartition(":")[2]
+        require_purchase(asked, token=token, amount_atomic=atomic(f"{amount:f}", USDC_DECIMALS))
+
+    return await carry_out(client, made, how, check, PURCHASE)
+
+
+@click.command()
+@click.argument("agent_id")
+@click.option("--input", "input_json", required=True, help="the run's input as JSON, or @FILE")
+@click.option("--key", default="", help="idempotency key: the same key is the same run")
+@click.option("--wait/--no-wait", default=True, help="until it has ended (the default), or only begin it")
+@json_option
+def execute(agent_id: str, input_json: str, key: str, wait: bool, as_json: bool) -> int:
+    """Run an agent with a run that you have bought; a run that fails costs nothing and is not used up."""
+    from agentnexus.cli.hire import parse_input
+
+    how, value = How(None, None, wait=wait, yes=False, as_json=as_json), parse_input(input_json)
+
+    async def executed() -> Json:
+        async with _api() as client:
+            path = f"{API}/agents/{quote(agent_id, safe='')}/execute"
+            headers = {"Idempotency-Key": key or uuid4().hex}
+            answer = await client.post(path, json={"input": value}, headers=headers, timeout=600)
+            made = cast("Json", answer.json()["data"])
+            return await followed(client, made, how, USE) if wait else made
+
+    return finish(asyncio.run(executed()), how, _show_use, USE)
+
+
+def _show_use(shown: Json) -> None:
+    from agentnexus.cli.view import summary
+
+    click.secho(f"{shown['state']}  {shown['id']}", fg=COLOURS.get(str(shown["state"]), "yellow"))
+    if shown.get("output") is not None:
+        click.echo(summary(shown["output"]))
+    show_problem(shown.get("error"))
+
+
+@click.command()
+@json_option
+def entitlements(as_json: bool) -> int:
+    """Show the runs you have bought and not used."""
+    from agentnexus.cli.hire import fetch
+    from agentnexus.cli.printable import printable
+
+    found = cast("list[Json]", asyncio.run(fetch(f"{API}/me/entitlements", {})))
+    if as_json:
+        return done("", found, as_json=True)
+    for each in printable(found):
+        click.echo(f"{each['runs_left']:>5}  {each['agent_name']}  {each['agent_id']}")
+    if not found:
+        click.echo("no runs left; buy some: nexus agents buy ID --runs 5")
+    return 0
+
+
+@click.group()
+def purchase() -> None:
+    """Runs that you bought: how far it got, and your money back."""
+
+
+@purchase.command(name="list")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@click.option("--before", default="", help="go on after this purchase")
+@json_option
+def list_purchases(limit: int, before: str, as_json: bool) -> int:
+    """Your purchases, newest first."""
+    from agentnexus.cli.hire import fetch
+    from agentnexus.cli.printable import printable
+
+    parameters = {"limit": limit} | ({"before": before} if before else {})
+    found = cast("list[Json]", asyncio.run(fetch(f"{API}/me/purchases", parameters)))
+    if as_json:
+        return done("", found, as_json=True)
+    for each in printable(found):
+        what = f"{each['quantity']:>4} x {each['agent_name']}"
+        click.echo(
+            f"{str(each['created_at'])[:19]}  {each['id']}  {what}  {each['amount']} {each['currency']}  {_words(each)}"
+        )
+    if not found:
+        click.echo("nothing bought yet")
+    return 0
+
+
+@purchase.command()
+@click.argument("purchase_id")
+@click.option("--wait", is_flag=True, help="until it has ended")
+@json_option
+def show(purchase_id: str, wait: bool, as_json: bool) -> int:
+    """How far a purchase got, and what is left of it."""
+    how = How(None, None, wait=wait, yes=False, as_json=as_json)
+
+    async def looked() -> Json:
+        async with _api() as client:
+            found = await _one(client, purchase_id)
+            goes_on = wait and found.get("step") != "signing"
+            return await followed(client, found, how, PURCHASE) if goes_on else found
+
+    return finish(asyncio.run(looked()), how, _show, PURCHASE)
+
+
+@purchase.command()
+@click.argument("purchase_id")
+@how_options
+def sign(purchase_id: str, how: How) -> int:
+    """Sign a purchase that waits for your key; nothing but its amount leaves the wallet."""
+    if how.key_file is None:
+        raise click.UsageError("give --key-file")
+
+    async def signed() -> Json:
+        async with _api() as client:
+            found = await _one(client, purchase_id)
+            amount = Decimal(str(found["amount"]))
+            if isinstance(found.get("sign"), dict):
+                _agree(amount, f"{found['quantity']} of {found['agent_name']}", str(found["currency"]), None, how)
+            return await _signed(client, found, amount, how)
+
+    return finish(asyncio.run(signed()), how, _show, PURCHASE)
+
+
+@purchase.command()
+@click.argument("purchase_id")
+@click.option("--wait/--no-wait", default=True, help="until the money is back (the default), or only ask for it")
+@json_option
+def refund(purchase_id: str, wait: bool, as_json: bool) -> int:
+    """Take back what was not used of a purchase."""
+    how = How(None, None, wait=wait, yes=True, as_json=as_json)
+
+    async def refunded() -> Json:
+        async with _api() as client:
+            answer = await client.post(f"{API}/purchases/{quote(purchase_id, safe='')}/refund")
+            made = cast("Json", answer.json()["data"])
+            return await followed(client, made, how, REFUND) if wait else made
+
+    return finish(asyncio.run(refunded()), how, _show, REFUND)
+
+
+async def _one(client: httpx.AsyncClient, purchase_id: str) -> Json:
+    return cast("Json", (await client.get(f"{API}/purchases/{quote(purchase_id, safe='')}")).json()["data"])
+
+
+def _show(shown: Json) -> None:
+    """What was bought, how far it is, what is left of it, and what went wrong."""
+    state, currency = str(shown["state"]), shown["currency"]
+    what = f"{shown['quantity']} x {shown['agent_name']} for {shown['amount']} {currency}"
+    click.secho(f"{what}: {_words(shown)}", fg=COLOURS.get(state, "yellow"))
+    click.echo(f"  {shown['id']}")
+    if shown.get("transaction"):
+        click.echo(f"  transaction {shown['transaction']}")
+    if state == "completed":
+        click.echo(f"  {shown['runs_left']} runs left until {str(shown['expires_at'])[:10]}")
+        click.echo(f"  use one:  nexus agents execute {shown['agent_id']} --input @input.json")
+    show_problem(shown.get("error"))
+    if shown.get("step") == "signing":
+        click.echo(f"  sign it:  nexus purchase sign {shown['id']} --key-file KEY")
+
+
+def _api() -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    from agentnexus.cli.node import api, find_node
+
+    return api(find_node())
