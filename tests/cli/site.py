@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from click.testing import CliRunner
 from starlette.types import ASGIApp
+from structlog.testing import capture_logs
 
 from agentnexus.cli.app import nexus
 from agentnexus.platform.process import free_port
@@ -58,16 +59,17 @@ class Terminal:
 
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """The address of the application."""
+    """The address of the application. Its log stays out of what commands print in the same process."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="off"))
-    async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        await serving
+    with capture_logs():
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve())
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{port}"
+            server.should_exit = True
+            await serving
 
 
 def key_file(folder: Path, secret: str, name: str = "key") -> Path:
