@@ -126,7 +126,7 @@ async def test_a_key_of_ones_own_signs_here_and_the_node_gets_signatures_only(de
     unsigned = await desk.run("send", BOB, "1", "--key", "k1")
     assert unsigned[0] == 4
     assert "nexus wallet sign op_" in unsigned[1]
-    code, out, err = await desk.run("send", BOB, "1", "--key", "k1", "--key-file", key, "--yes")
+    code, _, err = await desk.run("send", BOB, "1", "--key", "k1", "--key-file", key, "--yes")
     assert code == 0, err
     assert await desk.money_of() == WHOLE
     second = await desk.told("send", BOB, "2", "--no-wait", "--key", "k2")
