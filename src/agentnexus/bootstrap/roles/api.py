@@ -12,6 +12,7 @@ from agentnexus.bootstrap.desks import open_workflow_desk
 from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import open_escrow
+from agentnexus.bootstrap.purchasing import open_purchasing
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.solana_prices import SolanaPrices
@@ -39,10 +40,16 @@ async def run_api(host: str, port: int) -> None:
         selling = await stack.enter_async_context(open_selling(ground, chain, buying.http, blobs, wakeups))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
         wallets = await stack.enter_async_context(open_wallets(ground, chain, buying.books))
+        selling_ahead = open_purchasing(
+            ground, chain, buying.books, wakeups, wallets=wallets, executions=selling.executions
+        )
+        purchasing = await stack.enter_async_context(selling_ahead)
         engine = await stack.enter_async_context(open_engine(ground, wakeups, works=False))
         room = open_workflows(ground, chain, buying, blobs, engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
-        composed = compose(ground, chain, buying, selling, room, desk=desk, escrow=escrow, wallets=wallets)
+        composed = compose(
+            ground, chain, buying, selling, room, desk=desk, escrow=escrow, wallets=wallets, purchasing=purchasing
+        )
 
         economics = Economics(ground.database, chain.usdc, buying.parity)
 
@@ -69,6 +76,8 @@ async def run_api(host: str, port: int) -> None:
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
                 group.create_task(repeat("gauges", partial(refresh, economics), REFRESH_SECONDS), name="gauges"),
             ]
+            if purchasing is not None:
+                background.append(group.create_task(purchasing.entitlements.resume(), name="uses"))
             await serve_app(composed.app, host, port)
             for task in background:
                 task.cancel()

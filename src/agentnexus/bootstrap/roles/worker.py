@@ -12,6 +12,7 @@ from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.gas import follow_contracts, load_contracts, open_indexer
 from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.prepaid import keep_prepaid, open_escrow, prepaid_hires, reconcile_treasury
+from agentnexus.bootstrap.purchasing import follow_deals, keep_purchases, open_purchasing
 from agentnexus.bootstrap.serving import end_with_parent
 from agentnexus.bootstrap.tasks import open_workflows
 from agentnexus.bootstrap.telling import forget_offers, tell
@@ -35,6 +36,9 @@ async def run_worker() -> None:
         wakeups = await stack.enter_async_context(Wakeups(ground.database))
         escrow = await stack.enter_async_context(open_escrow(ground, buying.books))
         wallets = await stack.enter_async_context(open_wallets(ground, chain, buying.books))
+        purchasing = await stack.enter_async_context(
+            open_purchasing(ground, chain, buying.books, wakeups, wallets=wallets)
+        )
         engine = await stack.enter_async_context(open_engine(ground, wakeups, works=True))
         room = open_workflows(ground, chain, buying, PostgresBlobs(ground.database), engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
@@ -51,6 +55,9 @@ async def run_worker() -> None:
             ]
             if manifest is not None:
                 indexer = open_indexer(ground, chain, manifest)
+                if purchasing is not None:
+                    follow_deals(purchasing, indexer)
+                    work.append(group.create_task(keep_purchases(purchasing, ground), name="purchases"))
                 following = follow_contracts(ground, chain, buying.books, manifest, indexer)
                 work.append(group.create_task(following, name="contracts"))
             if wallets is not None:

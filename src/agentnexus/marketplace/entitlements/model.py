@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agentnexus.marketplace.executions.model import USE_KEY
+
 
 class UseState(StrEnum):
     RUNNING = "running"
@@ -40,7 +42,6 @@ class Use:
         return f"{USE_KEY}{self.id}"
 
 
-USE_KEY = "use:"
 LOOK_AFTER = timedelta(seconds=30)  # for so long nobody else asks after a run that is under way
 
 

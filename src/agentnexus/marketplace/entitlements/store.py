@@ -174,7 +174,8 @@ class EntitlementStore:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 f"""update marketplace.use set state = $2, error = $3, finished_at = $4, input = null,
-                        settled_at = case when $5 then $4 end, next_try_at = case when $5 then null else $4 end
+                        settled_at = case when $5 then $4::timestamptz end,
+                        next_try_at = case when $5 then null else $4::timestamptz end
                      where id = $1 and state = 'running' returning {_COLUMNS}""",  # noqa: S608 - our own text
                 use_id,
                 str(UseState.FAILED if failed else UseState.COMPLETED),

@@ -24,6 +24,8 @@ ATTEMPTS_MAX = 3
 BACKOFF_SECONDS = (0.5, 2.0)
 ID_PATTERN = r"^exe_[0-9a-f]{32}$"
 SOLD_KEY = "x402:"  # how the keys of runs begin that are paid for after them
+USE_KEY = "use:"  # and those of runs on what somebody bought before
+HANDED_OUT_ELSEWHERE = (SOLD_KEY, USE_KEY)
 WORK = frozenset({"partial", "blob"})  # what an event carries of the work itself
 
 
@@ -44,7 +46,7 @@ class ExecutionStatus(StrEnum):
 class Execution:
     """One run. `output` is set exactly when it completed; durations in milliseconds.
 
-    `is_sold`: it ran for a payment that is taken only after the run, so its work is handed out by the till alone.
+    `is_sold`: it ran for money, so its work is handed out by the till or to its buyer alone, not to who knows its id.
     """
 
     id: str

@@ -11,7 +11,7 @@ import asyncpg
 
 from agentnexus.core.errors import Conflict, ErrorCode, NotFound
 from agentnexus.core.events import Event
-from agentnexus.marketplace.executions.model import SOLD_KEY, Execution, ExecutionStatus
+from agentnexus.marketplace.executions.model import HANDED_OUT_ELSEWHERE, Execution, ExecutionStatus
 from agentnexus.marketplace.listings.store import count_run
 from agentnexus.platform.database import Database
 
@@ -239,5 +239,5 @@ def _execution(row: asyncpg.Record) -> Execution:
         output=output,
         error=row["error"],
         metering=row["metering"],
-        is_sold=row["key"].startswith(SOLD_KEY),
+        is_sold=row["key"].startswith(HANDED_OUT_ELSEWHERE),
     )

@@ -1,0 +1,198 @@
+"""HTTP of buying and of running what was bought; everything belongs to the caller, and a stranger's is not found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.core.events import Event
+from agentnexus.core.ports import Clock
+from agentnexus.identity.caller import Caller, caller
+from agentnexus.marketplace.entitlements.model import Use
+from agentnexus.marketplace.entitlements.service import Entitlements
+from agentnexus.marketplace.envelope import envelope
+from agentnexus.marketplace.executions.model import event_json
+from agentnexus.marketplace.purchases.model import QUANTITY_MAX, Purchase
+from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
+from agentnexus.marketplace.purchases.views import access_json, purchase_json, right_json, use_json
+from agentnexus.wallets.views import SignatureBody, signing_json
+
+WAIT_MAX = 30.0
+HEARTBEAT_SECONDS = 15.0
+ID_CHARACTERS_MAX = 80
+Json = dict[str, object]
+Who = Annotated[Caller, Depends(caller)]
+Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=KEY_CHARACTERS_MAX)]
+Wait = Annotated[float, Query(ge=0, le=WAIT_MAX, description="seconds to wait for it to move")]
+After = Annotated[int, Query(ge=0, le=2**31 - 1)]
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class PurchaseBody(BaseModel):
+    """How many runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    quantity: int = Field(default=1, ge=1, le=QUANTITY_MAX)
+
+
+class ExecuteBody(BaseModel):
+    """What the agent is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: JsonValue
+
+
+def purchase_routes(purchases: Purchases, entitlements: Entitlements, clock: Clock) -> APIRouter:
+    """The router, below the prefix it is put at."""
+    router = APIRouter(tags=["purchases"])
+    _add_purchases(router, purchases, entitlements, clock)
+    _add_uses(router, entitlements, clock)
+    return router
+
+
+def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitlements, clock: Clock) -> None:
+    async def shown(purchase: Purchase, who: Caller) -> Json:
+        counts = await entitlements.store.counts([purchase.id])
+        used, running = counts.get(purchase.id, (0, 0))
+        body = purchase_json(purchase, used=used, running=running)
+        own = purchase.user_id == who.user_id
+        asked = await purchases.signing_request(who.user_id, purchase.id) if own else None
+        return envelope(body | {"sign": signing_json(asked)}, clock)
+
+    @router.post("/agents/{agent_id}/purchase", status_code=202)
+    async def buy(agent_id: str, body: PurchaseBody, who: Who, key: Key) -> Json:
+        """Buy runs with the caller's wallet, once per `Idempotency-Key`; `sign` is what its owner has to sign."""
+        return await shown(await purchases.begin(who.user_id, agent_id, body.quantity, key), who)
+
+    @router.get("/purchases/{purchase_id}")
+    async def purchase(purchase_id: str, who: Who, wait: Wait = 0.0) -> Json:
+        """How far it is; with `wait`, once it moves or time is up."""
+        return await shown(await purchases.get(who.acts_for, _id(purchase_id), wait_seconds=wait), who)
+
+    @router.post("/purchases/{purchase_id}/signature")
+    async def sign(purchase_id: str, body: SignatureBody, who: Who) -> Json:
+        """The owner's signature over what `sign` said."""
+        return await shown(await purchases.sign(who.user_id, _id(purchase_id), body.answer()), who)
+
+    @router.post("/purchases/{purchase_id}/refund", status_code=202)
+    async def refund(purchase_id: str, who: Who) -> Json:
+        """Have what was not used back; what waits for a signature is cancelled."""
+        return await shown(await purchases.refund(who.user_id, _id(purchase_id)), who)
+
+    @router.get("/purchases/{purchase_id}/stream", response_class=StreamingResponse)
+    async def stream(
+        purchase_id: str, who: Who, after: After = 0, last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
+        """Every event as server-sent events, from `after` or ``Last-Event-ID`` on, until nothing is under way."""
+        await purchases.get(who.acts_for, _id(purchase_id))
+        start = _sequence(last_event_id) if last_event_id else after
+        frames = sse(purchases.events(who.acts_for, purchase_id, start))
+        return StreamingResponse(frames, media_type="text/event-stream", headers=HEADERS)
+
+    @router.get("/me/purchases")
+    async def mine(
+        who: Who,
+        before: Annotated[str, Query(max_length=ID_CHARACTERS_MAX)] = "",
+        limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    ) -> Json:
+        """The caller's purchases, newest first; `before` is the last id of the page before."""
+        found = await purchases.list(who.user_id, before, limit)
+        counts = await entitlements.store.counts([each.id for each in found])
+        lines = [_line(each, counts) for each in found]
+        more = found[-1].id if len(found) == limit else None
+        return envelope(lines, clock, pagination={"limit": limit, "nextBefore": more})
+
+
+def _add_uses(router: APIRouter, entitlements: Entitlements, clock: Clock) -> None:
+    async def shown(use: Use) -> Json:
+        return envelope(use_json(use, await entitlements.execution(use)), clock)
+
+    @router.get("/me/entitlements")
+    async def rights(who: Who) -> Json:
+        """What the caller bought, and how many runs are left of each."""
+        return envelope([right_json(each) for each in await entitlements.list(who.user_id)], clock)
+
+    @router.get("/me/entitlements/{agent_id}")
+    async def access(agent_id: str, who: Who) -> Json:
+        """Runs the caller may start now, read from the chain."""
+        return envelope(access_json(agent_id, await entitlements.access(who.user_id, agent_id)), clock)
+
+    @router.post("/agents/{agent_id}/execute", status_code=202)
+    async def execute(agent_id: str, body: ExecuteBody, who: Who, key: Key) -> Json:
+        """Run it on what the caller bought, once per `Idempotency-Key`. One that fails is not used up."""
+        return await shown(await entitlements.run(who.user_id, agent_id, body.input, key))
+
+    @router.get("/me/uses/{use_id}")
+    async def use(use_id: str, who: Who, wait: Wait = 0.0) -> Json:
+        """A run and its result; with `wait`, once it ended or time is up."""
+        return await shown(await entitlements.use(who.acts_for, _id(use_id), wait_seconds=wait))
+
+
+def no_purchase_routes() -> APIRouter:
+    """The same paths on a node without contracts: every question is answered with what is missing."""
+    router = APIRouter(tags=["purchases"])
+
+    async def not_sold() -> None:
+        raise Unavailable(
+            "runs are not sold in advance on this node",
+            next_step="pay per run over x402; its operator deploys the contracts (`nexus contracts deploy`)",
+        )
+
+    for path in ("/agents/{agent_id}/purchase", "/agents/{agent_id}/execute"):
+        router.add_api_route(path, not_sold, methods=["POST"], include_in_schema=False)
+    for path in (
+        "/purchases/{path:path}",
+        "/me/purchases",
+        "/me/entitlements",
+        "/me/entitlements/{id}",
+        "/me/uses/{id}",
+    ):
+        router.add_api_route(path, not_sold, methods=["GET", "POST"], include_in_schema=False)
+    return router
+
+
+async def sse(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """Frames ``id / event / data``, with a comment now and then so that proxies keep the connection."""
+    following = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({following}, timeout=HEARTBEAT_SECONDS)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            event = following.result()
+            if event is None:
+                return
+            body = json.dumps(event_json(event), separators=(",", ":"))
+            yield f"id: {event.sequence}\nevent: {event.name}\ndata: {body}\n\n".encode()
+            following = asyncio.ensure_future(anext(events, None))
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+def _line(purchase: Purchase, counts: dict[str, tuple[int, int]]) -> Json:
+    used, running = counts.get(purchase.id, (0, 0))
+    return purchase_json(purchase, used=used, running=running)
+
+
+def _id(text: str) -> str:
+    """Longer ones are nobody's, and none of them has to be looked for."""
+    return text[:ID_CHARACTERS_MAX]
+
+
+def _sequence(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidInput("Last-Event-ID is not one of ours", next_step="leave it out", field="Last-Event-ID")
+    return int(text)
