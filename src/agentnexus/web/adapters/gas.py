@@ -19,7 +19,8 @@ def gas_view(description: Mapping[str, object], coin: str) -> GasView:
     own = f"The wallet pays, in {coin}"
     choices = [("sponsor", "AgentNexus pays")] if free else []
     choices += [("usdc", "The wallet pays, in USDC")] if sold else []
-    sentence = f"paid by AgentNexus ({_left_today(free[0])} {coin} a day left)" if free else own.lower()
+    ours = f"paid by AgentNexus ({_left_today(free[0])} {coin} a day left)" if free else ""
+    sentence = ours or f"paid by the wallet, in {coin}"
     return GasView(sentence, [_policy(each, coin) for each in free], [*choices, ("account", own)])
 
 
