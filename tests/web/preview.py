@@ -29,6 +29,7 @@ from tests.web.money_preview import PreviewMoney
 from tests.web.prepaid_preview import PreviewPrepaid
 from tests.web.purchases_preview import PreviewPurchases
 from tests.web.saved_preview import PreviewSaved, PreviewSchedules, PreviewWebhooks
+from tests.web.sign_in_preview import PreviewSignIn
 from tests.web.wallet_preview import PreviewWallet
 
 
@@ -184,14 +185,17 @@ def preview_app() -> Starlette:
     runs, catalogue, money, prepaid = PreviewRuns(), PreviewCatalogue(), PreviewMoney(), PreviewPrepaid()
     wallet, purchases = PreviewWallet(), PreviewPurchases()
     saved, schedules, webhooks = PreviewSaved(), PreviewSchedules(), PreviewWebhooks()
+    sign_in = PreviewSignIn()
     doors = Doors(
         runs=runs, catalogue=catalogue, economy=PreviewEconomy(), money=money, prepaid=prepaid, wallet=wallet,
-        purchases=purchases, saved=saved, schedules=schedules, webhooks=webhooks, user=_local, asset=samples.USDC,
+        purchases=purchases, saved=saved, schedules=schedules, webhooks=webhooks, sign_in=sign_in,
+        user=_local, asset=samples.USDC,
     )  # fmt: skip
     routes = create_pages(doors)
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
     app.state.wallet, app.state.purchases = wallet, purchases
+    app.state.sign_in = sign_in
     app.state.saved, app.state.schedules, app.state.webhooks = saved, schedules, webhooks
     app.state.runs, app.state.catalogue, app.state.money, app.state.prepaid = runs, catalogue, money, prepaid
     return app

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from agentnexus.api.signing_in import Door
 from agentnexus.identity.passkeys import PasskeyLogin
-from agentnexus.identity.session import require_own_page, way_of
+from agentnexus.identity.session import require_own_page
 
 
 def session_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
@@ -17,13 +17,13 @@ def session_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     @router.get("/session")
     async def who(request: Request) -> JSONResponse:
         """Who you are (null: nobody), how that is known (``token``, ``session``, ``local``), and your passkeys."""
-        visitor = await door.sessions.visitor(request)
+        visit = await door.sessions.visit(request)
         data: dict[str, object] = {"user": None, "role": None, "way": None, "passkeys": []}
-        if visitor is not None:
-            own = [each.to_json() for each in await passkeys.of(visitor.user_id)]
-            data = {"user": visitor.user_id, "role": visitor.role, "way": way_of(request), "passkeys": own}
+        if visit.caller is not None:
+            own = [each.to_json() for each in await passkeys.of(visit.caller.user_id)]
+            data = {"user": visit.caller.user_id, "role": visit.caller.role, "way": visit.way, "passkeys": own}
         response = JSONResponse({"success": True, "data": data}, headers={"Cache-Control": "no-store"})
-        if way_of(request) == "session" and visitor is None:
+        if visit.stale:
             door.sessions.forget(request, response)
         return response
 

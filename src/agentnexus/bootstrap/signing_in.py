@@ -29,6 +29,8 @@ from agentnexus.platform.mail import Mailer, MailFolder, SmtpMailer
 from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.settings import Environment, Settings
 from agentnexus.rails.evm.contracts.signatures import verify_signature
+from agentnexus.web.adapters.sign_in import HouseSignIn
+from agentnexus.web.doors import SignInDoor
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class SigningIn:
     wallets: WalletLogin
     passkeys: PasskeyLogin
     mail: MailLogin | None
+    mail_folder: Path | None = None
 
     def routers(self) -> Sequence[APIRouter]:
         return (
@@ -47,6 +50,9 @@ class SigningIn:
             mail_routes(self.mail, self.door),
             session_routes(self.passkeys, self.door),
         )
+
+    def page_door(self) -> SignInDoor:
+        return HouseSignIn(self.door, self.passkeys, self.mail, self.mail_folder)
 
 
 def open_signing_in(ground: Ground, chain: Chain, callers: Callers, tokens: Tokens, limiter: Limiter) -> SigningIn:
@@ -59,6 +65,7 @@ def open_signing_in(ground: Ground, chain: Chain, callers: Callers, tokens: Toke
         WalletLogin(*parts, chain_id=settings.evm_chain_id, verify=account_verifier(ground, chain)),
         PasskeyLogin(*parts),
         open_mail_login(ground, tokens),
+        mail_folder(settings) if settings.smtp_url is None and _is_local(ground) else None,
     )
 
 

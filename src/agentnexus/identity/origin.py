@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
+PATH_CHARS = 2000
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -31,6 +32,12 @@ def may_act(connection: HTTPConnection) -> bool:
     """Whether a request may use what the browser adds by itself. Other sites' pages may link here and no more."""
     is_read = connection.scope["type"] == "http" and connection.scope.get("method", "GET") in SAFE_METHODS
     return is_read or same_origin(connection.headers)
+
+
+def local_path(text: str, otherwise: str) -> str:
+    """`text` where it is an address of our own pages to lead a browser to; browsers read much as another site."""
+    is_path = text.startswith("/") and not text.startswith("//") and "\\" not in text
+    return text if is_path and text.isprintable() and len(text) <= PATH_CHARS else otherwise
 
 
 def from_this_machine(connection: HTTPConnection) -> bool:

@@ -77,7 +77,7 @@ class PasskeyLogin:
 
         Raises `InvalidInput` for a site that can have no passkeys, `Conflict` for a person who has enough.
         """
-        site.rp_id  # noqa: B018 - raises for a site that can have none, before anything is kept
+        site.require_name()
         own = [] if person_id is None else await self.of(person_id)
         if len(own) >= PER_PERSON_MAX:
             raise Conflict(f"you have {len(own)} passkeys", next_step="use one of them")

@@ -18,6 +18,15 @@ LIVES = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """Who is here. `way` is ``token``, ``session`` or ``local``, "" for nobody; `stale`: the cookie is over."""
+
+    caller: Caller | None
+    way: str = ""
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sessions:
     """Who is signed in with a browser, and how that begins and ends."""
 
@@ -28,6 +37,16 @@ class Sessions:
     async def visitor(self, connection: HTTPConnection) -> Caller | None:
         """None for who is not signed in; a cookie that is over counts as none. Raises `NotAllowed`."""
         return await self.callers.visitor(connection)
+
+    async def visit(self, connection: HTTPConnection) -> Visit:
+        """The same, with how they are known. Raises `NotAllowed`."""
+        caller = await self.visitor(connection)
+        if connection.headers.get("authorization", "").lower().startswith("bearer "):
+            return Visit(caller, "token")
+        cookie = connection.cookies.get(COOKIE)
+        holds = cookie is not None and await self.tokens.find(cookie) is not None
+        way = "session" if holds else "local" if caller else ""
+        return Visit(caller, way, stale=cookie is not None and not holds)
 
     async def begin(self, connection: HTTPConnection, response: Response, token: str) -> None:
         """Sign this browser in with a token that lives for `LIVES`; who was signed in with it no longer is."""
@@ -64,10 +83,3 @@ def require_own_page(connection: HTTPConnection) -> None:
     """Only our own pages, and programs, may begin or end a session: no other site signs a visitor in as somebody."""
     if not same_origin(connection.headers):
         raise NotAllowed("this was sent by a page of another site", next_step="open the page here and sign in there")
-
-
-def way_of(connection: HTTPConnection) -> str:
-    """How a visitor who is known was recognised: ``token``, ``session`` or ``local``."""
-    if connection.headers.get("authorization", "").lower().startswith("bearer "):
-        return "token"
-    return "session" if COOKIE in connection.cookies else "local"

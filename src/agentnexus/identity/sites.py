@@ -37,6 +37,10 @@ class Site:
             )
         return host
 
+    def require_name(self) -> None:
+        """Raises `InvalidInput` as `rp_id` does."""
+        _ = self.rp_id
+
     @property
     def by_name(self) -> str:
         """The same place under the name ``localhost``, where it is this machine under its address; otherwise ""."""

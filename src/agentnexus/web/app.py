@@ -9,6 +9,7 @@ from agentnexus.web.doors import Doors
 from agentnexus.web.pages import (
     agents,
     approvals,
+    connect,
     economy,
     errors,
     history,
@@ -33,6 +34,7 @@ def pages_app(doors: Doors) -> Starlette:
             Mount("/static", Static()),
             *landing.routes,
             *agents.routes,
+            *connect.routes,
             *workflows.routes,
             *history.routes,
             *economy.routes,

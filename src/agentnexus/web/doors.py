@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from agentnexus.core.money import Asset, Money
 from agentnexus.web.forms import Upload
@@ -19,6 +20,7 @@ from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, Owned, Pur
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.web.views.saved import SavedPlan
 from agentnexus.web.views.schedules import FiringView, ScheduleTyped, ScheduleView
+from agentnexus.web.views.sign_in import ConnectPage
 from agentnexus.web.views.signing import Signed
 from agentnexus.web.views.wallet import OperationView, SendTyped, WalletPage
 from agentnexus.web.views.webhooks import DeliveryView, TrialView, WebhookView
@@ -286,6 +288,21 @@ class WebhooksDoor(Protocol):
         """One message now."""
 
 
+class SignInDoor(Protocol):
+    """Who visits, and how that changes. Refusals are `NotAllowed`, `InvalidInput`, `RateLimited`, `Unavailable`."""
+
+    async def page(self, request: Request) -> ConnectPage: ...
+
+    async def send_code(self, request: Request, email: str) -> str:
+        """What the code is given back with."""
+
+    async def enter(self, request: Request, response: Response, challenge: str, code: str) -> None:
+        """Sign the browser in that gets `response`."""
+
+    async def leave(self, request: Request, response: Response) -> None:
+        """Sign it out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All of the above. `user` says who asks; `asset` is what amounts typed into pages are in."""
@@ -300,5 +317,6 @@ class Doors:
     saved: SavedPlans
     schedules: SchedulesDoor
     webhooks: WebhooksDoor
+    sign_in: SignInDoor
     user: Callable[[Request], Awaitable[str]]
     asset: Asset

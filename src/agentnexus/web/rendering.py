@@ -13,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from agentnexus.identity.caller import COOKIE
 from agentnexus.web.views import text
+from agentnexus.web.views.sign_in import short_person
 
 STATIC: Final = Path(__file__).parent / "static"
 THEMES: Final = ("light", "dark", "system")
@@ -56,6 +58,14 @@ def theme_of(request: Request) -> str:
     return chosen if chosen in THEMES else "system"
 
 
+def visitor_name(request: Request) -> str:
+    """Who is signed in with this browser, in short; "" for nobody. Not every page has looked who it is."""
+    if COOKIE not in request.cookies:
+        return ""
+    known: str | None = getattr(request.state, "visitor", None)
+    return "Account" if known is None else short_person(known)
+
+
 def is_fragment(request: Request) -> bool:
     """Whether htmx asks for a part of a page (history restores want the whole page)."""
     return "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
@@ -63,7 +73,11 @@ def is_fragment(request: Request) -> bool:
 
 def page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """A whole page."""
-    body = environment().get_template(template).render(request=request, theme=theme_of(request), **values)
+    body = (
+        environment()
+        .get_template(template)
+        .render(request=request, theme=theme_of(request), visitor_name=visitor_name(request), **values)
+    )
     return HTMLResponse(sendable(body), status_code=status, headers={"Cache-Control": "no-store", "Vary": "HX-Request"})
 
 

@@ -19,6 +19,7 @@ from agentnexus.web.doors import (
     PurchasesDoor,
     SavedPlans,
     SchedulesDoor,
+    SignInDoor,
     WalletDoor,
     WebhooksDoor,
 )
@@ -37,6 +38,7 @@ def house_doors(
     saved: SavedPlans,
     schedules: SchedulesDoor,
     webhooks: WebhooksDoor,
+    sign_in: SignInDoor,
     callers: Callers,
     asset: Asset,
     api_url: str,
@@ -46,6 +48,7 @@ def house_doors(
 
     async def user(request: Request) -> str:
         found = await callers.identify(request)
+        request.state.visitor = found.user_id
         if request.method == "POST":  # looking around is free; what starts work counts like a call of the API
             await limiter.take(found.user_id)
         return found.user_id
@@ -61,6 +64,7 @@ def house_doors(
         saved=saved,
         schedules=schedules,
         webhooks=webhooks,
+        sign_in=sign_in,
         user=user,
         asset=asset,
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
 from agentnexus.core.errors import NexusError
+from agentnexus.identity.caller import SIGNED_OUT
 from agentnexus.platform.logs import correlation_id, log
-from agentnexus.web.rendering import page
+from agentnexus.web.rendering import is_fragment, page
 from agentnexus.web.views.problems import sentence
 
 TITLES: Final = {
@@ -53,7 +55,18 @@ def error_page(request: Request, status: int, message: str, next_step: str = "",
 async def on_expected(request: Request, error: Exception) -> Response:
     """A `NexusError` with its own status, message and next step."""
     assert isinstance(error, NexusError)
+    if error.details.get("reason") == SIGNED_OUT and not wants_json(request):
+        return _sign_in(request, error)
     return error_page(request, error.http_status, sentence(error.message), sentence(error.next_step), str(error.code))
+
+
+def _sign_in(request: Request, error: NexusError) -> Response:
+    """Leads who looks at a page to where they sign in, and back; what was sent by a form has to be sent again."""
+    if request.method == "GET" and "text/html" in request.headers.get("accept", "") and not is_fragment(request):
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/connect?{urlencode({'next': asked})}", 303)
+    advice = "Sign in (Connect, at the top), then send it again."
+    return error_page(request, error.http_status, sentence(error.message), advice, str(error.code))
 
 
 async def on_http(request: Request, error: Exception) -> Response:

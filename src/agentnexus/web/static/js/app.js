@@ -1,4 +1,5 @@
 // Everything here makes pages nicer; none of it is needed to read one or to send a form.
+import { setUpConnectPage } from "./connect.js";
 import { setUpFiles } from "./files.js";
 import { setUpLists } from "./lists.js";
 import { setUpLive } from "./live.js";
@@ -72,3 +73,4 @@ setUpWallet();
 setUpSigning();
 setUpPlace();
 setUpRequestErrors();
+setUpConnectPage();

@@ -1,0 +1,72 @@
+"""`SignInDoor` over the identity room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentnexus.api.mail_routes import sender
+from agentnexus.api.signing_in import Door, caller_host
+from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.identity.mail_codes import MailLogin
+from agentnexus.identity.passkeys import PasskeyLogin
+from agentnexus.identity.session import LIVES
+from agentnexus.web.views.problems import sentence
+from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView, short_person
+
+
+@dataclass(frozen=True, slots=True)
+class HouseSignIn:
+    """`mail_folder`: where codes are left instead of being sent, on a development node without a mail server."""
+
+    door: Door
+    passkeys: PasskeyLogin
+    mail: MailLogin | None
+    mail_folder: Path | None = None
+
+    async def page(self, request: Request) -> ConnectPage:
+        visit = await self.door.sessions.visit(request)
+        problem, by_name = self._passkeys_here(request)
+        return ConnectPage(
+            visitor=None if visit.caller is None else await self._visitor(visit.caller.user_id, visit.way),
+            stale=visit.stale,
+            mail=self.mail is not None,
+            mail_folder=str(self.mail_folder or ""),
+            no_passkeys=problem,
+            by_name=by_name,
+        )
+
+    async def send_code(self, request: Request, email: str) -> str:
+        await self.door.count(request)
+        return (await sender(self.mail).begin(email, caller=caller_host(request))).id
+
+    async def enter(self, request: Request, response: Response, challenge: str, code: str) -> None:
+        await self.door.count(request)
+        _, token = await sender(self.mail).finish(challenge, code, lives=LIVES)
+        await self.door.sessions.begin(request, response, token)
+
+    async def leave(self, request: Request, response: Response) -> None:
+        await self.door.sessions.end(request, response)
+
+    async def _visitor(self, person_id: str, way: str) -> VisitorView:
+        address = "" if self.mail is None else await self.mail.address_of(person_id)
+        own = await self.passkeys.of(person_id)
+        return VisitorView(
+            person_id,
+            address or short_person(person_id),
+            way,
+            [PasskeyView(each.name, each.created_at, each.last_used_at) for each in own],
+        )
+
+    def _passkeys_here(self, request: Request) -> tuple[str, str]:
+        """Why there can be none at this address, and the address where there can."""
+        try:
+            self.door.site(request).require_name()
+        except InvalidInput as error:
+            return sentence(error.message), str(error.details.get("open", ""))
+        except NexusError as error:
+            return sentence(error.message), ""
+        return "", ""

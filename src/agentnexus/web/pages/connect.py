@@ -1,0 +1,90 @@
+"""Signing in: with a passkey, a code by e-mail or the browser's wallet; who one is now, and signing out."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from agentnexus.core.errors import NexusError
+from agentnexus.identity.origin import local_path
+from agentnexus.web.pages import doors_of
+from agentnexus.web.pages.uploads import posted, text_of
+from agentnexus.web.rendering import page
+from agentnexus.web.views.problems import problem_of
+
+HERE: Final = "/connect"
+EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS = 300, 40, 100, 4000
+
+
+async def connect(request: Request) -> Response:
+    """GET /connect; ``?next=/…`` is where signing in leads to."""
+    return await _connect(request, request.query_params.get("next", ""))
+
+
+async def _connect(request: Request, next_path: str, email: str = "", error: NexusError | None = None) -> Response:
+    door = doors_of(request).sign_in
+    found = await door.page(request)
+    request.state.visitor = found.visitor.person_id if found.visitor else ""
+    response = page(
+        request, "pages/connect.html", status=error.http_status if error else 200, page=found,
+        next_path=local_path(next_path, ""), here=HERE, email=email, problem=problem_of(error),
+    )  # fmt: skip
+    if found.stale:  # who cannot be told from a stranger is one, here as everywhere
+        await door.leave(request, response)
+    return response
+
+
+async def send_code(request: Request) -> Response:
+    """POST /connect/email: the address; shows where the code goes in."""
+    data = await posted(request)
+    next_path, email = text_of(data, "next", limit=NEXT_CHARS), ""
+    try:
+        email = text_of(data, "email", limit=EMAIL_CHARS)
+        challenge = await doors_of(request).sign_in.send_code(request, email)
+    except NexusError as error:
+        return await _connect(request, next_path, email, error)
+    return await _ask_code(request, challenge, email, next_path)
+
+
+async def enter(request: Request) -> Response:
+    """POST /connect/code: the code from the message; leads to where the visitor wanted to go."""
+    data = await posted(request)
+    challenge = text_of(data, "challenge", limit=CHALLENGE_CHARS)
+    email, next_path = text_of(data, "email", limit=EMAIL_CHARS), text_of(data, "next", limit=NEXT_CHARS)
+    response = RedirectResponse(local_path(next_path, HERE), 303)
+    try:
+        code = text_of(data, "code", limit=CODE_CHARS)
+        await doors_of(request).sign_in.enter(request, response, challenge, code)
+    except NexusError as error:
+        return await _ask_code(request, challenge, email, next_path, error)
+    return response
+
+
+async def _ask_code(
+    request: Request, challenge: str, email: str, next_path: str, error: NexusError | None = None
+) -> Response:
+    found = await doors_of(request).sign_in.page(request)
+    return page(
+        request, "pages/connect_code.html", status=error.http_status if error else 200, challenge=challenge,
+        email=email, next_path=local_path(next_path, ""), mail_folder=found.mail_folder,
+        back=f"{HERE}?{urlencode({'next': next_path})}" if next_path else HERE, problem=problem_of(error),
+    )  # fmt: skip
+
+
+async def leave(request: Request) -> Response:
+    """POST /connect/sign-out"""
+    response = RedirectResponse(HERE, 303)
+    await doors_of(request).sign_in.leave(request, response)
+    return response
+
+
+routes = [
+    Route(HERE, connect),
+    Route(f"{HERE}/email", send_code, methods=["POST"]),
+    Route(f"{HERE}/code", enter, methods=["POST"]),
+    Route(f"{HERE}/sign-out", leave, methods=["POST"]),
+]

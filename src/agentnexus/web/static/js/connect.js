@@ -1,0 +1,52 @@
+// The page for signing in: its buttons, for those with scripts. Codes by e-mail need none of this.
+import { call, createPasskey, signInWithPasskey, whyNoPasskeys } from "./passkey.js";
+
+async function signInWithWallet() {
+  const [address] = await window.ethereum.request({ method: "eth_requestAccounts" });
+  const asked = await call("/challenge", { address });
+  const bytes = new TextEncoder().encode(asked.message);
+  const text = `0x${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  const signature = await window.ethereum.request({ method: "personal_sign", params: [text, address] });
+  await call("/login", { address, nonce: asked.nonce, signature, cookie: true });
+}
+
+// Browsers name what went wrong in one word.
+function wordsFor(error) {
+  if (error.name === "NotAllowedError") return "No passkey was used. Try again, or sign in another way.";
+  if (error.name === "InvalidStateError") return "This device has a passkey of yours already.";
+  return error.message || String(error);
+}
+
+export function setUpConnectPage() {
+  const page = document.querySelector("[data-connect-page]");
+  if (!page) return;
+  const problem = page.querySelector("[data-connect-problem]");
+  const act = (button, action) => button.addEventListener("click", async () => {
+    problem.hidden = true;
+    button.disabled = true;
+    try {
+      await action();
+      window.location.assign(page.dataset.next);
+    } catch (error) {
+      problem.querySelector("strong").textContent = wordsFor(error);
+      problem.hidden = false;
+      button.disabled = false;
+    }
+  });
+
+  const reason = whyNoPasskeys();
+  for (const place of page.querySelectorAll("[data-passkeys]")) {
+    place.hidden = Boolean(reason);
+    const note = place.parentElement.querySelector("[data-no-passkeys]");
+    note.textContent = reason;
+    note.hidden = !reason;
+  }
+  for (const button of page.querySelectorAll("[data-passkey]")) {
+    act(button, button.dataset.passkey === "create" ? createPasskey : signInWithPasskey);
+  }
+  const wallet = page.querySelector("[data-wallet-sign-in]");
+  if (!wallet || !window.ethereum) return;
+  wallet.hidden = false;
+  page.querySelector("[data-no-wallet]").hidden = true;
+  act(wallet, signInWithWallet);
+}

@@ -1,0 +1,50 @@
+"""Signing in over sample data: nobody, the local user, or somebody with passkeys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentnexus.core.errors import NotAllowed
+from agentnexus.identity.caller import COOKIE
+from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView
+
+NOW = datetime(2026, 11, 21, 9, 41, tzinfo=UTC)
+CODE = "123456"
+PASSKEYS = [
+    PasskeyView("Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
+    PasskeyView('<script>alert("name")</script>', NOW - timedelta(days=1)),
+]
+ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", PASSKEYS)
+LOCAL = VisitorView("local", "local", "local")
+
+
+@dataclass
+class PreviewSignIn:
+    """Keeps what was asked of it. `refuse` is raised by everything that changes something."""
+
+    shown: ConnectPage = field(default_factory=ConnectPage)
+    asked: list[str] = field(default_factory=list)
+    left: int = 0
+    refuse: Exception | None = None
+
+    async def page(self, request: Request) -> ConnectPage:
+        return self.shown
+
+    async def send_code(self, request: Request, email: str) -> str:
+        if self.refuse:
+            raise self.refuse
+        self.asked.append(email)
+        return "mail_1"
+
+    async def enter(self, request: Request, response: Response, challenge: str, code: str) -> None:
+        if code != CODE:
+            raise NotAllowed("this code is wrong, used or too old", next_step="check its 6 digits")
+        response.set_cookie(COOKIE, "nx_preview", httponly=True)
+
+    async def leave(self, request: Request, response: Response) -> None:
+        self.left += 1
+        response.delete_cookie(COOKIE)
