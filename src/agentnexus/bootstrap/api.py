@@ -23,6 +23,8 @@ from agentnexus.bootstrap.gas import contracts_checks, gas_routes, load_contract
 from agentnexus.bootstrap.granting import open_grants
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.bootstrap.prepaid import prepaid_hires
+from agentnexus.bootstrap.purchasing import Purchasing
+from agentnexus.bootstrap.purchasing import routes_of as purchase_routes_of
 from agentnexus.bootstrap.selling import Selling
 from agentnexus.bootstrap.signing_in import open_signing_in
 from agentnexus.bootstrap.wallets import routes_of as wallet_routes_of
@@ -79,6 +81,7 @@ def compose(
     desk: Desk,
     escrow: Escrow | None = None,
     wallets: Wallets | None = None,
+    purchasing: Purchasing | None = None,
 ) -> Composed:
     """Every part put together."""
     settings = ground.settings
@@ -128,6 +131,7 @@ def compose(
             (API, grant_routes(grants, budgets, ground.ids)),
             (API, gas_routes(open_paymaster(ground, chain, buying.books) if wallets is None else wallets.paymaster)),
             (API, wallet_routes_of(wallets, signing_in.passkeys)),
+            (API, purchase_routes_of(purchasing, ground)),
             *((API, router) for router in signing_in.routers()),
             (API, token_routes(tokens)),
             (API, metrics_routes(buying.books, economics, grants.approvers, budgets)),
