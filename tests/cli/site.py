@@ -16,7 +16,9 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from agentnexus.cli.app import nexus
+from agentnexus.devnet.chain import DevelopmentChain
 from agentnexus.platform.process import free_port
+from agentnexus.rails.evm.signer import DEVELOPMENT_ACCOUNTS, DEVELOPMENT_MNEMONIC, derive_key, signer_from_hex
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,11 @@ def key_file(folder: Path, secret: str, name: str = "key") -> Path:
     path.write_text(secret)
     path.chmod(0o600)
     return path
+
+
+def key_of(chain: DevelopmentChain, account: str, folder: Path) -> Path:
+    """A file with the key of one of the chain's accounts."""
+    secrets = [derive_key(DEVELOPMENT_MNEMONIC, index).hex() for index in range(DEVELOPMENT_ACCOUNTS)]
+    address, kind = chain.accounts[account].address, chain.network.kind
+    (secret,) = [each for each in secrets if signer_from_hex(each, kind).public_id == address]
+    return key_file(folder, secret, account)

@@ -15,12 +15,11 @@ from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.platform.http import install_error_handlers
-from agentnexus.rails.evm.networks import NetworkKind
-from agentnexus.rails.evm.signer import DEVELOPMENT_MNEMONIC, derive_key, signer_from_keystore
+from agentnexus.rails.evm.signer import signer_from_keystore
 from agentnexus.wallets.model import WalletKind
 from agentnexus.wallets.routes import no_wallet_routes, wallet_routes
 from agentnexus.wallets.service import Wallets
-from tests.cli.site import Terminal, key_file, served
+from tests.cli.site import Terminal, key_of, served
 from tests.wallets.conftest import WHOLE, World, world
 
 __all__ = ["world"]
@@ -43,14 +42,7 @@ class Desk:
     folder: Path
 
     def key(self, account: str) -> str:
-        """A file with the key of an account of the chain."""
-        address = self.world.chain.accounts[account].address
-        for index in range(20):
-            secret = derive_key(DEVELOPMENT_MNEMONIC, index)
-            path = key_file(self.folder, secret.hex(), account)
-            if signer_address(secret) == address:
-                return str(path)
-        raise AssertionError(account)
+        return str(key_of(self.world.chain, account, self.folder))
 
     async def fund(self, atomic: int = 10 * WHOLE) -> None:
         wallet = await self.wallets.of(USER)
@@ -65,12 +57,6 @@ class Desk:
 
     async def told(self, *arguments: str) -> dict[str, object]:
         return await self.terminal.told("wallet", *arguments)
-
-
-def signer_address(secret: bytes) -> str:
-    from agentnexus.rails.evm.signer import LocalSigner
-
-    return LocalSigner(secret, NetworkKind.LOCAL).public_id
 
 
 @pytest.fixture

@@ -111,7 +111,10 @@ class Purchases:
         purchase = await self.store.get(purchase_id, user_id)
         if purchase.step is not Step.SIGNING:
             return None
-        return await self.acts.wallets.signing_request(user_id, purchase.operation_id)
+        try:
+            return await self.acts.wallets.signing_request(user_id, purchase.operation_id)
+        except Conflict:  # it was signed a moment ago, and the purchase has not moved on yet
+            return None
 
     async def sign(self, user_id: str, purchase_id: str, answer: Answer) -> Purchase:
         """Take the buyer's signature and send it. A second time changes nothing.
