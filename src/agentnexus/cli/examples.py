@@ -65,6 +65,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "wallet create": "nexus wallet create --kind delegated --key-file wallet.json",
     "wallet account": "nexus wallet account",
     "wallet balance": "nexus wallet balance --json",
+    "wallet top-up": "nexus wallet top-up 5",
     "wallet history": "nexus wallet history --limit 50",
     "wallet send": "nexus wallet send 0x70997970c51812dc3a010c7d01b50e0d17dc79c8 2.50",
     "wallet sign": "nexus wallet sign op_01a1fc --key-file wallet.json",

@@ -17,6 +17,7 @@ OWN = (
     account.create,
     account.account,
     account.balance,
+    account.top_up,
     account.history,
     account.send,
     account.sign,

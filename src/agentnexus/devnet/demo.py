@@ -1,7 +1,8 @@
 """`make demo`: start the economy, run the three tasks of ``examples/``, show results, receipts and costs, stop.
 
 The tasks go through the `nexus task` command, as a person would type them. Afterwards the receipts are verified and
-their transactions looked up on the chain, and the books are checked.
+their transactions looked up on the chain; somebody without keys or coin buys runs from a wallet of their own, uses one
+and takes the rest back; and the books are checked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from agentnexus.devnet.economy import Economy, Plan, run_economy, write_descript
 from agentnexus.platform.settings import Settings
 
 EXAMPLES = Path("examples")
+AGENT = "org.agentnexus.content-summarizer"
+ARTICLE = EXAMPLES / "tides-article.html"
 DEMO_HOME = Path(".nexus/demo")
 
 
@@ -61,6 +64,8 @@ async def run_demo(console: Console, home: Path = DEMO_HOME) -> int:
         for number, task in enumerate(read_tasks(), 1):
             console.rule(f"[bold]{number} · {escape(task.title)}", align="left")
             failures += await _run_task(console, economy, task, environment)
+        console.rule("[bold]Runs bought ahead, from a wallet without keys or coin", align="left")
+        failures += await _buy_runs(console, home, environment)
         console.rule("[bold]the books", align="left")
         failures += await _nexus(["ledger", "check"], environment) != 0
     verdict = "[green]everything as expected" if not failures else f"[red]{failures} things not as expected"
@@ -110,6 +115,39 @@ async def _verify_receipts(console: Console, economy: Economy, environment: dict
         return int(await _nexus(["receipt", "verify", file.name, "--rpc", economy.chain.rpc_url], environment) != 0)
     finally:
         Path(file.name).unlink()
+
+
+async def _buy_runs(console: Console, home: Path, environment: dict[str, str]) -> int:
+    """Two runs bought, one used, the other given back. Number of commands that failed."""
+    value = home / "article.json"
+    value.write_text(json.dumps({"html": ARTICLE.read_text(encoding="utf-8"), "sentences": 2}), encoding="utf-8")
+    wanted = [
+        ["wallet", "create"],
+        ["wallet", "top-up", "1"],
+        ["agents", "buy", AGENT, "--runs", "2", "--budget", "0.05"],
+        ["agents", "execute", AGENT, "--input", f"@{value}"],
+        ["wallet", "balance"],
+    ]
+    failures = 0
+    for arguments in wanted:
+        failures += await _shown(console, arguments, environment)
+    bought = await _asked(["purchase", "list", "--json"], environment)
+    return failures + await _shown(console, ["purchase", "refund", str(bought[0]["id"])], environment)
+
+
+async def _shown(console: Console, arguments: list[str], environment: dict[str, str]) -> int:
+    console.print(f"[dim]$ nexus {escape(shlex.join(arguments))}[/]", soft_wrap=True)
+    return int(await _nexus(arguments, environment) != 0)
+
+
+async def _asked(arguments: list[str], environment: dict[str, str]) -> list[dict[str, object]]:
+    """The JSON list that a command prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agentnexus.cli", *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    found: list[dict[str, object]] = json.loads(printed)
+    return found
 
 
 async def _nexus(arguments: list[str], environment: dict[str, str]) -> int:
