@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,15 +133,24 @@ class World:
         await self.transact("bob", Call(address, b"", wei))
 
 
-@pytest.fixture
-async def world(contracts_chain: ContractsChain, database: Database, tmp_path: Path) -> AsyncIterator[World]:
-    chain, manifest = contracts_chain.chain, contracts_chain.manifest
+@asynccontextmanager
+async def open_world(
+    chain: DevelopmentChain, manifest: Manifest, database: Database, home: Path
+) -> AsyncIterator[World]:
+    """What the fixture gives, and what a second process opens for itself."""
     relayer = chain.accounts["relayer"].signer
     async with (
         await SelfBundler.open(database, chain.rpc, chain.chain_id, relayer) as bundler,
         Books(database) as books,
     ):
-        world = World(chain, manifest, database, books, ManualClock(SystemClock().now()), bundler, tmp_path)
+        yield World(chain, manifest, database, books, ManualClock(SystemClock().now()), bundler, home)
+
+
+@pytest.fixture
+async def world(contracts_chain: ContractsChain, database: Database, tmp_path: Path) -> AsyncIterator[World]:
+    chain, manifest = contracts_chain.chain, contracts_chain.manifest
+    manifest.save(tmp_path)
+    async with open_world(chain, manifest, database, tmp_path) as world:
         await fund(world)
         yield world
 

@@ -14,6 +14,7 @@ from agentnexus.rails.evm.receipts import Log, find_receipt
 from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_int, call_object, eth_call
 from agentnexus.rails.evm.rpc import call_data as data_of
 from agentnexus.rails.evm.userops.bundler import UserOperationReceipt, operation_receipts
+from agentnexus.rails.evm.userops.model import UserOperation
 from agentnexus.wallets.building import lane_of, nonce_for
 
 RANGE_BLOCKS = 2_000
@@ -79,6 +80,12 @@ class Outcomes:
                 if (operation.sender, operation.nonce) == (account, nonce):
                     return operation
         return None
+
+    async def outdated(self, body: UserOperation | None) -> bool:
+        """Whether this form makes an account that another operation has made: no block can take it any more."""
+        if body is None or body.factory is None:
+            return False
+        return await self._rpc.call("eth_getCode", body.sender, "latest") != "0x"
 
     async def lapsed(self, valid_until: datetime) -> bool:
         """Whether no block can take it any more. Ask this before `mined`: what is not mined then never will be."""

@@ -11,16 +11,19 @@ import asyncpg
 from agentnexus.core.errors import NexusError, NotFound, PaymentFailed, PaymentUnknown
 from agentnexus.core.ports import Clock
 from agentnexus.platform.logs import log
+from agentnexus.rails.evm.contracts.refusals import ContractRefused
 from agentnexus.rails.evm.errors import Reverted
 from agentnexus.rails.evm.userops.bundler import Bundler, UserOperationReceipt
 from agentnexus.wallets.model import OperationState, Wallet, WalletKind
 from agentnexus.wallets.outcome import Outcomes
-from agentnexus.wallets.store import Stored, WalletStore
+from agentnexus.wallets.store import UNSIGNED_TIME, Stored, WalletStore
 
 RENEWALS_MAX = 3
 KEEP_SECONDS = 2.0
 LOOK_AGAIN = timedelta(seconds=10)
 AT_ONCE = 50
+# EntryPoint's codes: the account exists, the nonce is used.
+_PENDING = ("AA10", "AA25")
 
 
 class Sending:
@@ -59,7 +62,7 @@ class Sending:
         """Raises `PaymentUnknown` when time is up before the chain has an answer."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                while not stored.operation.state.final:
+                while stored.operation.state is OperationState.SIGNED:
                     stored = await self._waited(wallet, stored, timeout_seconds)
         except TimeoutError:
             raise PaymentUnknown(
@@ -67,7 +70,8 @@ class Sending:
                 next_step="look it up again later; it goes on by itself",
                 operation=stored.operation.id,
             ) from None
-        return stored if stored.closed else await self.resolve(wallet, stored)
+        final = stored.operation.state.final
+        return await self.resolve(wallet, stored) if final and not stored.closed else stored
 
     async def _waited(self, wallet: Wallet, stored: Stored, timeout_seconds: float) -> Stored:
         """One wait for the bundler's receipt."""
@@ -75,12 +79,12 @@ class Sending:
             receipt = await self._bundler.receipt(stored.operation.hash, timeout_seconds=timeout_seconds)
         except NotFound:  # a crash between keeping it and sending it, or another process is about to send it
             sent = await self.send(wallet, stored)
-            if sent.operation.hash == stored.operation.hash and not sent.operation.state.final:
+            if _waits_still(stored, sent):
                 await asyncio.sleep(self._pause_seconds)
             return await self._again(sent)
         except (PaymentFailed, PaymentUnknown) as error:
             resolved = await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
-            if not resolved.operation.state.final and resolved.operation.hash == stored.operation.hash:
+            if _waits_still(stored, resolved):
                 await asyncio.sleep(self._pause_seconds)
             return resolved
         return await self._note(stored, receipt)
@@ -89,18 +93,21 @@ class Sending:
         """What the chain has of it, noted; renewed or rejected when it has nothing, and never will."""
         operation = stored.operation
         until = operation.valid_until
-        lapsed = until is not None and await self._outcomes.lapsed(until)
+        lapsed = until is None or await self._outcomes.lapsed(until)
         receipt = await self._outcomes.mined(operation.id, wallet.address, stored.from_block)
         if receipt is not None:
             return await self._note(stored, receipt)
-        if operation.state in (OperationState.SUCCEEDED, OperationState.FAILED):
+        if operation.state is OperationState.UNSIGNED:
+            forgotten = lapsed and self._clock.now() >= operation.updated_at + UNSIGNED_TIME
+            return await self._reject(stored, _not_signed()) if forgotten else stored
+        if operation.state is not OperationState.SIGNED:
             log.warning("wallets.reorganised", operation=operation.id, transaction=operation.transaction)
             await self._store.unmined(operation.id, self._clock.now())
             return await self._again(stored)
-        if operation.state is OperationState.UNSIGNED:
-            return stored if until is not None and not lapsed else await self._reject(stored, _not_signed())
-        if not lapsed and (refused is None or wallet.kind is not WalletKind.SERVER):
-            return stored  # whoever signed it may still bring it to the chain
+        if wallet.kind is not WalletKind.SERVER:
+            return await self._over(stored, refused, lapsed=lapsed)
+        if not lapsed and (refused is None or await self._is_pending(stored, refused)):
+            return stored
         return await self._replaced(wallet, stored, refused or _too_late())
 
     async def keep(self, wallet_of: Callable[[Stored], Awaitable[Wallet]]) -> None:
@@ -148,6 +155,22 @@ class Sending:
                 return await self.send(wallet, renewed)
         return await self._reject(stored, error)
 
+    async def _is_pending(self, stored: Stored, refused: PaymentFailed) -> bool:
+        """Refused for what is not in a block yet: this operation itself, or another one that makes the account."""
+        if not isinstance(refused, ContractRefused) or refused.code_name not in _PENDING:
+            return False
+        return not await self._outcomes.outdated(stored.body)
+
+    async def _over(self, stored: Stored, refused: PaymentFailed | None, *, lapsed: bool) -> Stored:
+        """What its owner signed. They may bring it to the chain by themselves until it is too late."""
+        if lapsed:
+            return await self._reject(stored, refused or _too_late())
+        if refused is not None and await self._outcomes.outdated(stored.body):
+            operation = stored.operation
+            await self._store.unsigned(operation.id, operation.hash, self._clock.now())
+            return await self._again(stored)
+        return stored
+
     async def _note(self, stored: Stored, receipt: UserOperationReceipt) -> Stored:
         error = None if receipt.succeeded else _failure(receipt).to_json()
         closed = await self._outcomes.is_deep(receipt.block_number)
@@ -169,6 +192,11 @@ class Sending:
 
     async def _again(self, stored: Stored) -> Stored:
         return await self._store.find(stored.operation.id) or stored
+
+
+def _waits_still(before: Stored, now: Stored) -> bool:
+    """Nothing was found out: the same bytes are on their way."""
+    return now.operation.state is OperationState.SIGNED and now.operation.hash == before.operation.hash
 
 
 def _failure(receipt: UserOperationReceipt) -> PaymentFailed:

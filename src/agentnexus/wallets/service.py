@@ -187,6 +187,11 @@ class Wallets:
                 "what was to be signed is too old", next_step="ask for what is to be signed again, and sign that"
             )
         whole = signed(wallet, body, answer, self.chain.network.chain_id)
+        if await self._outdated(stored):
+            raise Conflict(
+                "another operation has made your account meanwhile, and this one would make it again",
+                next_step="ask for what is to be signed again, and sign that",
+            )
         if not await self.store.signed(operation_id, whole, operation.hash, self._clock.now()):
             return await self.sign(user_id, operation_id, answer)  # signed or built anew by somebody meanwhile
         if not wallet.proven:
@@ -327,12 +332,21 @@ class Wallets:
             if found is None:
                 raise _TakenBack(f"operation {operation_id} was not begun", next_step="begin it again")
             until, soon = found.operation.valid_until, self._clock.now() + MARGIN
-            if found.operation.state is not OperationState.UNSIGNED or (until is not None and until >= soon):
+            if found.operation.state is not OperationState.UNSIGNED:
+                return found
+            if until is not None and until >= soon and not await self._outdated(found):
                 return found
             if await self.store.take_building(operation_id, soon):
                 await self._build(wallet, found)
             else:
                 await asyncio.sleep(_POLL_SECONDS)
+
+    async def _outdated(self, stored: Stored) -> bool:
+        """Whether what is built makes an account that exists by now; it is dropped then."""
+        if not await self._outcomes.outdated(stored.body):
+            return False
+        await self.store.unsigned(stored.operation.id, stored.operation.hash, self._clock.now())
+        return True
 
     async def _build(self, wallet: Wallet, stored: Stored) -> None:
         operation = stored.operation

@@ -234,13 +234,14 @@ class WalletStore:
         async with self.database.connection() as connection:
             await connection.execute(
                 "update wallet.operation set body = $2, hash = $3, valid_until = $4, from_block = $5, updated_at = $6,"
-                " builder_until = null where id = $1 and state = 'unsigned'",
+                " look_at = $7, builder_until = null where id = $1 and state = 'unsigned'",
                 operation_id,
                 form.body.to_json(),
                 form.hash,
                 form.valid_until,
                 from_block,
                 now,
+                now + UNSIGNED_TIME,
             )
 
     async def signed(self, operation_id: str, body: UserOperation, operation_hash: str, now: datetime) -> bool:
@@ -256,6 +257,18 @@ class WalletStore:
                 now + SENDER_TIME,
             )
         return done is True
+
+    async def unsigned(self, operation_id: str, operation_hash: str, now: datetime) -> None:
+        """This form can never be mined: the owner has to sign another one."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "update wallet.operation set state = 'unsigned', body = null, hash = '', valid_until = null,"
+                " updated_at = $3, look_at = $4 where id = $1 and state in ('unsigned', 'signed') and hash = $2",
+                operation_id,
+                operation_hash,
+                now,
+                now + UNSIGNED_TIME,
+            )
 
     async def renewed(self, operation_id: str, old_hash: str, form: Form, now: datetime) -> bool:
         """Another form of a signed operation, signed as well: under the same nonce, so one of the two at most."""
