@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from agentnexus.api.mail_routes import mail_routes
 from agentnexus.cli.sign_in import check_message
-from agentnexus.core.clock import SystemClock
+from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import NotAllowed
+from agentnexus.identity.mail_codes import MailLogin, person_of
 from agentnexus.platform.database import Database
+from agentnexus.platform.mail import MailFolder
+from agentnexus.platform.sealing import Sealer
 from agentnexus.platform.signing import Ed25519Signer
 from tests.cli.site import Terminal, key_file, served
 from tests.cli.test_cli import nexus
@@ -20,6 +26,31 @@ from tests.identity.desk import open_desk
 
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 SECRET = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Somebody at a node that writes its mail into a folder."""
+
+    terminal: Terminal
+    mail: Path
+
+    def code(self) -> str:
+        text = sorted(self.mail.iterdir())[-1].read_text()
+        (found,) = re.findall(r"^ {4}(\d{6})$", text, re.MULTILINE)
+        return str(found)
+
+
+@pytest.fixture
+async def letterbox(database: Database, tmp_path: Path) -> AsyncIterator[Letterbox]:
+    desk = open_desk(database, SystemClock(), public_url="", local_user="local")
+    login = MailLogin(
+        database, desk.tokens, MailFolder(tmp_path / "mail"), Sealer(b"k" * 32, SystemEntropy()),
+        clock=SystemClock(), entropy=SystemEntropy(), ids=TimeOrderedIds(), name="nexus.example",
+    )  # fmt: skip
+    desk.app.include_router(mail_routes(login, desk.door), prefix="/api/v1")
+    async with served(desk.app) as url:
+        yield Letterbox(Terminal(url, tmp_path / "home"), tmp_path / "mail")
 
 
 @pytest.fixture
@@ -141,3 +172,36 @@ async def test_signing_in_again_is_somebody_else(terminal: Terminal, tmp_path: P
     await terminal.told("sign-in", "--key-file", str(key_file(tmp_path, SECRET, "evm")))
     await terminal.told("sign-in", "--key-file", str(key))
     assert kept(terminal)["user"] == person.replace(":", ".")
+
+
+async def test_a_program_signs_in_by_mail_in_two_steps(letterbox: Letterbox) -> None:
+    sent = await letterbox.terminal.told("sign-in", "--email", "ada@example.org")
+    code = letterbox.code()
+    assert code not in json.dumps(sent)
+    told = await letterbox.terminal.told("sign-in", "--challenge", str(sent["challenge"]), "--code", code)
+    assert told["user"] == person_of("ada@example.org")
+    assert await who(letterbox.terminal.url, kept(letterbox.terminal)["token"]) == told["user"]
+
+
+async def test_a_wrong_code_signs_nobody_in(letterbox: Letterbox) -> None:
+    done = await letterbox.terminal.run("sign-in", "--email", "ada@example.org", typed="12345\n")
+    assert done.code == 1
+    assert "what to do" in done.stderr
+    assert not (letterbox.terminal.home / "sign-in.json").exists()
+
+
+async def test_a_person_is_asked_for_address_and_code(letterbox: Letterbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(question: str, **_options: object) -> str:
+        asked.append(question)
+        return "ada@example.org" if question == "e-mail" else letterbox.code()
+
+    monkeypatch.setattr("click.prompt", answer)
+    done = await letterbox.terminal.run("sign-in")
+    assert done.code == 0, done.stderr
+    assert asked == ["e-mail", "the code that was sent there"]
+
+
+async def test_a_node_that_sends_no_mail_says_so(terminal: Terminal) -> None:
+    assert (await terminal.run("sign-in", "--email", "ada@example.org")).code == 1

@@ -48,7 +48,7 @@ def sign_in(
         sent = asyncio.run(_post("email", {"email": email or click.prompt("e-mail", err=True)}))
         if as_json and not code:
             return done("", {"challenge": sent["id"], "expires_at": sent["expires_at"]}, as_json=True)
-        given = code or click.prompt("the code that was sent there", err=True)
+        given = code or click.prompt(_where_it_went(), err=True)
         answer = asyncio.run(_by_code(str(sent["id"]), given))
     return _keep(answer, as_json=as_json)
 
@@ -87,6 +87,14 @@ def check_message(message: str, address: str, api_url: str) -> None:
 
 def _same_host(one: str | None, other: str | None) -> bool:
     return one == other or (one in HERE and other in HERE)
+
+
+def _where_it_went() -> str:
+    """The economy of `nexus up` sends nothing: it writes its mail down."""
+    from agentnexus.cli.node import find_node
+
+    home = find_node().facts.get("home")
+    return f"the code (development: the newest file in {home}/mail)" if home else "the code that was sent there"
 
 
 async def _by_key(path: Path, password_file: Path | None) -> Json:
