@@ -72,7 +72,7 @@ class Sites:
             except ValueError:
                 host, port = "", None
             if is_loopback(host):
-                return Site(origin_of(connection.url.scheme, host, port))
+                return Site(origin_of(connection.scope["scheme"], host, port))
         return self.public
 
     @property
@@ -85,7 +85,7 @@ class Sites:
 
     def is_secure(self, connection: HTTPConnection) -> bool:
         """Whether browsers come by HTTPS, perhaps to a proxy before us."""
-        return connection.url.scheme == "https" or self._public_url.startswith("https://")
+        return connection.scope["scheme"] == "https" or self._public_url.startswith("https://")
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:
