@@ -25,7 +25,7 @@ from tests.wallets.conftest import World
 from tests.web.browsing import read_form
 from tests.web.preview import preview_app
 
-FAUCET = "nexus wallet fund 5"
+FAUCET = "nexus wallet top-up 5 --to 0x"
 
 
 @dataclass
@@ -80,7 +80,7 @@ def house_wallet(world: World) -> HouseWallet:
             )
         ]
 
-    return HouseWallet(world.wallets(), passkeys, faucet=FAUCET)
+    return HouseWallet(world.wallets(), passkeys, play_money=True)
 
 
 @asynccontextmanager

@@ -164,6 +164,18 @@ async def test_the_key_is_given_to_its_owner_and_that_is_noted(pages: Pages) -> 
     assert "last given out" in await pages.get("/wallet")
 
 
+async def test_gas_is_paid_in_usdc_once_that_is_allowed(pages: Pages) -> None:
+    await filled(pages)
+    data = {"to": pages.world.seller, "amount": "1", "asset": "USDC", "gas": "usdc"}
+    refused = await pages.post("/wallet/send", **data, key="form-1")
+    assert refused.status_code == 403
+    assert "Pay gas in USDC" in refused.text
+    await finished(pages, await pages.moved("/wallet/gas", amount="5", key="form-2"))
+    place = await pages.moved("/wallet/send", **data, key="form-3")
+    assert "paid by the wallet, in USDC" in await finished(pages, place)
+    assert await pages.world.chain.usdc_of((await pages.world.wallets().of("ann")).address) < 9 * WHOLE
+
+
 async def test_a_guardian_is_named_and_shown(pages: Pages) -> None:
     await filled(pages)
     friend = pages.world.chain.accounts["bob"].address

@@ -322,3 +322,13 @@ def test_transactions_lead_to_where_anybody_can_look_them_up() -> None:
     assert explorer_link("eip155:31337", TRANSACTION) == ""
     assert explorer_link("eip155:8453", "") == ""
     assert operation_state("strange").label == "Strange"
+
+
+async def test_gas_in_usdc_is_allowed_up_to_an_amount(site: Site, client: httpx.AsyncClient) -> None:
+    done = await client.post("/wallet/gas", data={"amount": "2", "key": "k"})
+    assert done.headers["location"] == "/wallet/operations/op_unsigned"
+    assert wallet(site).allowed == [("2", "k")]
+    wallet(site).refuse = InvalidInput("not an amount of USDC", field="amount", next_step="give e.g. 1")
+    answer = await client.post("/wallet/gas", data={"amount": "much", "key": "k"})
+    assert answer.status_code == 400
+    assert read_form(forms(answer.text)["/wallet/gas"]).sent["amount"] == ["much"]

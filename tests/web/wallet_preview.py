@@ -34,13 +34,14 @@ SECRET = "0x" + "4c" * 32
 HASH = "0x" + "ab" * 32
 CHALLENGE = "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"
 CREDENTIAL = "Y3JlZGVudGlhbC1vZi1hLXBhc3NrZXk"
-FAUCET = "nexus wallet fund 5"
+FAUCET = f"nexus wallet top-up 5 --to {ADDRESS}"
 HOSTILE = '<script>alert("wallet")</script>'
 TYPED_DATA = '{"domain":{"name":"ERC4337","version":"1","chainId":31337},"primaryType":"PackedUserOperation"}'
 GAS = GasView(
     "paid by AgentNexus (0.19 ETH a day left)",
     [("Accounts, purchases and transfers of this market", ["at most 0.01 ETH for one operation"])],
-    [("sponsor", "AgentNexus pays"), ("usdc", "In USDC, from the wallet"), ("account", "In ETH, from the wallet")],
+    [("sponsor", "AgentNexus pays"), ("usdc", "The wallet pays, in USDC"), ("account", "The wallet pays, in ETH")],
+    sold=True,
 )
 
 
@@ -105,6 +106,7 @@ class PreviewWallet:
     made: list[tuple[str, str, str]] = field(default_factory=list)
     sent: list[SendTyped] = field(default_factory=list)
     guardians: list[tuple[str, str, str]] = field(default_factory=list)
+    allowed: list[tuple[str, str]] = field(default_factory=list)
     refused_recovery: list[str] = field(default_factory=list)
     signed: list[Signed] = field(default_factory=list)
     exported: int = 0
@@ -141,6 +143,11 @@ class PreviewWallet:
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         self._may()
         self.guardians.append((guardian, days, key))
+        return "op_unsigned"
+
+    async def allow_gas(self, user_id: str, amount: str, key: str) -> str:
+        self._may()
+        self.allowed.append((amount, key))
         return "op_unsigned"
 
     async def cancel_recovery(self, user_id: str, key: str) -> str:

@@ -26,7 +26,7 @@ from agentnexus.bootstrap.prepaid import prepaid_hires
 from agentnexus.bootstrap.purchasing import Purchasing
 from agentnexus.bootstrap.purchasing import routes_of as purchase_routes_of
 from agentnexus.bootstrap.selling import Selling
-from agentnexus.bootstrap.signing_in import open_signing_in
+from agentnexus.bootstrap.signing_in import SigningIn, open_signing_in
 from agentnexus.bootstrap.wallets import routes_of as wallet_routes_of
 from agentnexus.core.errors import Unavailable
 from agentnexus.core.money import Asset, Money
@@ -49,11 +49,14 @@ from agentnexus.wallets.service import Wallets
 from agentnexus.web.adapters.house import house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
+from agentnexus.web.adapters.purchases import HousePurchases
 from agentnexus.web.adapters.saved import HouseSaved
 from agentnexus.web.adapters.schedules import HouseSchedules
 from agentnexus.web.adapters.undeployed import NoPurchases, NoWallets
+from agentnexus.web.adapters.wallet import HouseWallet
 from agentnexus.web.adapters.webhooks import HouseWebhooks
 from agentnexus.web.app import create_pages, shared_pages
+from agentnexus.web.doors import PurchasesDoor, WalletDoor
 from agentnexus.workflows.desk import ROUTERS, Desk
 from agentnexus.workflows.dialect import health_json
 from agentnexus.workflows.worker import WorkflowRoom
@@ -92,6 +95,7 @@ def compose(
     callers = Callers(tokens, local_user=local_user)
     limiter = Limiter(ground.database, per_minute=settings.requests_per_minute)
     signing_in = open_signing_in(ground, chain, callers, tokens, limiter)
+    own_wallet, bought = _own_money(ground, wallets, purchasing, signing_in)
     grants, economics = open_grants(ground, chain, buying), Economics(ground.database, chain.usdc, buying.parity)
     doors = house_doors(
         workflows=room.workflows,
@@ -106,8 +110,8 @@ def compose(
             ids=ground.ids,
         ),
         prepaid=NoPrepaid() if escrow is None else HousePrepaid(escrow),
-        wallet=NoWallets(),
-        purchases=NoPurchases(),
+        wallet=own_wallet,
+        purchases=bought,
         saved=HouseSaved(desk.templates, room.workflows),
         schedules=HouseSchedules(desk.schedules, desk.templates, room.workflows, chain.usdc),
         webhooks=HouseWebhooks(desk.webhooks, webhook_trial(ground, buying)),
@@ -163,6 +167,19 @@ def compose(
     )
     limits = {"/x402/": REQUEST_BYTES_MAX, f"{API}/auth/": SIGN_IN_BYTES_MAX, "/connect": SIGN_IN_BYTES_MAX}
     return Composed(guarded(paid, settings.max_upload_bytes + FORM_BYTES, limits), paid)
+
+
+def _own_money(
+    ground: Ground, wallets: Wallets | None, purchasing: Purchasing | None, signing_in: SigningIn
+) -> tuple[WalletDoor, PurchasesDoor]:
+    """The pages of people's own wallets, and of what they buy with them."""
+    if wallets is None:
+        return NoWallets(), NoPurchases()
+    play_money = ground.settings.environment is Environment.LOCAL
+    own = HouseWallet(wallets, signing_in.passkeys.of, play_money=play_money)
+    if purchasing is None:
+        return own, NoPurchases()
+    return own, HousePurchases(purchasing.purchases, purchasing.entitlements, own)
 
 
 def _wallets(chain: Chain, buying: Buying) -> tuple[WalletView, list[WalletView]]:

@@ -79,14 +79,15 @@ def _show_account(facts: Json, *, as_json: bool) -> int:
 
 @click.command(name="top-up")
 @click.argument("amount", type=ANY)
+@click.option("--to", "address", default="", help="another account than yours, such as one made on the page")
 @json_option
-def top_up(amount: str, as_json: bool) -> int:
+def top_up(amount: str, address: str, as_json: bool) -> int:
     """Give your account AMOUNT of play USDC; in the local economy of `nexus up` alone."""
     from agentnexus.cli.node import find_node
     from agentnexus.cli.view import money
     from agentnexus.devnet.funding import fund
 
-    address = str(cast("Json", _ask("GET", f"{WALLET}/account"))["address"])
+    address = address or str(cast("Json", _ask("GET", f"{WALLET}/account"))["address"])
     held = asyncio.run(fund(find_node().facts, address, amount))
     shown = held.to_json()
     return done(f"{address} holds {money(shown)}", {"address": address, "balance": shown}, as_json=as_json)

@@ -184,6 +184,9 @@ class WalletDoor(Protocol):
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         """The operation's id."""
 
+    async def allow_gas(self, user_id: str, amount: str, key: str) -> str:
+        """Let the paymaster take so much USDC for the gas that it sells; the operation's id."""
+
     async def cancel_recovery(self, user_id: str, key: str) -> str:
         """Refuse new owners that were proposed; the operation's id."""
 

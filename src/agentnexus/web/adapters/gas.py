@@ -21,7 +21,7 @@ def gas_view(description: Mapping[str, object], coin: str) -> GasView:
     choices += [("usdc", "The wallet pays, in USDC")] if sold else []
     ours = f"paid by AgentNexus ({_left_today(free[0])} {coin} a day left)" if free else ""
     sentence = ours or f"paid by the wallet, in {coin}"
-    return GasView(sentence, [_policy(each, coin) for each in free], [*choices, ("account", own)])
+    return GasView(sentence, [_policy(each, coin) for each in free], [*choices, ("account", own)], bool(sold))
 
 
 def _policy(policy: Mapping[str, object], coin: str) -> tuple[str, Sequence[str]]:

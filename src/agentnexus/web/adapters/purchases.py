@@ -72,7 +72,7 @@ class HousePurchases:
             return replace(page, after=plain_money(held - needed))
         return replace(
             page, short=plain_money(needed - held), obstacle=problem_of(short_of(needed, held)),
-            faucet=self._wallet.faucet, next_link=("/wallet#receive", "Add money"),
+            faucet=self._wallet.faucet(wallet), next_link=("/wallet#receive", "Add money"),
         )  # fmt: skip
 
     async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:

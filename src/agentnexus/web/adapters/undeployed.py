@@ -30,6 +30,9 @@ class NoWallets:
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         raise _no_wallets()
 
+    async def allow_gas(self, user_id: str, amount: str, key: str) -> str:
+        raise _no_wallets()
+
     async def cancel_recovery(self, user_id: str, key: str) -> str:
         raise _no_wallets()
 

@@ -30,11 +30,11 @@ class HouseWallet:
 
     Args:
         passkeys: of a person.
-        faucet: the command that makes play money, on a development chain.
+        play_money: whether the chain is a development one, where money comes from a command.
     """
 
-    def __init__(self, wallets: Wallets, passkeys: Passkeys, *, faucet: str = "") -> None:
-        self.faucet = faucet
+    def __init__(self, wallets: Wallets, passkeys: Passkeys, *, play_money: bool = False) -> None:
+        self._play_money = play_money
         self._wallets = wallets
         self._passkeys = passkeys
 
@@ -46,6 +46,10 @@ class HouseWallet:
         """Who pays, and what is left for this person."""
         coin = self._wallets.chain.network.native_symbol
         return gas_view(await self._wallets.gas_policy(user_id), coin)
+
+    def faucet(self, wallet: Wallet) -> str:
+        """The command that makes play money for it, where there is such a thing."""
+        return f"nexus wallet top-up 5 --to {wallet.address}" if self._play_money else ""
 
     async def page(self, user_id: str, before: str = "") -> WalletPage:
         """The newest lines of the history first, from the one before `before`."""
@@ -66,9 +70,9 @@ class HouseWallet:
             return replace(page, money_problem=problem_of(error))
         network = wallet.network
         return replace(
-            page, total=total_usd(balances), tokens=tokens(balances), older=found.before,
-            history=[movement(each, network) for each in found.lines], faucet="" if balances.usdc else self.faucet,
-            recovery=recovery(state),
+            page, total=total_usd(balances), tokens=tokens(balances), recovery=recovery(state), older=found.before,
+            history=[movement(each, network) for each in found.lines],
+            faucet="" if balances.usdc else self.faucet(wallet),
         )  # fmt: skip
 
     async def create(self, user_id: str, kind: str, *, credential_id: str = "", address: str = "") -> None:
@@ -97,6 +101,9 @@ class HouseWallet:
             raise InvalidInput("a delay is a number of days", field="days", next_step="give 1 to 60")
         seconds = int(days) * DAY_SECONDS
         return (await self._wallets.set_guardian(user_id, guardian, seconds, key=f"page:{key}")).id
+
+    async def allow_gas(self, user_id: str, amount: str, key: str) -> str:
+        return (await self._wallets.allow_gas(user_id, amount, key=f"page:{key}")).id
 
     async def cancel_recovery(self, user_id: str, key: str) -> str:
         return (await self._wallets.cancel_recovery(user_id, key=f"page:{key}")).id

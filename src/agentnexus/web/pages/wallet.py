@@ -18,7 +18,9 @@ from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.wallet import SendTyped
 
 ADDRESS_CHARS, AMOUNT_CHARS, ID_CHARS = 100, 60, 2000
-TYPED = ("form", "kind", "credential_id", "address", "to", "amount", "asset", "gas", "guardian", "days", "key")
+TYPED = (
+    "form", "kind", "credential_id", "address", "to", "amount", "asset", "gas", "guardian", "days", "allowance", "key",
+)  # fmt: skip
 PANELS = Panels("components/wallet.html", ("head", "signing", "facts"))
 
 
@@ -80,6 +82,17 @@ async def guardian(request: Request) -> Response:
         )
     except NexusError as error:
         return await _index(request, {"form": "guardian", **typed, "key": ""}, error)
+    return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
+
+
+async def allow_gas(request: Request) -> Response:
+    """POST /wallet/gas: what paying gas in USDC needs before."""
+    doors, data = doors_of(request), await posted(request)
+    amount, key = text_of(data, "amount", limit=AMOUNT_CHARS), text_of(data, "key", limit=ADDRESS_CHARS)
+    try:
+        operation_id = await doors.wallet.allow_gas(await doors.user(request), amount, key)
+    except NexusError as error:
+        return await _index(request, {"form": "gas", "allowance": amount}, error)
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
 
 
@@ -155,6 +168,7 @@ routes = [
     Route("/wallet", create, methods=["POST"]),
     Route("/wallet/send", send, methods=["POST"]),
     Route("/wallet/guardian", guardian, methods=["POST"]),
+    Route("/wallet/gas", allow_gas, methods=["POST"]),
     Route("/wallet/recovery", cancel_recovery, methods=["POST"]),
     Route("/wallet/export", confirm_export, methods=["GET"]),
     Route("/wallet/export", export, methods=["POST"]),

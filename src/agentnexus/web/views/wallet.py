@@ -60,11 +60,15 @@ class OwnWallet:
 
 @dataclass(frozen=True, slots=True)
 class GasView:
-    """Who pays for gas: `sentence` for people, `policies` in more words, `choices` for the form."""
+    """Who pays for gas: `sentence` for people, `policies` in more words, `choices` for the form.
+
+    `sold`: gas can be paid in USDC, once the wallet lets the paymaster take it.
+    """
 
     sentence: str
     policies: Sequence[tuple[str, Sequence[str]]] = ()
     choices: Sequence[tuple[str, str]] = ()
+    sold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
