@@ -56,6 +56,13 @@ def beside_alto(result: Json) -> tuple[str, str, str]:
     return beside(ours, at(peer, "p50_ms"), "ms") if isinstance(peer, dict) else plain(ours, "ms")
 
 
+def largest_stage(result: Json) -> tuple[str, str, str]:
+    """How long a purchase takes, and which of its stages takes most of that."""
+    stages = entries(result, "stages")
+    name = max(stages, key=lambda stage: at(stages, stage, "share"))
+    return f"{at(result, 'purchase', 'p95_ms'):.0f} ms", "", f"{at(stages, name, 'share') * 100:.0f} % of it: {name}"
+
+
 def entries(result: object, key: str) -> Json:
     """An object inside a JSON object."""
     assert isinstance(result, dict)
@@ -419,5 +426,18 @@ ROWS = (
         "a contract's view read, p50; peer: web3.py, same node and run",
         "",
         lambda r: beside(at(r, "read a contract", "p50_ms"), at(r, "read a contract, web3.py", "p50_ms"), "ms"),
+    ),
+    Row(
+        "purchases",
+        "runs bought on chain, from the request to the right to run, p95; gas sponsored, the node signs",
+        "< 1 s",
+        largest_stage,
+    ),
+    Row("purchases", "the same, p50", "", lambda r: plain(at(r, "purchase", "p50_ms"), "ms", 0)),
+    Row(
+        "purchases",
+        "the first purchase of an account, which makes the account as well, p50",
+        "",
+        lambda r: plain(at(r, "first purchase of an account, which makes it", "p50_ms"), "ms", 0),
     ),
 )
