@@ -91,7 +91,7 @@ class HousePurchases:
             return purchase_view(purchase, problem=problem_of(error))
         if request is None:
             return purchase_view(await self._purchases.get(user_id, purchase.id))
-        command = f"nexus wallet sign {purchase.id}"
+        command = f"nexus purchase sign {purchase.id} --key-file FILE"
         return purchase_view(purchase, signing_view(request, wallet, f"/purchases/{purchase.id}/signature", command))
 
     async def follow(self, user_id: str, purchase_id: str) -> AsyncIterator[PurchaseView]:

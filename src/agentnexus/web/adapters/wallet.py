@@ -121,7 +121,9 @@ class HouseWallet:
         except NexusError as error:  # what was to be signed had lapsed, and cannot be built anew
             return replace(shown, problem=problem_of(error))
         action = f"/wallet/operations/{operation.id}/signature"
-        return replace(shown, sign=signing_view(request, wallet, action, f"nexus wallet sign {operation.id}"))
+        return replace(
+            shown, sign=signing_view(request, wallet, action, f"nexus wallet sign {operation.id} --key-file FILE")
+        )
 
     async def follow(self, user_id: str, operation_id: str) -> AsyncIterator[OperationView]:
         """The view now and after every change, until it is final."""
