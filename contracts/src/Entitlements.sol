@@ -8,6 +8,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
+import {Escrow} from "./Escrow.sol";
 
 /// @title The right to use an agent, as a token
 /// @notice Every agent (or tier of one) is a class. A token's id is `class << 64 | epoch`: epoch 0 never ends, epoch `n`
@@ -33,12 +34,15 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     }
 
     /// @notice A minter's signed promise to mint, which its holder (or anyone for them) brings on chain.
+    /// @param escrow Where the deal must be open by then; zero for a promise that asks for nothing.
+    /// @param deal What it is given for.
     struct Voucher {
         address to;
         uint256 id;
         uint64 amount;
         uint64 nonce;
         uint48 validUntil;
+        address escrow;
         bytes32 deal;
     }
 
@@ -52,7 +56,7 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     bytes32 public constant PAUSER_ROLE = keccak256("PAUSER_ROLE");
 
     bytes32 public constant VOUCHER_TYPEHASH = keccak256(
-        "Voucher(address to,uint256 id,uint64 amount,uint64 nonce,uint48 validUntil,bytes32 deal)"
+        "Voucher(address to,uint256 id,uint64 amount,uint64 nonce,uint48 validUntil,address escrow,bytes32 deal)"
     );
     /// @notice How many minters there can be; pausing visits each.
     uint256 public constant MAX_MINTERS = 32;
@@ -96,6 +100,7 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
     error VoucherExpired(uint48 validUntil);
     error VoucherAlreadyUsed(uint64 nonce);
     error VoucherNotSigned(address signer);
+    error DealNotOpen(bytes32 deal);
     error NotExpired(uint256 id);
 
     /// @param baseUri Metadata of classes without their own, with `{id}` in it (ERC-1155).
@@ -152,7 +157,8 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
         _mintBatch(to, ids, amounts, "");
     }
 
-    /// @notice Mints what a minter promised; once, in time, by anyone for the holder.
+    /// @notice Mints what a minter promised; once, in time, by anyone for the holder, while what it is given for is open.
+    /// @dev The holder has the promise before they pay: they are to bring both in one operation, and may not.
     function mintWithVoucher(Voucher calldata voucher, address signer, bytes calldata signature) external {
         require(block.timestamp <= voucher.validUntil, VoucherExpired(voucher.validUntil));
         require(!_usedNonces[voucher.to].get(voucher.nonce), VoucherAlreadyUsed(voucher.nonce));
@@ -160,6 +166,10 @@ contract Entitlements is ERC1155, EIP712, AccessControlDefaultAdminRules {
             hasRole(MINTER_ROLE, signer)
                 && SignatureChecker.isValidSignatureNowCalldata(signer, voucherHash(voucher), signature),
             VoucherNotSigned(signer)
+        );
+        require(
+            voucher.escrow == address(0) || Escrow(voucher.escrow).deal(voucher.deal).status == Escrow.Status.Open,
+            DealNotOpen(voucher.deal)
         );
         _usedNonces[voucher.to].set(voucher.nonce);
         emit VoucherUsed(voucher.to, voucher.nonce, voucher.deal);

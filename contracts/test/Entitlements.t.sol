@@ -5,6 +5,9 @@ import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol"
 import {IERC1155Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {IERC1155} from "@openzeppelin/contracts/token/ERC1155/IERC1155.sol";
 import {Entitlements} from "../src/Entitlements.sol";
+import {Escrow} from "../src/Escrow.sol";
+import {TestUSDC} from "../src/TestUSDC.sol";
+import {IPermit2} from "../src/interfaces/IPermit2.sol";
 import {Cheats} from "./support/Cheats.sol";
 import {ContractWallet} from "./support/ContractWallet.sol";
 
@@ -185,14 +188,38 @@ contract EntitlementsTest is Cheats {
     function testFuzz_MintWithVoucher_StandsForAllOfIt(uint8 field) public {
         Entitlements.Voucher memory voucher = _voucher();
         bytes memory signature = signed(_MINTER_KEY, tokens.voucherHash(voucher));
-        field = uint8(bound(field, 0, 5));
+        field = uint8(bound(field, 0, 6));
         if (field == 0) voucher.to = other;
         if (field == 1) voucher.id = _id(_BOUND);
         if (field == 2) voucher.amount = 2;
         if (field == 3) voucher.nonce = 4;
         if (field == 4) voucher.validUntil += 1;
         if (field == 5) voucher.deal = bytes32(0);
+        if (field == 6) voucher.escrow = address(this);
         vm.expectRevert(abi.encodeWithSelector(Entitlements.VoucherNotSigned.selector, minter));
+        tokens.mintWithVoucher(voucher, minter, signature);
+    }
+
+    function test_MintWithVoucher_OfADealWaitsForItsDeposit() public {
+        (Escrow escrow, Escrow.Terms memory terms) = _deal();
+        Entitlements.Voucher memory voucher = _voucher();
+        (voucher.escrow, voucher.deal) = (address(escrow), escrow.dealId(terms));
+        bytes memory signature = signed(_MINTER_KEY, tokens.voucherHash(voucher));
+        vm.expectRevert(abi.encodeWithSelector(Entitlements.DealNotOpen.selector, voucher.deal));
+        tokens.mintWithVoucher(voucher, minter, signature);
+        escrow.deposit(terms);
+        tokens.mintWithVoucher(voucher, minter, signature);
+        vm.assertEq(tokens.balanceOf(holder, _id(_CLASS)), 1);
+    }
+
+    function test_MintWithVoucher_OfADealThatHasEndedIsRefused() public {
+        (Escrow escrow, Escrow.Terms memory terms) = _deal();
+        Entitlements.Voucher memory voucher = _voucher();
+        (voucher.escrow, voucher.deal) = (address(escrow), escrow.deposit(terms));
+        bytes memory signature = signed(_MINTER_KEY, tokens.voucherHash(voucher));
+        vm.prank(terms.seller);
+        escrow.refund(terms);
+        vm.expectRevert(abi.encodeWithSelector(Entitlements.DealNotOpen.selector, voucher.deal));
         tokens.mintWithVoucher(voucher, minter, signature);
     }
 
@@ -451,7 +478,18 @@ contract EntitlementsTest is Cheats {
         (amounts[0], amounts[1]) = (first, second);
     }
 
+    /// @dev An escrow that may take what the deal needs from this contract.
+    function _deal() private returns (Escrow escrow, Escrow.Terms memory terms) {
+        TestUSDC usdc = new TestUSDC(address(this));
+        escrow = new Escrow(address(usdc), IPermit2(address(0)), address(this), address(this), 0);
+        terms = Escrow.Terms(holder, other, 5e6, 0, 250, 1);
+        usdc.mint(address(this), terms.amount);
+        usdc.approve(address(escrow), terms.amount);
+    }
+
     function _voucher() private view returns (Entitlements.Voucher memory) {
-        return Entitlements.Voucher(holder, _id(_CLASS), 1, 3, uint48(block.timestamp + 60), keccak256("deal"));
+        return Entitlements.Voucher(
+            holder, _id(_CLASS), 1, 3, uint48(block.timestamp + 60), address(0), keccak256("deal")
+        );
     }
 }

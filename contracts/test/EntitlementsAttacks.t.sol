@@ -269,7 +269,7 @@ contract EntitlementsAttacks is Cheats {
     function test_Receiver_WhoCallsBackGetsNoMore() public {
         TokenThief thief = new TokenThief(tokens);
         Entitlements.Voucher memory voucher =
-            Entitlements.Voucher(address(thief), _BOUND, 1, 1, uint48(block.timestamp), "deal");
+            Entitlements.Voucher(address(thief), _BOUND, 1, 1, uint48(block.timestamp), address(0), "deal");
         bytes memory signature = signed(_MINTER_KEY, tokens.voucherHash(voucher));
         thief.prepare(voucher, minter, signature);
         tokens.mintWithVoucher(voucher, minter, signature);
@@ -282,7 +282,7 @@ contract EntitlementsAttacks is Cheats {
 
     function test_Voucher_IsNoneForAnotherContractOrOnAnotherChain() public {
         Entitlements.Voucher memory voucher =
-            Entitlements.Voucher(holder, _FREE, 1, 1, uint48(block.timestamp), "deal");
+            Entitlements.Voucher(holder, _FREE, 1, 1, uint48(block.timestamp), address(0), "deal");
         bytes memory signature = signed(_MINTER_KEY, tokens.voucherHash(voucher));
         Entitlements second = new Entitlements("", address(this), 0);
         second.grantRole(second.MINTER_ROLE(), minter);
@@ -295,7 +295,7 @@ contract EntitlementsAttacks is Cheats {
 
     function test_Voucher_OfOneHolderSpendsNoOthersNonce() public {
         Entitlements.Voucher memory voucher =
-            Entitlements.Voucher(holder, _FREE, 1, 5, uint48(block.timestamp), "deal");
+            Entitlements.Voucher(holder, _FREE, 1, 5, uint48(block.timestamp), address(0), "deal");
         tokens.mintWithVoucher(voucher, minter, signed(_MINTER_KEY, tokens.voucherHash(voucher)));
         voucher.to = other;
         tokens.mintWithVoucher(voucher, minter, signed(_MINTER_KEY, tokens.voucherHash(voucher)));

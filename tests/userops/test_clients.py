@@ -159,6 +159,20 @@ async def test_a_voucher_is_signed_without_asking_the_chain_and_good_once(bench:
         await bench.send("outsider", tokens.mint_with_voucher(voucher, minter.address, signature))
 
 
+async def test_a_voucher_for_a_deal_mints_nothing_before_its_deposit(bench: Bench) -> None:
+    tokens, minter = bench.manifest.entitlements(bench.chain.rpc), bench.chain.accounts["relayer"]
+    await bench.send("relayer", tokens.create_class(CLASS, cap=5))
+    escrow = bench.manifest.address("Escrow")
+    voucher = Voucher(SELLER, epoch_id(CLASS), 4, await bench.now() + 600, deal=b"\x07" * 32, escrow=escrow)
+    digest = voucher.digest(bench.chain.chain_id, tokens.address)
+    assert await tokens.read("voucherHash", voucher.value()) == digest
+    with pytest.raises(ContractRefused, match="DealNotOpen"):
+        await bench.send(
+            "outsider", tokens.mint_with_voucher(voucher, minter.address, await minter.signer.sign(digest))
+        )
+    assert await tokens.balance(SELLER, voucher.token_id) == 0
+
+
 async def test_reading_where_nothing_is_says_so(bench: Bench) -> None:
     with pytest.raises(InvalidInput) as caught:
         await Entitlements(bench.chain.rpc, ADDRESS).has_access(SELLER, 1)

@@ -88,6 +88,7 @@ class Market:
             valid_until=int(purchase.valid_until.timestamp()),
             deal=purchase.deal_bytes,
             amount=purchase.quantity,
+            escrow=self.escrow.address,  # the buyer sees it before paying: alone it is worth nothing
         )
         signature = await self.operator.sign(voucher.digest(self.sender.network.chain_id, self.tokens.address))
         mint = self.tokens.mint_with_voucher(voucher, self.operator.public_id, signature)

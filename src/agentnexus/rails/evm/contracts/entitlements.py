@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from agentnexus.rails.evm.contracts.abi import AbiValue
 from agentnexus.rails.evm.contracts.contract import Call, Contract, as_bool, as_int, as_text, as_tuple
-from agentnexus.rails.evm.encoding import keccak, word
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, keccak, word
 from agentnexus.rails.evm.typed_data import Domain
 
-_VOUCHER_TYPEHASH = keccak(b"Voucher(address to,uint256 id,uint64 amount,uint64 nonce,uint48 validUntil,bytes32 deal)")
+_VOUCHER_TYPEHASH = keccak(
+    b"Voucher(address to,uint256 id,uint64 amount,uint64 nonce,uint48 validUntil,address escrow,bytes32 deal)"
+)
 _EPOCH_BITS = 64
 
 
@@ -28,7 +30,11 @@ class AgentClass:
 
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """A minter's promise to mint, brought on chain by anybody before `valid_until` (Unix seconds)."""
+    """A minter's promise to mint, brought on chain by anybody before `valid_until` (Unix seconds).
+
+    Args:
+        deal: what it is given for; with `escrow`, it is worth something only while that deal is open there.
+    """
 
     to: str
     token_id: int
@@ -36,15 +42,17 @@ class Voucher:
     valid_until: int
     deal: bytes = bytes(32)
     amount: int = 1
+    escrow: str = ZERO_ADDRESS
 
     def value(self) -> tuple[AbiValue, ...]:
         """For the ABI."""
-        return (self.to, self.token_id, self.amount, self.nonce, self.valid_until, self.deal)
+        return (self.to, self.token_id, self.amount, self.nonce, self.valid_until, self.escrow, self.deal)
 
     def digest(self, chain_id: int, entitlements: str) -> bytes:
         """What the minter signs."""
         numbers = (self.token_id, self.amount, self.nonce, self.valid_until)
-        struct = _VOUCHER_TYPEHASH + word(self.to) + b"".join(word(each) for each in numbers) + self.deal
+        struct = _VOUCHER_TYPEHASH + word(self.to) + b"".join(word(each) for each in numbers)
+        struct += word(self.escrow) + self.deal
         return Domain("AgentNexus Entitlements", "1", chain_id, entitlements).digest(keccak(struct))
 
 
