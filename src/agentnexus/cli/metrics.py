@@ -14,6 +14,7 @@ from agentnexus.cli.options import json_option
 Json = dict[str, object]
 BARS = 24
 SHOWN_MAX = 12
+LABEL_CHARS = 32
 
 
 @click.command()
@@ -70,8 +71,13 @@ def _show(report: Json, by: str) -> None:
     shown = groups[-SHOWN_MAX:] if by == "day" else groups[:SHOWN_MAX]
     for group in shown:
         bar = "█" * (_atomic(group) * BARS // largest) if largest else ""
-        label = str(group["label"]) or "(none)"
-        click.echo(f"  {label[:32]:<32} {money(group['spent']):>16} {group['count']:>6}  {bar}")
+        click.echo(f"  {_label(group):<{LABEL_CHARS}} {money(group['spent']):>16} {group['count']:>6}  {bar}")
+
+
+def _label(group: Json) -> str:
+    """Long ones by both their ends: keys that begin alike end differently."""
+    text = str(group["label"]) or "(none)"
+    return text if len(text) <= LABEL_CHARS else f"{text[: LABEL_CHARS - 13]}…{text[-12:]}"
 
 
 def _atomic(group: Json) -> int:
