@@ -129,7 +129,7 @@ async def test_a_wallet_is_made_in_one_of_three_ways(site: Site, client: httpx.A
 
 async def test_who_has_no_passkey_is_led_to_make_one(site: Site, client: httpx.AsyncClient) -> None:
     wallet(site).before_making()
-    assert '<a class="button button-main" href="/connect">' in await text(client)
+    assert '<a class="button button-main" href="/connect?next=/wallet">' in await text(client)
 
 
 async def test_what_is_no_address_keeps_the_field(site: Site, client: httpx.AsyncClient) -> None:
