@@ -15,7 +15,8 @@ from agentnexus.api.login_routes import login_routes
 from agentnexus.api.passkey_routes import passkey_routes
 from agentnexus.api.session_routes import session_routes
 from agentnexus.api.signing_in import Door
-from agentnexus.core.clock import ManualClock, SystemEntropy
+from agentnexus.core.clock import SystemEntropy
+from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.passkeys import PasskeyLogin
@@ -50,7 +51,7 @@ class Desk:
 
 def open_desk(
     database: Database,
-    clock: ManualClock,
+    clock: Clock,
     *,
     public_url: str = ORIGIN,
     local_user: str | None = None,

@@ -98,6 +98,8 @@ async def serving(site: ConnectSite) -> AsyncIterator[ConnectSite]:
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    yield site
-    server.should_exit = True
-    await task
+    try:
+        yield site
+    finally:
+        server.should_exit = True
+        await task

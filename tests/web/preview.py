@@ -195,7 +195,7 @@ def preview_app() -> Starlette:
     app = Starlette(routes=routes)
     routes[0].app.app.router.routes.append(Route("/broken", _broken))
     app.state.wallet, app.state.purchases = wallet, purchases
-    app.state.sign_in = sign_in
+    app.state.sign_in, app.state.doors = sign_in, doors
     app.state.saved, app.state.schedules, app.state.webhooks = saved, schedules, webhooks
     app.state.runs, app.state.catalogue, app.state.money, app.state.prepaid = runs, catalogue, money, prepaid
     return app

@@ -39,6 +39,7 @@ PAGES = (
     "/money/approvals",
     f"/money/approval?id={MANDATE.grant_id}",
     "/prepaid",
+    "/connect",
     "/saved",
     "/saved/schedules",
     "/saved/schedules?plan=tpl_1",
