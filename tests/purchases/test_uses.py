@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
-from agentnexus.marketplace.entitlements.model import RightStatus, UseState
+from agentnexus.marketplace.entitlements.model import RightStatus, Use, UseState
 from agentnexus.marketplace.purchases.model import Purchase
 from tests.purchases.conftest import AGENT, Shop
 
@@ -132,16 +132,23 @@ async def test_the_chain_says_who_may_run(shop: Shop, buyer: str) -> None:
         await shop.entitlements.run(buyer, AGENT, {"text": "still?"}, "r1")
 
 
+async def running(shop: Shop, use: Use, attempts: int) -> None:
+    """Wait until a sandbox works on it for that many times."""
+    while True:
+        execution = await shop.entitlements.execution(use)
+        if execution is not None and (execution.status, execution.attempts) == ("running", attempts):
+            return
+        await asyncio.sleep(0.02)
+
+
 async def test_a_run_whose_process_died_is_taken_up_by_another(shop: Shop, buyer: str) -> None:
     await bought(shop, buyer, 2)
     dying = shop.rights(shop.purchases)
     use = await dying.run(buyer, AGENT, {"do": "wait"}, "r1")
+    await running(shop, use, 1)
     await dying.close()
     shop.world.clock.advance(31)
     assert (await shop.entitlements.use(buyer, use.id)).state is UseState.RUNNING
     assert await shop.entitlements.resume_once() == 1
-    execution = None
-    while execution is None or execution.attempts < 2:
-        execution = await shop.entitlements.execution(use)
-        await asyncio.sleep(0.02)
+    await running(shop, use, 2)
     assert (await shop.entitlements.access(buyer, AGENT)).under_way == 1

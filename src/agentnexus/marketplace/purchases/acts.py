@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agentnexus.core.errors import Conflict, InsufficientFunds, NexusError, NotFound, PaymentUnknown
 from agentnexus.core.money import Money
@@ -37,6 +37,8 @@ from agentnexus.rails.evm.contracts import DealStatus, epoch_id
 from agentnexus.wallets.model import Operation, OperationState, WalletKind
 
 SETTLE_SECONDS = 5.0
+DECIDED_AFTER = timedelta(minutes=10)  # the end of its time: then the chain has it, or never will
+_PERHAPS_LOST = (OperationState.REJECTED, OperationState.SUCCEEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Acts:
             after = await self._perform(purchase)
         except NexusError as error:
             after = troubled(purchase, error, self.clock.now())
-        if after.state is PurchaseState.FAILED and purchase.state is not PurchaseState.FAILED:
+        if after.state is PurchaseState.FAILED:
             await self._void(after)
         return after
 
@@ -106,7 +108,9 @@ class Acts:
             seller=seller_account(purchase),
             capability=purchase.capability,
             task=purchase.id,
-            expires_at=purchase.valid_until,
+            # A slow process may set money aside for what has failed meanwhile; that is free again after this time.
+            expires_at=purchase.valid_until + DECIDED_AFTER,
+            auto_void=True,
             rail="evm",
             correlation=purchase.id,
         )
@@ -129,7 +133,7 @@ class Acts:
         """The deal is read after the operation: what is on the chain by then counts."""
         found = await self._operation(purchase)
         seen = await self._seen(purchase)
-        renews = found.state is OperationState.REJECTED and await self._signs_here(purchase)
+        renews = found.state in _PERHAPS_LOST and await self._signs_here(purchase)
         return watched(purchase, found, seen, self.clock.now(), renews=renews)
 
     async def _operation(self, purchase: Purchase) -> Watched:

@@ -234,11 +234,13 @@ def watched(purchase: Purchase, found: Watched, seen: Seen, now: datetime, *, re
     if seen.status is not DealStatus.NONE:
         return _mirrored(_moved(purchase, now, step=Step.CONFIRMED, transaction=found.transaction), seen)
     is_late = seen.chain_time > purchase.valid_until
-    is_lost = found.state in (OperationState.FAILED, OperationState.REJECTED)
-    if found.state is OperationState.REJECTED and renews and not is_late and purchase.retries < RETRIES_MAX:
+    # A success that the chain has not shown for half a minute was dropped with its block.
+    vanished = found.state is OperationState.SUCCEEDED and purchase.retries >= RETRIES_MAX
+    is_lost = vanished or found.state is OperationState.REJECTED
+    if is_lost and renews and not is_late and purchase.attempt <= RETRIES_MAX:
         again = _moved(purchase, now, step=Step.REVIEWED, attempt=purchase.attempt + 1, error=found.error)
-        return _later(replace(again, operation_id=""), now, purchase.retries)
-    if is_lost or is_late:
+        return _later(replace(again, operation_id=""), now, purchase.attempt - 1)
+    if is_lost or is_late or found.state is OperationState.FAILED:
         return giving_up(purchase, found.error or _too_late(purchase), now)
     if found.state is OperationState.UNSIGNED:
         return replace(purchase, next_try_at=now + SIGNING_LOOK)
