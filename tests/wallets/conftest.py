@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ class World:
         confirmations: int | None = None,
         bundler: SelfBundler | None = None,
         sponsored: bool = True,
+        coin_usd: str | None = None,
     ) -> Wallets:
         """The service as another process would have it."""
         where = WalletChain(
@@ -85,6 +87,7 @@ class World:
             clock=self.clock,
             ids=TimeOrderedIds(),
             confirmations=confirmations,
+            coin_usd=None if coin_usd is None else Decimal(coin_usd),
         )
 
     def passkey(self, name: str) -> PasskeyKey:

@@ -44,7 +44,11 @@ class Accounts:
         known = await self._store.of_user(user_id)
         if kind is WalletKind.SERVER:
             if passkey or address:
-                raise InvalidInput("this node makes the key of such a wallet itself", field="kind")
+                raise InvalidInput(
+                    "this node makes the key of such a wallet itself",
+                    field="kind",
+                    next_step="name the kind passkey, key or delegated for a key of your own",
+                )
             return known if known and known.kind is kind else await self._new(user_id, known)
         wallet, sealed = await self._planned(user_id, kind, passkey, address), None
         if known is not None:
@@ -75,7 +79,9 @@ class Accounts:
             raise InvalidInput("which key shall own the wallet?", field="address", next_step="send its address")
         key = address(given, field="address")
         if key == ZERO_ADDRESS:
-            raise InvalidInput("nobody has the key of the zero address", field="address")
+            raise InvalidInput(
+                "nobody has the key of the zero address", field="address", next_step="name your key's address"
+            )
         owner, proven = Owner(key), user_id == key  # people who signed in with a wallet are called by its address
         if kind is WalletKind.KEY:
             return self._wallet(user_id, kind, owner, proven=proven)

@@ -35,7 +35,7 @@ class Transfers:
             else:
                 to, money = address(each.to, field="to"), await self.money(each.amount, each.asset)
                 calls.append(self._call(to, money))
-                words.append(f"send {money} to {to}")
+                words.append(f"send {plain(money)} {money.asset.symbol} to {to}")
         title = words[0] if len(words) == 1 else f"{words[0]}, and {len(words) - 1} more" if words else ""
         return calls, title[:1].upper() + title[1:]
 
@@ -78,6 +78,12 @@ class Transfers:
         if money.asset == self._chain.network.native:
             return Call(to, b"", money.atomic)
         return Call(money.asset.reference, transfer_call(to, money.atomic))
+
+
+def plain(money: Money) -> str:
+    """Decimal text without needless zeros."""
+    text = f"{money.decimal:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _data(answer: RpcValue | Exception) -> bytes:

@@ -65,12 +65,11 @@ class History:
     async def catch_up(self, wallet: Wallet) -> bool:
         """Read the chain's transfers since the last time; False when there is more than one question reads."""
         head = await self._chain.rpc.read_int("eth_blockNumber")
-        size = RANGE_BLOCKS
+        scanned, size = await self._scanned_to(wallet), RANGE_BLOCKS
+        # What a reorganisation may have changed is read again.
+        first = min(max(scanned + 1 - REORGANISED_BLOCKS, 0), head)
         for _ in range(RANGES_MAX):
-            scanned = await self._scanned_to(wallet)
-            # What a reorganisation may have changed is read again.
-            first = min(max(scanned + 1 - REORGANISED_BLOCKS, 0), head)
-            last = min(max(scanned, first) + size, head)
+            last = min(first + size - 1, head)
             try:
                 found = await self._transfers(wallet.address, first, last)
             except NodeError:
@@ -78,9 +77,11 @@ class History:
                     raise
                 size //= 2
                 continue
-            await self._keep(wallet, scanned, (first, last), found)
+            if not await self._keep(wallet, scanned, (first, last, head), found):
+                return False  # somebody else reads on at this moment
             if last == head:
                 return True
+            first, scanned = last + 1, last
         return False
 
     async def _scanned_to(self, wallet: Wallet) -> int:
@@ -117,21 +118,27 @@ class History:
         }
 
     async def _keep(
-        self, wallet: Wallet, scanned: int, blocks: tuple[int, int], found: Sequence[tuple[Transfer, datetime]]
-    ) -> None:
-        """In place of what was known of these blocks; nothing when somebody else went on meanwhile."""
-        first, last = blocks
+        self, wallet: Wallet, scanned: int, blocks: tuple[int, int, int], found: Sequence[tuple[Transfer, datetime]]
+    ) -> bool:
+        """In place of what was known of these blocks. False when somebody else went on meanwhile."""
+        first, last, head = blocks
         async with self._database.transaction() as connection:
             now: int | None = await connection.fetchval(
                 "select scanned_to from wallet.account where id = $1 for update", wallet.id
             )
             if now != scanned:
-                return
+                return False
             await connection.execute(
-                "delete from wallet.transfer where wallet_id = $1 and block_number >= $2", wallet.id, first
+                "delete from wallet.transfer"
+                " where wallet_id = $1 and (block_number between $2 and $3 or block_number > $4)",
+                wallet.id,
+                first,
+                last,
+                head,
             )
             await self._insert(connection, wallet, found)
             await connection.execute("update wallet.account set scanned_to = $2 where id = $1", wallet.id, last)
+        return True
 
     async def _insert(self, connection: Connection, wallet: Wallet, found: Sequence[tuple[Transfer, datetime]]) -> None:
         await connection.executemany(

@@ -70,10 +70,14 @@ class CallBody(BaseModel):
         """Raises `InvalidInput`."""
         if self.amount is not None:
             if self.data is not None or self.value_wei is not None:
-                raise InvalidInput("a call has an amount, or data and value_wei", field="calls")
+                raise InvalidInput(
+                    "a call has an amount, or data and value_wei", field="calls", next_step="leave one of them out"
+                )
             return Transfer(self.to, self.amount, self.asset)
         if self.data is None and self.value_wei is None:
-            raise InvalidInput("a call needs an amount, or data or value_wei", field="calls")
+            raise InvalidInput(
+                "a call needs an amount, or data or value_wei", field="calls", next_step="say what is to be sent"
+            )
         return Call(address(self.to, field="to"), from_hex(self.data or "0x", field="data"), int(self.value_wei or "0"))
 
 

@@ -20,7 +20,7 @@ from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.userops.bundler import Bundler
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.accounts import Accounts
-from agentnexus.wallets.amounts import Transfers
+from agentnexus.wallets.amounts import Transfers, plain
 from agentnexus.wallets.balances import read_balances
 from agentnexus.wallets.building import Builder, WalletChain, nonce_for
 from agentnexus.wallets.funds import require_funds, require_gas
@@ -284,7 +284,8 @@ class Wallets:
         self, user_id: str, grant: Grant, *, key: str, gas: GasPayer = GasPayer.SPONSOR
     ) -> Operation:
         """Let a key act for the account within limits that the account keeps."""
-        return await self._setting(user_id, grant_call(self.chain.rpc, await self.of(user_id), grant), key, gas)
+        call = grant_call(self.chain.rpc, await self.of(user_id), grant, self._clock.now())
+        return await self._setting(user_id, call, key, gas)
 
     async def revoke_session(
         self, user_id: str, session_key: str, *, key: str, gas: GasPayer = GasPayer.SPONSOR
@@ -300,7 +301,9 @@ class Wallets:
         usdc = self.chain.usdc
         money = await self._transfers.money(amount, usdc.symbol)
         call = gas_allowance_call(usdc.reference, self.paymaster.chain.paymaster, money.atomic)
-        return await self._setting(user_id, (call, f"Let the paymaster take {money} for gas"), key, GasPayer.SPONSOR)
+        return await self._setting(
+            user_id, (call, f"Let the paymaster take {plain(money)} {usdc.symbol} for gas"), key, GasPayer.SPONSOR
+        )
 
     async def _setting(self, user_id: str, call: tuple[Call, str], key: str, gas: GasPayer) -> Operation:
         what, title = call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.rails.evm.contracts.account import Account, Guardian, Recovery
@@ -15,6 +16,7 @@ from agentnexus.wallets.model import Wallet
 DAY_SECONDS = 86_400
 DELAY_SECONDS_MIN, DELAY_SECONDS_MAX = DAY_SECONDS, 60 * DAY_SECONDS
 _APPROVE = selector("approve(address,uint256)")
+_UNTIL_MAX = (1 << 47) - 1  # the bit above would mean block numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,12 @@ def guardian_call(rpc: Rpc, wallet: Wallet, guardian: str, delay_seconds: int) -
     return account.set_guardian(who, delay_seconds), f"Let {who} propose a new owner, {delay_seconds} s ahead"
 
 
-def grant_call(rpc: Rpc, wallet: Wallet, grant: Grant) -> tuple[Call, str]:
-    """Let a key act within limits."""
+def grant_call(rpc: Rpc, wallet: Wallet, grant: Grant, now: datetime) -> tuple[Call, str]:
+    """Let a key act within limits. Raises `InvalidInput` for one that could never act."""
+    if grant.key == ZERO_ADDRESS:
+        raise InvalidInput("nobody has the key of the zero address", field="key", next_step="name a key's address")
+    if not max(int(now.timestamp()), grant.valid_after) < grant.valid_until <= _UNTIL_MAX:
+        raise InvalidInput("the session would be over already", field="valid_until", next_step="name a later time")
     return Account(rpc, wallet.address).grant_session(grant), f"Let the key {grant.key} act within limits"
 
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.core.money import Money
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, from_hex, to_hex
 from agentnexus.rails.evm.userops.passkeys import Assertion, challenge
+from agentnexus.wallets.amounts import plain
 from agentnexus.wallets.model import (
     Answer,
     Balances,
@@ -56,16 +56,6 @@ def _base64url(text: str, field: str) -> bytes:
         return b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise InvalidInput(f"{field} is not base64url", field=field) from error
-
-
-def plain(money: Money) -> str:
-    """Decimal text without needless zeros."""
-    return trimmed(money.decimal)
-
-
-def trimmed(number: Decimal) -> str:
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def wallet_json(wallet: Wallet, state: AccountState) -> dict[str, object]:
