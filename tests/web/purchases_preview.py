@@ -95,7 +95,7 @@ class PreviewPurchases:
 
     def __post_init__(self) -> None:
         self.purchases = {f"pur_{name}": purchase(name) for name in STATES}
-        self.uses = {f"use_{name}": use(name) for name in ("started", "completed", "failed")}
+        self.uses = {f"use_{name}": use(name) for name in ("running", "completed", "failed")}
         lines = [
             PurchaseLine(each.id, each.agent_name, each.quantity, each.amount, each.state, each.created_at)
             for each in self.purchases.values()
@@ -163,7 +163,7 @@ class PreviewPurchases:
     async def run(self, user_id: str, agent_id: str, value: dict[str, object], key: str) -> str:
         self._may()
         self.ran.append((agent_id, value))
-        return "use_started"
+        return "use_running"
 
     async def use(self, user_id: str, use_id: str) -> UseView:
         if use_id not in self.uses:

@@ -223,7 +223,7 @@ async def test_a_run_that_is_owned_starts_with_the_same_form(site: Site, client:
     data = {"_key": "k", "_run": "entitled", "in/text": "A long text.", "_json": '{"text": "A long text."}'}
     agent = "org.agentnexus.content-summarizer"
     done = await client.post(f"/agents/{agent}/run", data=data)
-    assert (done.status_code, done.headers["location"]) == (303, "/uses/use_started"), done.text
+    assert (done.status_code, done.headers["location"]) == (303, "/uses/use_running"), done.text
     assert purchases(site).ran == [(agent, {"text": "A long text."})]
     assert site.runs.ran == []
     purchases(site).refuse = Conflict("the 1 runs you have left are all under way", next_step="wait until one ended")
@@ -242,7 +242,7 @@ async def test_a_run_shows_its_result_and_what_was_paid(client: httpx.AsyncClien
     file = await client.get(f"/uses/use_completed/file?at={pointer}")
     assert file.status_code == 200
     assert file.headers["content-security-policy"] == "default-src 'none'; sandbox"
-    assert (await client.get("/uses/use_started/result.json")).status_code == 404
+    assert (await client.get("/uses/use_running/result.json")).status_code == 404
 
 
 async def test_a_run_that_failed_costs_nothing_and_says_so(client: httpx.AsyncClient) -> None:

@@ -43,7 +43,7 @@ async def _terms(request: Request, quantity: int, typed: str, error: NexusError 
     found = await doors.purchases.terms(await doors.user(request), agent, quantity)
     return page(
         request, "pages/buy.html", status=error.http_status if error else 200, agent=agent, terms=found, typed=typed,
-        most=RUNS_MAX, problem=problem_of(error),
+        problem=problem_of(error),
     )  # fmt: skip
 
 
