@@ -79,7 +79,7 @@ async def test_a_wallet_that_the_node_signs_for_is_made_filled_used_and_handed_o
     assert (await desk.told("account"))["address"] == wallet.address
     await desk.fund()
     code, out, _ = await desk.run("balance")
-    assert out.split()[:4] == ["10", "USDC", "10.00", "USD"]
+    assert out.split()[:4] == ["10.00", "USDC", "10.00", "USD"]
 
     code, out, err = await desk.run("send", BOB, "2.5")
     assert code == 0, err
@@ -87,8 +87,8 @@ async def test_a_wallet_that_the_node_signs_for_is_made_filled_used_and_handed_o
     assert f"USDC to {BOB}: done" in out
     assert await desk.money_of() == 2_500_000
     code, out, _ = await desk.run("history")
-    assert "-2.5 USDC" in out
-    assert "+10 USDC" in out
+    assert "-2.50 USDC" in out
+    assert "+10.00 USDC" in out
 
     password = desk.folder / "password"
     password.write_text("correct horse battery\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from agentnexus.core.errors import InvalidInput
-from agentnexus.core.money import Asset, Money, Rate, total
+from agentnexus.core.money import Asset, Money, Rate, spelled, total
 
 USDC = Asset("USDC", 6, "eip155:31337/erc20:0x5fbdb2315678afecb367f032d93f642f64180aa3")
 SATS = Asset("sat", 0, "bip122:000000000019d6689c085ae165831e93/slip44:0")
@@ -91,10 +91,24 @@ def test_an_asset_needs_a_caip19_id(wrong: str) -> None:
         Asset("X", 6, wrong)
 
 
+@pytest.mark.parametrize(
+    ("amount", "decimals", "text"),
+    [
+        ("5", 6, "5.00"), ("5.0", 6, "5.00"), ("0.030000", 6, "0.03"), ("0.0125", 6, "0.0125"), ("-0.5", 6, "-0.50"),
+        ("0", 6, "0.00"), ("0E-6", 6, "0.00"), ("1e-9", 9, "0.000000001"), ("1E+3", 6, "1000.00"), ("7", 0, "7"),
+        ("7.5", 1, "7.5"), ("0.000001", 6, "0.000001"),
+    ],
+)  # fmt: skip
+def test_amounts_are_spelled_in_one_way(amount: str, decimals: int, text: str) -> None:
+    assert spelled(Decimal(amount), decimals) == text
+    if decimals == USDC.decimals:
+        assert str(USDC.parse(amount.replace("0E-6", "0").replace("1E+3", "1000"))) == f"{text} USDC"
+
+
 def test_parts_of_the_id_and_decimals() -> None:
     assert USDC.network == "eip155:31337"
     assert USDC.reference == "0x5fbdb2315678afecb367f032d93f642f64180aa3"
-    assert str(USDC.parse("0.05")) == "0.050000 USDC"
+    assert str(USDC.parse("0.05")) == "0.05 USDC"
     with pytest.raises(InvalidInput):
         Asset("X", 37, USDC.caip19)
 

@@ -71,15 +71,15 @@ async def ann(town: Town, tmp_path: Path) -> AsyncIterator[Person]:
 
 async def test_top_up_opens_an_account_pays_and_claims(ann: Person) -> None:
     code, out, err = await ann.nexus("escrow", "top-up", "1.5")
-    assert (code, out) == (0, "1.50 USDC credited; 1.5 USDC available\n"), err
+    assert (code, out) == (0, "1.50 USDC credited; 1.50 USDC available\n"), err
     assert (await ann.told("top-up", "0.25"))["message"] == "Deposit confirmed"
     _, out, _ = await ann.nexus("escrow", "balance")
-    assert out.splitlines()[0].split() == ["USDC", "1.75", "available,", "0.0", "reserved"]
+    assert out.splitlines()[0].split() == ["USDC", "1.75", "available,", "0.00", "reserved"]
     done = await ann.told("withdraw", "0.5", "--key", "w1")
     assert await ann.told("withdraw", "0.5", "--key", "w1") == done  # the same key, the same withdrawal
     _, out, _ = await ann.nexus("escrow", "history")
     kinds = [line.split()[1:4] for line in out.splitlines()]
-    assert kinds == [["withdrawal", "-0.5", "USDC"], ["deposit", "+0.25", "USDC"], ["deposit", "+1.5", "USDC"]]
+    assert kinds == [["withdrawal", "-0.50", "USDC"], ["deposit", "+0.25", "USDC"], ["deposit", "+1.50", "USDC"]]
     assert str(done["signature"]) in out
     assert await ann.refused("withdraw", "99") == (3, "insufficient_funds")
     assert await ann.refused("withdraw", "0.0000001", "--asset", "USDC") == (1, "invalid_input")

@@ -56,7 +56,7 @@ async def test_more_than_the_income_is_users_money_and_nothing_is_booked(room: R
     await earned(room)
     with pytest.raises(InsufficientFunds) as refused:
         await room.escrow.book_payout(left(room, "out", "0.7"))
-    assert "0.200000 USDC back to" in refused.value.next_step
+    assert "0.20 USDC back to" in refused.value.next_step
     assert (await room.books.balance(INCOME, USDC)).posted == usdc("0.5")
 
 

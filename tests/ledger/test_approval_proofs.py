@@ -239,7 +239,7 @@ def charge(amount: str | None, capability: str = "pdf.extract", seller: str = "e
     [
         ([charge("2"), charge("2"), charge("1")], ""),
         ([], ""),
-        ([charge("2.000001")], "allows 2.000000 USDC per payment"),
+        ([charge("2.000001")], "allows 2.00 USDC per payment"),
         ([charge("2"), charge("2"), charge("1.000001")], "left of the approval's total"),
         ([charge("1", "text.summarize")], "does not name text.summarize"),
         ([charge("1", seller="evm:0xcc")], "does not name the seller"),

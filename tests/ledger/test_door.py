@@ -263,9 +263,9 @@ async def test_a_statement_shows_each_line_with_the_balance_after_it(spender: Sp
     await spender.books.transfer("f", WALLET, "fees:x", usdc("0.5"), TransferKind.FEE, memo="gas")
     lines = await spender.books.statement(WALLET, USDC)
     assert [(line.kind, str(line.amount), str(line.balance)) for line in lines] == [
-        (TransferKind.DEPOSIT, "1000.000000 USDC", "1000.000000 USDC"),
-        (TransferKind.CAPTURE, "-2.000000 USDC", "998.000000 USDC"),
-        (TransferKind.FEE, "-0.500000 USDC", "997.500000 USDC"),
+        (TransferKind.DEPOSIT, "1000.00 USDC", "1000.00 USDC"),
+        (TransferKind.CAPTURE, "-2.00 USDC", "998.00 USDC"),
+        (TransferKind.FEE, "-0.50 USDC", "997.50 USDC"),
     ]
     assert lines[1].counterparty == SELLER
     assert lines[1].correlation == "job-1"

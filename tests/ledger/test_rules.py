@@ -116,7 +116,7 @@ def test_every_refusal_says_what_to_do(limit: str, frees_at: datetime | None, ad
     error = Rejection("b", limit, usdc("0.5"), usdc("1"), frees_at).to_error()
     assert error.next_step == advice
     assert error.details["left"] == "0.500000"
-    assert error.message == f"1.000000 USDC would pass the {limit} limit of budget b: 0.500000 USDC left"
+    assert error.message == f"1.00 USDC would pass the {limit} limit of budget b: 0.50 USDC left"
 
 
 def test_limits_survive_being_stored() -> None:

@@ -68,7 +68,7 @@ async def test_when_only_dearer_sellers_are_left_the_task_stops_and_says_so(
     assert done.status is WorkflowStatus.FAILED
     assert done.error is not None
     assert done.error["code"] == "no_offer"
-    assert "0.030000 USDC that it may cost: seller 3 asks 0.040000 USDC" in str(done.error["message"])
+    assert "0.03 USDC that it may cost: seller 3 asks 0.04 USDC" in str(done.error["message"])
     assert "approve" in str(done.error["next_step"])
     assert economy.market.asked == []
     await economy.assert_sound()

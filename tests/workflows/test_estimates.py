@@ -210,7 +210,7 @@ def test_the_limit_itself_is_allowed_and_one_unit_less_is_not(allowed: int, fits
     with pytest.raises(BudgetExceeded) as refused:
         check_cost(found, Money(USDC, allowed))
     assert refused.value.next_step == (
-        "allow at least 0.000030 USDC, or ask for less: the dearest step is b with 0.000020 USDC"
+        "allow at least 0.00003 USDC, or ask for less: the dearest step is b with 0.00002 USDC"
     )
     assert refused.value.details["needed"] == "0.000030"
 
@@ -430,7 +430,7 @@ async def test_a_plan_too_dear_is_asked_for_again_thriftily_and_with_the_cheapes
     planned = await Planning(ScriptedHirer([DEAR, CHEAP]), [many]).plan(wish("0.04"))
     assert planned.estimate.expected == USDC.parse("0.01")
     assert [task.thrifty for task in many.tasks] == [False, True], "the plan itself was too dear"
-    assert "0.010000 USDC is missing" in many.tasks[1].reasons[0]
+    assert "0.01 USDC is missing" in many.tasks[1].reasons[0]
 
 
 async def test_when_even_thrift_is_too_dear_the_missing_amount_is_said() -> None:

@@ -204,7 +204,7 @@ async def test_a_budget_too_small_stops_before_money_moves(house: House) -> None
         done = await workflows.result(made.id, "ann")
     assert done.error is not None
     assert done.error["code"] == "budget_exceeded"
-    assert "allow at least 0.030000 USDC" in str(done.error["next_step"])
+    assert "allow at least 0.03 USDC" in str(done.error["next_step"])
     assert not house.hirer.calls
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import click
 
-from agentnexus.cli.amounts import AMOUNT, Amount
+from agentnexus.cli.amounts import AMOUNT, Amount, spell
 from agentnexus.cli.operations import PATH, How, carry_out, finish, followed, how_options, show_operation
 from agentnexus.cli.options import done, json_option, key_file_option, password_file_option
 
@@ -188,7 +188,7 @@ def balance(as_json: bool) -> int:
 def _balance_lines(held: Json) -> Iterator[str]:
     for each in cast("list[Json]", held["balances"]):
         worth = "" if each["usd"] is None else f"{each['usd']:>12} USD"
-        yield f"{each['amount']:>24} {each['symbol']:<6}{worth}"
+        yield f"{spell(each['amount']):>24} {each['symbol']:<6}{worth}"
     yield f"{held['total_usd']:>43} USD in all, in block {held['block_number']}"
 
 
@@ -206,7 +206,7 @@ def _history_lines(found: Json) -> Iterator[str]:
     lines = cast("list[Json]", found["transactions"])
     for each in lines:
         sign = {"in": "+", "out": "-"}.get(str(each["kind"]), "")
-        amount = "" if each["amount"] is None else f"{sign}{each['amount']} {each['symbol']}"
+        amount = "" if each["amount"] is None else f"{sign}{spell(each['amount'])} {each['symbol']}"
         state = "" if each["state"] == "succeeded" else f"  ({each['state']})"
         yield f"{str(each['at'])[:19]}  {amount:>20}  {each['title']}{state}"
         if each["transaction"]:

@@ -9,7 +9,7 @@ from typing import cast
 
 import click
 
-from agentnexus.cli.amounts import AMOUNT
+from agentnexus.cli.amounts import AMOUNT, spell
 from agentnexus.cli.options import done, json_option
 from agentnexus.cli.printable import printable
 from agentnexus.cli.purchase import buy, execute
@@ -45,9 +45,7 @@ def list_agents(query: str, as_json: bool) -> int:
 
 
 def _price(agent: dict[str, object]) -> str:
-    """``0.02 USDC``: as many decimals as it takes, two at least."""
-    whole, _, part = str(agent["price"]).partition(".")
-    return f"{whole}.{part.rstrip('0'):0<2} {agent['currency']}"
+    return f"{spell(agent['price'])} {agent['currency']}"
 
 
 @agents.command()

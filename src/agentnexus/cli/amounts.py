@@ -35,5 +35,12 @@ class Amount(click.ParamType[str]):
         return len(f"{amount:f}".partition(".")[2].rstrip("0")) <= self.decimals
 
 
+def spell(amount: object) -> str:
+    """Decimal text (or a number) of a node's answer, as money is spelled everywhere."""
+    from agentnexus.core.money import spelled
+
+    return spelled(Decimal(str(amount)))
+
+
 AMOUNT = Amount()
 TOKENS = Amount(9, "USDC or SOL")

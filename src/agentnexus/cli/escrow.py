@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from agentnexus.cli.amounts import AMOUNT, TOKENS
+from agentnexus.cli.amounts import AMOUNT, TOKENS, spell
 from agentnexus.cli.options import json_option
 
 Json = dict[str, object]
@@ -57,7 +57,7 @@ def create(key: Path | None, wallet: str | None, proof: str, as_json: bool) -> i
     from agentnexus.cli.printable import printable
 
     account = cast("Json", printable(made["escrow"]))
-    click.echo(f"account {account['userId']} belongs to {account['userWallet']}: {account['balance']} USDC")
+    click.echo(f"account {account['userId']} belongs to {account['userWallet']}: {spell(account['balance'])} USDC")
     return 0
 
 
@@ -69,7 +69,9 @@ def balance(as_json: bool) -> int:
     if as_json:
         return _print(facts)
     for asset in cast("list[Json]", facts["assets"]):
-        click.echo(f"{asset['symbol']:<5} {asset['available']:>16} available, {asset['reserved']:>12} reserved")
+        click.echo(
+            f"{asset['symbol']:<5} {spell(asset['available']):>16} available, {spell(asset['reserved']):>12} reserved"
+        )
     return 0
 
 
@@ -97,7 +99,7 @@ def history(limit: int, before: int | None, as_json: bool) -> int:
 
     lines = cast("list[Json]", printable(facts["history"]))
     for line in lines:
-        amount = f"{line['amount']:+.9f}".rstrip("0").rstrip(".")
+        amount = f"{'' if str(line['amount']).startswith('-') else '+'}{spell(line['amount'])}"
         where = line["signature"] or line["reference"]
         click.echo(f"{str(line['timestamp'])[:19]}  {line['kind']:<10} {amount:>14} {line['asset']:<5} {where}")
     if not lines:
@@ -186,7 +188,7 @@ def _credited(done: Json) -> int:
     from agentnexus.cli.view import money
 
     account = cast("Json", done["escrow"])
-    click.echo(f"{money(done['credited'])} credited; {account['balance']} USDC available")
+    click.echo(f"{money(done['credited'])} credited; {spell(account['balance'])} USDC available")
     return 0
 
 

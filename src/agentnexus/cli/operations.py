@@ -176,7 +176,17 @@ def show_operation(shown: Json) -> None:
         click.echo(f"  transaction {shown['transaction']}")
     show_problem(shown.get("error"))
     if state == "unsigned":
-        click.echo(f"  sign it:  nexus wallet sign {shown['id']} --key-file KEY")
+        show_signing(shown, f"nexus wallet sign {shown['id']} --key-file FILE", f"wallet/operations/{shown['id']}")
+
+
+def show_signing(shown: Json, command: str, page: str) -> None:
+    """How what waits is signed: a passkey does that on its page."""
+    sign = shown.get("sign")
+    if isinstance(sign, dict) and sign.get("kind") == "passkey":
+        from agentnexus.cli.node import find_node
+
+        command = f"with your passkey, at {find_node().api_url.rstrip('/')}/{page}"
+    click.echo(f"  sign it:  {command}")
 
 
 def show_problem(error: object) -> None:

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import click
 
-from agentnexus.cli.amounts import AMOUNT
-from agentnexus.cli.operations import Course, How, carry_out, finish, followed, how_options, show_problem
+from agentnexus.cli.amounts import AMOUNT, spell
+from agentnexus.cli.operations import Course, How, carry_out, finish, followed, how_options, show_problem, show_signing
 from agentnexus.cli.options import done, json_option
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def _agree(amount: Decimal, what: str, currency: str, budget: str | None, how: H
     from agentnexus.core.errors import BudgetExceeded
 
     if budget is None:
-        how.agree(printable(f"buy {what} for {amount:f} {currency}?"))
+        how.agree(printable(f"buy {what} for {spell(amount)} {currency}?"))
     elif amount > Decimal(budget):
         raise BudgetExceeded(
-            printable(f"{what} cost {amount:f} {currency}, and at most {budget} is allowed"),
+            printable(f"{what} cost {spell(amount)} {currency}, and at most {budget} is allowed"),
             next_step="buy fewer, or give a larger --budget",
         )
 
@@ -171,9 +171,8 @@ def list_purchases(limit: int, before: str, as_json: bool) -> int:
         return done("", found, as_json=True)
     for each in printable(found):
         what = f"{each['quantity']:>4} x {each['agent_name']}"
-        click.echo(
-            f"{str(each['created_at'])[:19]}  {each['id']}  {what}  {each['amount']} {each['currency']}  {_words(each)}"
-        )
+        paid = f"{spell(each['amount'])} {each['currency']}"
+        click.echo(f"{str(each['created_at'])[:19]}  {each['id']}  {what}  {paid}  {_words(each)}")
     if not found:
         click.echo("nothing bought yet")
     return 0
@@ -239,7 +238,7 @@ async def _one(client: httpx.AsyncClient, purchase_id: str) -> Json:
 def _show(shown: Json) -> None:
     """What was bought, how far it is, what is left of it, and what went wrong."""
     state, currency = str(shown["state"]), shown["currency"]
-    what = f"{shown['quantity']} x {shown['agent_name']} for {shown['amount']} {currency}"
+    what = f"{shown['quantity']} x {shown['agent_name']} for {spell(shown['amount'])} {currency}"
     click.secho(f"{what}: {_words(shown)}", fg=COLOURS.get(state, "yellow"))
     click.echo(f"  {shown['id']}")
     if shown.get("transaction"):
@@ -249,7 +248,7 @@ def _show(shown: Json) -> None:
         click.echo(f"  use one:  nexus agents execute {shown['agent_id']} --input @input.json")
     show_problem(shown.get("error"))
     if shown.get("step") == "signing":
-        click.echo(f"  sign it:  nexus purchase sign {shown['id']} --key-file KEY")
+        show_signing(shown, f"nexus purchase sign {shown['id']} --key-file FILE", f"purchases/{shown['id']}")
 
 
 def _api() -> AbstractAsyncContextManager[httpx.AsyncClient]:

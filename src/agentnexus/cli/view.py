@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from decimal import Decimal
 from types import TracebackType
 from typing import Self, cast
 
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from agentnexus.cli.printable import printable
+from agentnexus.core.money import EXACT, spelled
 
 TEXT_SHOWN_MAX = 1800
 LISTED_MAX = 6
@@ -27,10 +29,8 @@ Json = dict[str, object]
 def money(value: object) -> str:
     """``0.02 USDC`` from the JSON form of money, or the value itself."""
     if isinstance(value, dict) and "atomic" in value:
-        decimals, atomic = int(value["decimals"]), int(value["atomic"])
-        sign, (whole, part) = "-" * (atomic < 0), divmod(abs(atomic), 10**decimals)
-        fraction = f"{part:0{decimals}d}".rstrip("0").ljust(2, "0") if decimals else ""
-        return f"{sign}{whole}{'.' * bool(fraction)}{fraction} {value['symbol']}"
+        decimals = int(value["decimals"])
+        return f"{spelled(Decimal(value['atomic']).scaleb(-decimals, EXACT), decimals)} {value['symbol']}"
     return "-" if value is None else str(value)
 
 

@@ -26,6 +26,13 @@ ATOMIC_MAX = 10**78 - 1
 CAIP19 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}/[-a-z0-9]{3,8}:[-.%a-zA-Z0-9]{1,128}")
 
 
+def spelled(amount: Decimal, decimals: int = 2) -> str:
+    """An amount for people, everywhere: ``5.00``, ``0.02``, ``0.0125``; two places at least, where there are two."""
+    whole, _, part = f"{amount:f}".partition(".")
+    part = part.rstrip("0").ljust(min(2, decimals), "0")
+    return f"{whole}.{part}" if part else whole
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """One asset on one network.
@@ -124,7 +131,7 @@ class Money:
         return Decimal(self.atomic).scaleb(-self.asset.decimals, EXACT)
 
     def __str__(self) -> str:
-        return f"{self.decimal:f} {self.asset.symbol}"
+        return f"{spelled(self.decimal, self.asset.decimals)} {self.asset.symbol}"
 
     def to_json(self) -> dict[str, str | int]:
         return {

@@ -15,12 +15,8 @@ GRID: Final = (7, 16, 25)
 
 
 def money(amount: Money | None) -> str:
-    """``0.02 USDC``; at least two decimals, trailing zeros beyond them dropped. Empty when there is none."""
-    if amount is None:
-        return ""
-    whole, _, part = f"{amount.decimal:f}".partition(".")
-    part = part.rstrip("0").ljust(min(2, amount.asset.decimals), "0")
-    return f"{whole}{'.' + part if part else ''} {amount.asset.symbol}"
+    """``0.02 USDC``, as `core.money` spells it. Empty when there is none."""
+    return "" if amount is None else str(amount)
 
 
 def plain_money(amount: Money) -> str:
