@@ -60,14 +60,14 @@ def open_desk(
 ) -> Desk:
     """With `local_user` it is a development node."""
     tokens = Tokens(database, SystemEntropy())
+    callers = Callers(tokens, local_user=local_user)
+    limiter = Limiter(database, per_minute=per_minute, clock=clock)
     sites = Sites(public_url, local=local_user is not None)
-    door = Door(
-        Sessions(Callers(tokens, local_user=local_user), tokens, sites),
-        Limiter(database, per_minute=per_minute, clock=clock),
-    )
+    door = Door(Sessions(callers, tokens, sites), limiter)
     parts = database, tokens, clock, SystemEntropy()
     passkeys, wallets = PasskeyLogin(*parts), WalletLogin(*parts, chain_id=CHAIN_ID)
     app = FastAPI()
+    app.state.callers, app.state.limiter = callers, limiter
     for router in (login_routes(wallets, door), passkey_routes(passkeys, door), session_routes(passkeys, door), *more):
         app.include_router(router, prefix="/api/v1")
     install_error_handlers(app)

@@ -455,3 +455,47 @@ async def test_a_challenge_of_one_address_is_not_answered_at_another(database: D
         answer = await there.post(f"{AUTH}/passkeys", json={"credential": key.create(asked)})
     assert answer.status_code == 403
     assert json.loads(answer.text)["error"]["message"] == "this was begun at another address of this node"
+
+
+async def remove(client: httpx.AsyncClient, key: Authenticator) -> httpx.Response:
+    return await client.delete(f"{AUTH}/passkeys/{encoded(key.credential_id)}")
+
+
+async def test_a_lost_passkey_is_removed_and_signs_nobody_in(desk: Desk, key: Authenticator) -> None:
+    spare = Authenticator(ORIGIN, "nexus.example", credential_id=b"\x08" * 16)
+    async with desk.browser() as client:
+        await create(client, key, cookie=True)
+        assert (await remove(client, key)).json()["error"]["message"] == "this is your only way to sign in"
+        assert (await create(client, spare)).status_code == 201
+        assert (await remove(client, key)).status_code == 200
+        assert (await remove(client, key)).status_code == 404
+        assert (await sign_in(client, key)).status_code == 403
+        assert (await sign_in(client, spare)).json()["data"]["user"] == person_of(key.credential_id)
+
+
+async def test_nobody_removes_somebody_elses_passkey(desk: Desk, key: Authenticator) -> None:
+    token = await desk.tokens.issue("eve")
+    async with desk.browser() as client:
+        await create(client, key)
+        assert (await remove(client, key)).status_code == 403
+        client.headers["authorization"] = f"Bearer {token}"
+        assert (await remove(client, key)).status_code == 404
+        assert (await client.delete(f"{AUTH}/passkeys/*")).status_code == 400
+    assert len(await desk.passkeys.of(person_of(key.credential_id))) == 1
+
+
+async def test_of_two_passkeys_removed_at_once_one_stays(desk: Desk, key: Authenticator) -> None:
+    spare = Authenticator(ORIGIN, "nexus.example", credential_id=b"\x08" * 16)
+    async with desk.browser() as client:
+        await create(client, key, cookie=True)
+        await create(client, spare)
+        answers = await asyncio.gather(remove(client, key), remove(client, spare))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+
+async def test_who_has_another_way_in_may_remove_the_last_one(desk: Desk, key: Authenticator) -> None:
+    token = await desk.tokens.issue("ann")
+    async with desk.browser(authorization=f"Bearer {token}") as client:
+        await create(client, key)
+        assert (await remove(client, key)).status_code == 200
+    assert await desk.passkeys.of("ann") == []

@@ -15,8 +15,8 @@ from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView
 NOW = datetime(2026, 11, 21, 9, 41, tzinfo=UTC)
 CODE = "123456"
 PASSKEYS = [
-    PasskeyView("Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
-    PasskeyView('<script>alert("name")</script>', NOW - timedelta(days=1)),
+    PasskeyView("AQ", "Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
+    PasskeyView("Ag", '<script>alert("name")</script>', NOW - timedelta(days=1)),
 ]
 ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", PASSKEYS)
 LOCAL = VisitorView("local", "local", "local")
@@ -29,6 +29,7 @@ class PreviewSignIn:
     shown: ConnectPage = field(default_factory=ConnectPage)
     asked: list[str] = field(default_factory=list)
     left: int = 0
+    removed: list[str] = field(default_factory=list)
     refuse: Exception | None = None
 
     async def page(self, request: Request) -> ConnectPage:
@@ -48,3 +49,8 @@ class PreviewSignIn:
     async def leave(self, request: Request, response: Response) -> None:
         self.left += 1
         response.delete_cookie(COOKIE)
+
+    async def remove_passkey(self, request: Request, passkey_id: str) -> None:
+        if self.refuse:
+            raise self.refuse
+        self.removed.append(passkey_id)

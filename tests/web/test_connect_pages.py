@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agentnexus.core.errors import RateLimited
+from agentnexus.core.errors import Conflict, RateLimited
 from agentnexus.identity.mail_codes import person_of
 from agentnexus.platform.database import Database
 from agentnexus.web.views.sign_in import ConnectPage, short_person
@@ -213,6 +213,24 @@ async def test_hostile_names_and_too_many_codes_are_shown_as_text() -> None:
         assert page.status_code == 429
         assert "Too many codes were sent." in page.text
         assert "<script>alert" not in page.text
+
+
+async def test_a_passkey_is_removed_by_its_owner_and_a_refusal_is_shown() -> None:
+    app = preview_app()
+    app.state.sign_in.shown = ConnectPage(visitor=ADA)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        assert 'name="passkey" value="AQ"' in (await client.get("/connect")).text
+        done = await client.post("/connect/passkeys/remove", data={"passkey": "AQ"})
+        assert (done.status_code, done.headers["location"]) == (303, "/connect")
+        app.state.sign_in.refuse = Conflict("this is your only way to sign in", next_step="add another passkey first")
+        page = await client.post("/connect/passkeys/remove", data={"passkey": "AQ"})
+    assert page.status_code == 409
+    assert "This is your only way to sign in." in page.text
+    assert app.state.sign_in.removed == ["AQ"]
+
+
+async def test_who_is_signed_out_removes_nothing(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/connect/passkeys/remove", data={"passkey": "AQ"})).status_code == 403
 
 
 async def test_the_header_names_who_is_signed_in(client: httpx.AsyncClient, site: ConnectSite) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentnexus.api.signing_in import Door, SignInBody
+from agentnexus.identity.caller import Caller, caller
+from agentnexus.identity.ceremonies import decoded
 from agentnexus.identity.passkeys import NAME_CHARS, PasskeyLogin
+
+Who = Annotated[Caller, Depends(caller)]
 
 
 class AnswerBody(BaseModel):
@@ -84,5 +90,11 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
         await door.count(request)
         person, token = await passkeys.sign_in(door.site(request), body.credential.plain(), lives=body.lives)
         return await door.welcome(request, body, person, token)
+
+    @router.delete("/{credential_id}")
+    async def remove(credential_id: str, who: Who) -> dict[str, object]:
+        """It signs you in no more. A wallet that it owns is still its own."""
+        await passkeys.remove(who.user_id, decoded(credential_id))
+        return {"success": True, "data": {"removed": True}}
 
     return router

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from agentnexus.core.errors import Conflict, NotAllowed
+from agentnexus.core.errors import Conflict, NotAllowed, NotFound
 from agentnexus.core.ports import Clock, Entropy
 from agentnexus.identity import ceremonies
 from agentnexus.identity.sites import Site
@@ -25,6 +25,7 @@ ASK = """insert into identity.passkey_challenge (challenge, purpose, person_id, 
          values ($1, $2, $3, $4, $5, $6)"""
 USE = """delete from identity.passkey_challenge where challenge = $1 and purpose = $2
          returning person_id, origin, user_handle, expires_at"""
+OTHERS = "select count(*) from identity.passkey where person_id = $1 and credential_id <> $2"
 NEW_PERSON = "insert into identity.person (id, role) values ($1, 'basic') on conflict (id) do nothing returning id"
 KEEP = """insert into identity.passkey
                (credential_id, person_id, public_key, user_handle, rp_id, name, sign_count, created_at)
@@ -151,6 +152,22 @@ class PasskeyLogin:
                 person_id,
             )
         return [_passkey(row) for row in rows]
+
+    async def remove(self, person_id: str, credential_id: bytes) -> None:
+        """It signs nobody in any more; a smart account that it owns stays its own.
+
+        Raises `NotFound`, and `Conflict` for the last way in of somebody who came by a passkey.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute("select from identity.person where id = $1 for update", person_id)
+            others: int = await connection.fetchval(OTHERS, person_id, credential_id)
+            if not others and person_id.startswith("passkey."):
+                raise Conflict("this is your only way to sign in", next_step="add another passkey first")
+            done = await connection.execute(
+                "delete from identity.passkey where person_id = $1 and credential_id = $2", person_id, credential_id
+            )
+        if done == "DELETE 0":
+            raise NotFound("you have no such passkey", next_step="list them: GET /api/v1/auth/session")
 
     async def _ask(
         self, challenge: bytes, purpose: str, person_id: str | None, site: Site, handle: bytes | None

@@ -13,6 +13,7 @@ import asyncpg
 from agentnexus.core.errors import InvalidInput, NotFound
 from agentnexus.core.ports import Entropy
 from agentnexus.platform.database import Connection, Database
+from agentnexus.platform.logs import log
 
 PREFIX = "nx_"
 ROTATION_GRACE = timedelta(minutes=10)  # an answer lost on its way must not lock its caller out
@@ -84,7 +85,9 @@ class Tokens:
         """A token for somebody who has just shown who they are; a new person is ``basic``."""
         async with self._database.transaction() as connection:
             await connection.execute(MEET, person_id)
-            return await self._add(connection, person_id, await _end(connection, lives), label)
+            token = await self._add(connection, person_id, await _end(connection, lives), label)
+        log.info("identity.signed_in", person=person_id, way=label)
+        return token
 
     async def _add(self, connection: Connection, person_id: str, ends: datetime | None, label: str) -> str:
         token = PREFIX + base64.urlsafe_b64encode(self._entropy.random_bytes(32)).decode().rstrip("=")

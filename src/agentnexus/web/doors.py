@@ -221,7 +221,7 @@ class PurchasesDoor(Protocol):
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage: ...
 
     async def owned(self, user_id: str, agent_id: str) -> Owned:
-        """Never raises for a chain that does not answer: then nothing is known to be owned."""
+        """Of nobody (an empty id) and while the chain does not answer: nothing."""
 
     async def run(self, user_id: str, agent_id: str, value: dict[str, object], key: str) -> str:
         """The use's id."""
@@ -304,6 +304,9 @@ class SignInDoor(Protocol):
 
     async def leave(self, request: Request, response: Response) -> None:
         """Sign it out."""
+
+    async def remove_passkey(self, request: Request, passkey_id: str) -> None:
+        """Of the visitor's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from agentnexus.api.mail_routes import sender
 from agentnexus.api.signing_in import Door, caller_host
 from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.identity.ceremonies import decoded
 from agentnexus.identity.mail_codes import MailLogin
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.identity.session import LIVES
@@ -51,6 +52,10 @@ class HouseSignIn:
     async def leave(self, request: Request, response: Response) -> None:
         await self.door.sessions.end(request, response)
 
+    async def remove_passkey(self, request: Request, passkey_id: str) -> None:
+        visitor = await self.door.sessions.callers.identify(request)
+        await self.passkeys.remove(visitor.user_id, decoded(passkey_id))
+
     async def _visitor(self, person_id: str, way: str) -> VisitorView:
         address = "" if self.mail is None else await self.mail.address_of(person_id)
         own = await self.passkeys.of(person_id)
@@ -58,7 +63,7 @@ class HouseSignIn:
             person_id,
             address or short_person(person_id),
             way,
-            [PasskeyView(each.name, each.created_at, each.last_used_at) for each in own],
+            [PasskeyView(each.id, each.name, each.created_at, each.last_used_at) for each in own],
         )
 
     def _passkeys_here(self, request: Request) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from agentnexus.web.rendering import page
 from agentnexus.web.views.problems import problem_of
 
 HERE: Final = "/connect"
-EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS = 300, 40, 100, 4000
+EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS, PASSKEY_CHARS = 300, 40, 100, 4000, 1400
 
 
 async def connect(request: Request) -> Response:
@@ -82,9 +82,20 @@ async def leave(request: Request) -> Response:
     return response
 
 
+async def remove_passkey(request: Request) -> Response:
+    """POST /connect/passkeys/remove"""
+    passkey = text_of(await posted(request), "passkey", limit=PASSKEY_CHARS)
+    try:
+        await doors_of(request).sign_in.remove_passkey(request, passkey)
+    except NexusError as error:
+        return await _connect(request, "", error=error)
+    return RedirectResponse(HERE, 303)
+
+
 routes = [
     Route(HERE, connect),
     Route(f"{HERE}/email", send_code, methods=["POST"]),
     Route(f"{HERE}/code", enter, methods=["POST"]),
+    Route(f"{HERE}/passkeys/remove", remove_passkey, methods=["POST"]),
     Route(f"{HERE}/sign-out", leave, methods=["POST"]),
 ]

@@ -14,6 +14,7 @@ SHORT_CHARS: Final = 14
 class PasskeyView:
     """One of the visitor's passkeys."""
 
+    id: str
     name: str
     created_at: datetime
     last_used_at: datetime | None = None
