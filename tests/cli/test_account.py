@@ -146,6 +146,17 @@ async def test_another_key_than_the_owners_changes_nothing(desk: Desk) -> None:
     assert (await desk.run("send", BOB, "1", "--key", "k1", "--key-file", desk.key("alice")))[0] == 0
 
 
+async def test_what_waits_for_a_passkey_names_its_page(desk: Desk) -> None:
+    await desk.world.funded(USER, WalletKind.PASSKEY)
+    code, out, _ = await desk.run("send", BOB, "1")
+    assert code == 4
+    assert f"sign it:  with your passkey, at {desk.terminal.url}/wallet/operations/op_" in out
+    given = ("send", BOB, "1", "--key", "k", "--key-file", desk.key("alice"))
+    code, _, err = await desk.run(*given)
+    assert code == 1
+    assert "not signed for by a key" in err
+
+
 async def test_the_same_key_is_the_same_transfer(desk: Desk) -> None:
     await desk.told("create")
     await desk.fund()
