@@ -8,9 +8,13 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from agentnexus.core.errors import BudgetExceeded, Conflict, InsufficientFunds, NotAllowed
+from agentnexus.identity.caller import SIGNED_OUT
 from agentnexus.marketplace.purchases.model import QUANTITY_MAX, PurchaseState, Step
+from agentnexus.web.app import pages_app
+from agentnexus.web.doors import Doors
 from agentnexus.web.pages.purchases import RUNS_MAX
 from agentnexus.web.views.purchases import PURCHASE_STATES, Owned, purchase_state, steps_of, use_state
 from agentnexus.web.views.runs import Problem
@@ -217,6 +221,24 @@ async def test_an_agents_page_sells_runs_or_takes_the_ones_that_are_owned(
     assert f'<a class="button" href="{BUY}">Buy runs</a>' in await text(client, f"/agents/{AGENT}")
     purchases(site).has = Owned()
     assert BUY not in await text(client, f"/agents/{AGENT}")
+
+
+async def test_whoever_is_not_signed_in_sees_the_agent_and_is_asked_who_they_are_when_they_buy(site: Site) -> None:
+    async def nobody(_request: Request) -> str:
+        raise NotAllowed("sign in first", reason=SIGNED_OUT)
+
+    purchases(site).has = Owned(sold=True)
+    doors: Doors = site.app.routes[0].app.app.state.doors  # type: ignore[attr-defined]  # the one mount
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(pages_app(replace(doors, user=nobody))), base_url="http://node"
+    ) as stranger:
+        shown = await stranger.get(f"/agents/{AGENT}")
+        assert shown.status_code == 200
+        assert BUY in shown.text
+        for path in (BUY, "/wallet", "/entitlements", "/purchases/pur_completed", "/uses/use_completed"):
+            asked = await stranger.get(path, headers={"Accept": "text/html"})
+            assert (asked.status_code, asked.headers["location"][:14]) == (303, "/connect?next="), path
+            assert (await stranger.get(path, headers={"Accept": "application/json"})).status_code == 403, path
 
 
 async def test_a_run_that_is_owned_starts_with_the_same_form(site: Site, client: httpx.AsyncClient) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.core.errors import InvalidInput, NexusError, NotAllowed
 from agentnexus.core.money import Money
 from agentnexus.web.doors import AgentQuery, Doors
 from agentnexus.web.forms import Form, FormData, Parsed, Upload, build_form, check, parse_form
@@ -22,6 +22,7 @@ from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import fragment, is_fragment, page
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
+from agentnexus.web.views.purchases import Owned
 from agentnexus.web.views.schemas import schema_rows
 
 SORTS: Final = (
@@ -87,13 +88,22 @@ async def _agent_page(
     status: int = 200,
 ) -> Response:
     raw = json.dumps(value, indent=2, ensure_ascii=False) if value else "{}"
-    doors = doors_of(request)
-    owned = await doors.purchases.owned(await doors.user(request), found.id)
     return page(
         request, "pages/agent.html", status=error.http_status if error else status, agent=found, form=form,
         raw_json=raw if len(raw) <= 20_000 else "{}", example_index=example_index, problem=problem_of(error),
-        inputs=schema_rows(found.input_schema or {}), outputs=schema_rows(found.output_schema or {}), owned=owned,
+        inputs=schema_rows(found.input_schema or {}), outputs=schema_rows(found.output_schema or {}),
+        owned=await _owned(request, found.id),
     )  # fmt: skip
+
+
+async def _owned(request: Request, agent_id: str) -> Owned:
+    """What the visitor has of it; whoever is not signed in may look at everything, and has nothing."""
+    doors = doors_of(request)
+    try:
+        user = await doors.user(request)
+    except NotAllowed:
+        user = ""
+    return await doors.purchases.owned(user, agent_id)
 
 
 async def run(request: Request) -> Response:
