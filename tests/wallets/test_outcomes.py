@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from agentnexus.core.errors import Conflict, NotAllowed, NotFound, PaymentUnknown
+from agentnexus.core.errors import Conflict, NotAllowed, NotFound, PaymentUnknown, Unavailable
+from agentnexus.platform.process import wait_until_ready
+from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
-from agentnexus.wallets.model import KeySignature, OperationState, Wallet, WalletKind
+from agentnexus.wallets.model import GasPayer, KeySignature, OperationState, Wallet, WalletKind
+from agentnexus.wallets.store import Stored
 from tests.wallets.conftest import WHOLE, World
 from tests.wallets.test_kinds import answer
 
@@ -227,3 +232,88 @@ async def test_a_wallet_of_the_node_is_signed_for_by_nobody_else(world: World) -
     begun = await world.begin("ann", wallets=wallets)
     with pytest.raises(Conflict):
         await wallets.signing_request("ann", begun.id)
+
+
+async def test_what_pays_its_own_gas_and_is_on_its_way_is_not_given_up(world: World) -> None:
+    wallet = await world.funded("ann")
+    await world.give_coin(wallet.address, 10**18)
+    wallets = world.wallets()
+    await world.chain.automine(False)
+    begun = await world.begin("ann", world.pay(5), gas=GasPayer.ACCOUNT, wallets=wallets)
+    world.clock.advance(3_600)  # its price is long out of date, but our own transaction still waits
+    assert await wallets.keep_once() == 1
+    waiting = await wallets.operation(begun.id)
+    assert (waiting.state, waiting.hash) == (OperationState.SIGNED, begun.hash)
+    await world.chain.automine(True)
+    await world.chain.mine()
+    assert (await wallets.settle(begun.id)).state is OperationState.SUCCEEDED
+    assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE - 5
+
+
+async def test_the_worker_goes_on_while_the_chain_is_away_and_finishes_when_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentnexus.wallets.sending.KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("agentnexus.wallets.sending.LOOK_AGAIN", timedelta(0))
+    await world.funded("ann")
+    begun = await kept_but_never_sent(world, "ann")
+    wallets = world.wallets()
+    looks = asyncio.Event()
+    resolve = wallets._sending.resolve
+
+    async def away_at_first(*args: object) -> Stored:
+        if not looks.is_set():
+            looks.set()
+            raise ChainUnavailable("away")
+        return await resolve(*args)  # type: ignore[arg-type]  # passed on
+
+    wallets._sending.resolve = away_at_first  # type: ignore[method-assign,assignment]  # a chain that is away once
+    world.clock.advance(60)
+    worker = asyncio.create_task(wallets.keep())
+
+    async def mined() -> bool:
+        return (await wallets.operation(begun)).state is OperationState.SUCCEEDED
+
+    await wait_until_ready(mined, what="the operation", timeout_seconds=60)
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_two_workers_share_what_is_due(world: World) -> None:
+    for user_id in ("ann", "ben"):
+        await world.funded(user_id)
+        await kept_but_never_sent(world, user_id)
+    world.clock.advance(60)
+    first, second = world.wallets(), world.wallets()
+    assert sum(await asyncio.gather(first.keep_once(), second.keep_once())) == 2
+    rows = await world.database.pool.fetch("select id from wallet.operation")
+    assert {(await first.settle(row["id"])).state for row in rows} == {OperationState.SUCCEEDED}
+
+
+async def test_an_address_that_delegated_keeps_it_and_signs_no_second_delegation(world: World) -> None:
+    wallet = await world.funded("alice", WalletKind.DELEGATED)
+    wallets = world.wallets()
+    before = await world.chain.usdc_of(wallet.address)
+    for key in ("first", "second"):
+        begun = await world.begin("alice", world.pay(5), key=key, wallets=wallets)
+        request = await wallets.signing_request("alice", begun.id)
+        assert (request.delegation is not None) is (key == "first")
+        await wallets.sign("alice", begun.id, await answer(world, "alice", request))
+        assert (await wallets.settle(begun.id)).state is OperationState.SUCCEEDED
+    assert wallet.address == world.chain.accounts["alice"].address
+    assert (await wallets.of("alice")).address == wallet.address
+    assert await world.chain.usdc_of(wallet.address) == before - 10
+    assert (await wallets.state("alice")).deployed
+
+
+async def test_a_nonce_that_is_used_by_what_the_node_does_not_show_is_no_outcome(world: World) -> None:
+    await world.funded("ann")
+    wallets = world.wallets()
+    begun = await world.begin("ann", wallets=wallets)
+    done = await wallets.settle(begun.id)
+    assert done.state is OperationState.SUCCEEDED
+    account = (await wallets.of("ann")).address
+    with pytest.raises(Unavailable, match="does not show"):
+        await wallets._outcomes.mined(begun.id, account, await wallets._outcomes.head() + 1)
+    assert await wallets._outcomes.mined("op_other", account, 0) is None

@@ -14,7 +14,7 @@ from agentnexus.platform.logs import log
 from agentnexus.rails.evm.contracts.refusals import ContractRefused
 from agentnexus.rails.evm.errors import Reverted
 from agentnexus.rails.evm.userops.bundler import Bundler, UserOperationReceipt
-from agentnexus.wallets.model import OperationState, Wallet, WalletKind
+from agentnexus.wallets.model import GasPayer, OperationState, Wallet, WalletKind
 from agentnexus.wallets.outcome import Outcomes
 from agentnexus.wallets.store import UNSIGNED_TIME, Stored, WalletStore
 
@@ -22,6 +22,8 @@ RENEWALS_MAX = 3
 KEEP_SECONDS = 2.0
 LOOK_AGAIN = timedelta(seconds=10)
 AT_ONCE = 50
+_GLANCE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.2
 # EntryPoint's codes: the account exists, the nonce is used.
 _PENDING = ("AA10", "AA25")
 
@@ -80,12 +82,12 @@ class Sending:
         except NotFound:  # a crash between keeping it and sending it, or another process is about to send it
             sent = await self.send(wallet, stored)
             if _waits_still(stored, sent):
-                await asyncio.sleep(self._pause_seconds)
+                await asyncio.sleep(_PAUSE_SECONDS)
             return await self._again(sent)
         except (PaymentFailed, PaymentUnknown) as error:
             resolved = await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
             if _waits_still(stored, resolved):
-                await asyncio.sleep(self._pause_seconds)
+                await asyncio.sleep(_PAUSE_SECONDS)
             return resolved
         return await self._note(stored, receipt)
 
@@ -93,7 +95,7 @@ class Sending:
         """What the chain has of it, noted; renewed or rejected when it has nothing, and never will."""
         operation = stored.operation
         until = operation.valid_until
-        lapsed = until is None or await self._outcomes.lapsed(until)
+        lapsed = until is None or (await self._outcomes.lapsed(until) and not await self._on_its_way(stored))
         receipt = await self._outcomes.mined(operation.id, wallet.address, stored.from_block)
         if receipt is not None:
             return await self._note(stored, receipt)
@@ -133,10 +135,6 @@ class Sending:
                 log.warning("wallets.not_kept", operation=each.operation.id, reason=error.message)
         return len(due)
 
-    @property
-    def _pause_seconds(self) -> float:
-        return 0.1
-
     async def _refused(self, wallet: Wallet, stored: Stored, refused: PaymentFailed) -> Stored:
         """The bundler will not have it. Another process may have sent it meanwhile, which refuses it here."""
         assert stored.body is not None
@@ -154,6 +152,18 @@ class Sending:
             if renewed is not None:
                 return await self.send(wallet, renewed)
         return await self._reject(stored, error)
+
+    async def _on_its_way(self, stored: Stored) -> bool:
+        """Whether our own bundler may still bring what has no end on the chain: an operation that pays its own gas."""
+        if stored.operation.gas is not GasPayer.ACCOUNT or stored.operation.state is not OperationState.SIGNED:
+            return False
+        try:
+            await self._bundler.receipt(stored.operation.hash, timeout_seconds=_GLANCE_SECONDS)
+        except PaymentUnknown:
+            return True
+        except (NotFound, PaymentFailed):
+            return False
+        return False  # it was mined, as the chain will say
 
     async def _is_pending(self, stored: Stored, refused: PaymentFailed) -> bool:
         """Refused for what is not in a block yet: this operation itself, or another one that makes the account."""
