@@ -68,8 +68,19 @@ def show(agent_id: str, as_json: bool) -> int:
     needed = cast("list[str]", schema.get("required", []))
     for at, name in enumerate(cast("dict[str, object]", schema.get("properties", {}))):
         click.echo(f"  {'' if at else 'input':<11} {name}{' (needed)' if name in needed else ''}")
+    for at, name in enumerate(_outputs(cast("dict[str, object]", shown.get("outputSchema") or {}))):
+        click.echo(f"  {'' if at else 'output':<11} {name}")
     click.echo(f"\nhire it:  nexus agents run {shown['id']} --input @input.json --max-price {_price(shown).split()[0]}")
     return 0
+
+
+def _outputs(schema: dict[str, object]) -> list[str]:
+    """Names of what it answers; of the result inside, where that is in an envelope of ours."""
+    fields = cast("dict[str, dict[str, object]]", schema.get("properties", {}))
+    result = fields.get("result", {})
+    kinds = cast("dict[str, dict[str, object]]", schema.get("$defs", {}))
+    inner = kinds.get(str(result.get("$ref", "")).rpartition("/")[2], result)
+    return list(cast("dict[str, object]", inner.get("properties", fields)))
 
 
 @agents.command()

@@ -1,0 +1,43 @@
+"""`nexus agents show`: what an agent asks for and what it answers."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from agentnexus.cli.agents import _outputs, show
+from tests.cli.test_offers import Answers
+
+SUMMARY: dict[str, object] = {"type": "object", "properties": {"summary": {}, "word_count": {}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        ({"properties": {"result": {"$ref": "#/$defs/Summary"}, "engine": {}}, "$defs": {"Summary": SUMMARY}},
+         ["summary", "word_count"]),
+        ({"properties": {"result": SUMMARY, "engine": {}}}, ["summary", "word_count"]),
+        ({"properties": {"result": {"type": "string"}, "engine": {}}}, ["result", "engine"]),
+        ({"properties": {"text": {}}}, ["text"]),
+        ({"properties": {"result": {"$ref": "#/$defs/Gone"}}}, ["result"]),
+        ({"type": "string"}, []),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_outputs_are_those_of_the_result(schema: dict[str, object], names: list[str]) -> None:
+    assert _outputs(schema) == names
+
+
+def test_an_agent_is_shown_with_inputs_and_outputs() -> None:
+    agent = {
+        "id": "x", "name": "X", "price": "0.020000", "currency": "USDC", "summary": "Does it", "capability": "a.b",
+        "version": "1", "inputSchema": {"properties": {"text": {}, "style": {}}, "required": ["text"]},
+        "outputSchema": SUMMARY,
+    }  # fmt: skip
+    with Answers({"data": agent}).served() as url:
+        shown = CliRunner().invoke(show, ["x"], env={"NEXUS_API_URL": url}, standalone_mode=False).stdout
+    assert "X  0.02 USDC per run" in shown
+    words = [line.split() for line in shown.splitlines()]
+    assert ["input", "text", "(needed)"] in words
+    assert ["output", "summary"] in words
+    assert ["word_count"] in words
