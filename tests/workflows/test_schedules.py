@@ -307,3 +307,5 @@ async def test_a_template_runs_on_schedule_with_its_inputs(site: Site) -> None:
     assert firing.workflow_id is not None
     done = await site.room.workflows.result(firing.workflow_id, "ann")
     assert (done.status.value, done.text) == ("completed", "Analyse it")
+    (shown,) = (await ann.get(f"/schedules/{made['id']}")).json()["firings"]
+    assert (shown["state"], shown["status"]) == ("started", "completed"), "what came of it, not only that it began"

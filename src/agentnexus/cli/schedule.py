@@ -174,7 +174,8 @@ def show_schedule(schedule_id: str, as_json: bool) -> int:
 
 def _firing(row: dict[str, object]) -> str:
     error = cast("dict[str, object] | None", row["error"])
-    return f"    {row['due_at']}  {row['state']:<8} {row['workflow_id'] or (error or {}).get('message', '')}"
+    state = row.get("status") or row["state"]  # of the task that was begun, else of the beginning itself
+    return f"    {row['due_at']}  {state:<17} {row['workflow_id'] or (error or {}).get('message', '')}"
 
 
 def _schedule(row: dict[str, object]) -> str:

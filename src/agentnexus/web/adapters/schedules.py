@@ -45,7 +45,7 @@ class HouseSchedules:
         found = []
         for schedule in await self._schedules.list(user_id):
             firings = await self._schedules.firings(schedule.id, user_id, 1)
-            found.append(_view(schedule, names, _firing(firings[0]) if firings else None))
+            found.append(_view(schedule, names, await self._outcome(user_id, firings[0]) if firings else None))
         return found
 
     async def one(self, user_id: str, schedule_id: str) -> tuple[ScheduleView, Sequence[FiringView]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
+from agentnexus.core.errors import NotFound
 from agentnexus.workflows.model import TEXT_MAX, FileRef
 from agentnexus.workflows.routes import MILLISECONDS_MAX, Coin, Service, Who, money
-from agentnexus.workflows.schedules.model import Missed, ScheduledTask
+from agentnexus.workflows.schedules.model import Firing, Missed, ScheduledTask
 from agentnexus.workflows.schedules.service import Schedules, ScheduleTerms
 
 router = APIRouter(tags=["schedules"], prefix="/schedules")
@@ -72,15 +74,19 @@ async def show_all(kept: Kept, who: Who) -> dict[str, object]:
 
 
 @router.get("/{schedule_id}")
-async def show(schedule_id: str, kept: Kept, who: Who) -> dict[str, object]:
-    """With its last due times and what came of them."""
+async def show(schedule_id: str, kept: Kept, who: Who, workflows: Service) -> dict[str, object]:
+    """With its last due times and what came of them: `status` is that of the task that was begun."""
     found = await kept.get(schedule_id, who.acts_for)
     firings = await kept.firings(schedule_id, who.acts_for)
-    return {
-        "success": True,
-        "schedule": found.to_json(),
-        "firings": [firing.model_dump(mode="json") for firing in firings],
-    }
+
+    async def shown(firing: Firing) -> dict[str, object]:
+        status = None
+        if firing.workflow_id is not None:
+            with suppress(NotFound):  # tasks are forgotten some day
+                status = (await workflows.get(firing.workflow_id, who.acts_for)).status.value
+        return {**firing.model_dump(mode="json"), "status": status}
+
+    return {"success": True, "schedule": found.to_json(), "firings": [await shown(each) for each in firings]}
 
 
 @router.put("/{schedule_id}")
