@@ -63,7 +63,8 @@ class Entitlements:
 
     async def list(self, user_id: str) -> Sequence[Right]:
         """Every agent that the user bought runs of, newest first; balances as they were mirrored last."""
-        return [await self._right(*each) for each in await self.store.rights_of(user_id)]
+        found = [await self._right(*each) for each in await self.store.rights_of(user_id)]
+        return [each for each in found if each.runs_bought]
 
     async def access(self, user_id: str, agent_id: str) -> Access:
         """What may be run now, read from the chain. Raises `NotFound` for somebody who never bought it."""
@@ -117,18 +118,18 @@ class Entitlements:
         await self._repeat(self.resume_once)
 
     async def resume_once(self) -> int:
-        found = await self.store.claim(UseState.RUNNING, self._clock.now(), LOOK_AFTER, AT_ONCE)
+        found = await self.store.claim(running=True, now=self._clock.now(), lease=LOOK_AFTER, limit=AT_ONCE)
         for each in found:
             self._go_on(each)
         return len(found)
 
     async def keep(self) -> None:
-        """For ever: settle runs that succeeded, whoever ran them."""
+        """For ever: settle runs that ended, whoever ran them."""
         await self._repeat(self.keep_once)
 
     async def keep_once(self) -> int:
         """What is due now; how many runs that were."""
-        due = await self.store.claim(UseState.COMPLETED, self._clock.now(), SETTLE_LEASE, AT_ONCE)
+        due = await self.store.claim(running=False, now=self._clock.now(), lease=SETTLE_LEASE, limit=AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for each in due:
                 group.create_task(self._settle(each))
@@ -223,16 +224,11 @@ class Entitlements:
             error = failure.to_json()
         ended = await self.store.finish(use.id, error, self._clock.now())
         self._wakeups.notify(topic(use.id))
-        if ended is None:
-            return
-        if error is None:
+        if ended is not None:
             await self._settle(ended)
-        else:
-            await self._give_back_single(ended)
 
-    async def _give_back_single(self, use: Use) -> None:
+    async def _give_back_single(self, use: Use, purchase: Purchase) -> None:
         """Whoever bought one run and got nothing for it has the money back."""
-        purchase = await self._purchases.get(None, use.purchase_id)
         if purchase.quantity == 1 and purchase.state is PurchaseState.COMPLETED:
             with contextlib.suppress(Conflict):  # another try of it runs already
                 await self._purchases.refund(use.user_id, purchase.id, "its run failed")
@@ -240,17 +236,14 @@ class Entitlements:
     # -- settling ---------------------------------------------------------------------------------------------------
 
     async def _settle(self, use: Use) -> None:
-        """Pay the seller for it and burn its token; each once, and again until both are so."""
-        market = self._purchases.acts.market
+        """What follows from its end, until it is done: pay the seller and burn a token, or give a single one back."""
+        transaction = ""
         try:
             purchase = await self._purchases.get(None, use.purchase_id)
-            transaction = ""
-            (seen,) = await market.seen([purchase])
-            if seen.status is DealStatus.OPEN or await market.was_sent(f"{use.id}:release"):
-                transaction = await market.release_one(purchase, use.id)
-            held = await market.balance(purchase.wallet, epoch_id(purchase.agent_class))
-            if held or await market.was_sent(f"{use.id}:revoke"):
-                await market.revoke(purchase, f"{use.id}:revoke", 1)
+            if use.state is UseState.COMPLETED:
+                transaction = await self._pay(use, purchase)
+            else:
+                await self._give_back_single(use, purchase)
         except NexusError as error:
             log.warning("entitlements.not_settled", use=use.id, error=error.message)
             await self.store.later(use, self._clock.now() + delay(use.retries))
@@ -259,6 +252,17 @@ class Entitlements:
             await self.store.settle(connection, use, transaction, self._clock.now())
         await self._purchases.look(purchase)
         self._wakeups.notify(topic(use.id))
+
+    async def _pay(self, use: Use, purchase: Purchase) -> str:
+        """Each of the two once, however often it is asked. A deal that has ended pays nobody any more."""
+        market, transaction = self._purchases.acts.market, ""
+        (seen,) = await market.seen([purchase])
+        if seen.status is DealStatus.OPEN or await market.was_sent(f"{use.id}:release"):
+            transaction = await market.release_one(purchase, use.id)
+        held = await market.balance(purchase.wallet, epoch_id(purchase.agent_class))
+        if held or await market.was_sent(f"{use.id}:revoke"):
+            await market.revoke(purchase, f"{use.id}:revoke", 1)
+        return transaction
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

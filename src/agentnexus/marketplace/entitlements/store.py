@@ -57,17 +57,25 @@ class EntitlementStore:
             raise no_right(agent_id)
         return Token(user_id, agent_id, row["wallet"], int(row["token_id"])), row["burnt"]
 
+    async def rights(self, after: tuple[str, str], limit: int) -> list[tuple[Token, int]]:
+        """Everybody's tokens and balances, by user and agent."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select user_id, agent_id, wallet, token_id, balance from marketplace.entitlement
+                    where (user_id, agent_id) > ($1, $2) order by user_id, agent_id limit $3""",
+                *after, limit,
+            )  # fmt: skip
+        return [(_token(row), int(row["balance"])) for row in rows]
+
     async def rights_of(self, user_id: str) -> list[tuple[Token, int]]:
         """Tokens and balances, newest first."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                """select agent_id, wallet, token_id, balance from marketplace.entitlement where user_id = $1
+                """select user_id, agent_id, wallet, token_id, balance from marketplace.entitlement where user_id = $1
                     order by created_at desc, agent_id""",
                 user_id,
             )
-        return [
-            (Token(user_id, row["agent_id"], row["wallet"], int(row["token_id"])), int(row["balance"])) for row in rows
-        ]
+        return [(_token(row), int(row["balance"])) for row in rows]
 
     async def used(self, purchase_id: str) -> int:
         """Runs that succeeded on a purchase."""
@@ -153,15 +161,15 @@ class EntitlementStore:
             value: bytes | None = await connection.fetchval("select input from marketplace.use where id = $1", use_id)
         return value or b"null"
 
-    async def claim(self, state: UseState, now: datetime, lease: timedelta, limit: int) -> list[Use]:
-        """Uses of a state that are due; for `lease` they are the caller's."""
+    async def claim(self, *, running: bool, now: datetime, lease: timedelta, limit: int) -> list[Use]:
+        """Uses that are due, those that run or those that ended; for `lease` they are the caller's."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 f"""update marketplace.use set next_try_at = $3
-                     where id in (select id from marketplace.use where state = $1 and next_try_at <= $2
+                     where id in (select id from marketplace.use where (state = 'running') = $1 and next_try_at <= $2
                                   order by next_try_at limit $4 for update skip locked)
                      returning {_COLUMNS}""",  # noqa: S608 - our own text
-                str(state),
+                running,
                 now,
                 now + lease,
                 limit,
@@ -169,24 +177,21 @@ class EntitlementStore:
         return [_use(row) for row in rows]
 
     async def finish(self, use_id: str, error: Mapping[str, object] | None, now: datetime) -> Use | None:
-        """End a run: with an error there is nothing to settle. None when it has ended before."""
-        failed = error is not None
+        """End a run; what follows from that is due at once. None when it has ended before."""
+        state = UseState.COMPLETED if error is None else UseState.FAILED
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, input = null,
-                        settled_at = case when $5 then $4::timestamptz end,
-                        next_try_at = case when $5 then null else $4::timestamptz end
+                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, next_try_at = $4, input = null
                      where id = $1 and state = 'running' returning {_COLUMNS}""",  # noqa: S608 - our own text
                 use_id,
-                str(UseState.FAILED if failed else UseState.COMPLETED),
+                str(state),
                 error,
                 now,
-                failed,
             )
         return None if row is None else _use(row)
 
     async def settle(self, connection: Connection, use: Use, transaction: str, now: datetime) -> bool:
-        """The seller has its price and the token is burnt; False when somebody noted that before."""
+        """Nothing is left to do for it: paid and burnt, or given back. False when somebody noted that before."""
         await self.lock(connection, use.user_id, use.agent_id)
         done = await connection.execute(
             """update marketplace.use set settled_at = $2, transaction = $3, next_try_at = null
@@ -195,10 +200,11 @@ class EntitlementStore:
         )  # fmt: skip
         if done != "UPDATE 1":
             return False
-        await connection.execute(
-            "update marketplace.entitlement set burnt = burnt + 1 where user_id = $1 and agent_id = $2",
-            use.user_id, use.agent_id,
-        )  # fmt: skip
+        if use.state is UseState.COMPLETED:
+            await connection.execute(
+                "update marketplace.entitlement set burnt = burnt + 1 where user_id = $1 and agent_id = $2",
+                use.user_id, use.agent_id,
+            )  # fmt: skip
         return True
 
     async def later(self, use: Use, due: datetime) -> None:
@@ -214,6 +220,10 @@ def no_right(agent_id: str) -> NotFound:
         f"you have no runs of {agent_id}",
         next_step=f"buy some: POST /api/v1/agents/{agent_id}/purchase, or pay per run over x402",
     )
+
+
+def _token(row: asyncpg.Record) -> Token:
+    return Token(row["user_id"], row["agent_id"], row["wallet"], int(row["token_id"]))
 
 
 def _use(row: asyncpg.Record) -> Use:

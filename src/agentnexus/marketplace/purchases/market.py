@@ -58,6 +58,14 @@ class Market:
         """Runs that the chain says an address may make."""
         return await self.tokens.balance(holder, token_id)
 
+    async def balances(self, held: Sequence[tuple[str, int]]) -> list[int]:
+        """The same for several (address, token), in one round trip."""
+        abi = abi_of("Entitlements")
+        answers = await self.sender.rpc.batch(
+            [eth_call(self.tokens.address, abi.encode("balanceOf", each)) for each in held]
+        )
+        return [as_int(abi.decode("balanceOf", call_data(answer))[0]) for answer in answers]
+
     async def money(self, holder: str) -> int:
         """Atomic USDC of an address."""
         return await self.usdc.balance(holder)

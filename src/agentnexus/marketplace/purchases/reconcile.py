@@ -17,8 +17,8 @@ LOOKS_BACK = timedelta(days=2)
 
 
 async def reconcile(purchases: Purchases, market: Market, clock: Clock) -> int:
-    """Everything whose deal is open, and what ended lately; how many differed."""
-    differing = 0
+    """All rights, all deals that are open, and what ended lately; how many differed."""
+    differing = await _rights(purchases, market, clock)
     async for page in _pages(purchases, clock):
         now = clock.now()
         for purchase, seen in zip(page, await market.seen(page), strict=True):
@@ -31,6 +31,21 @@ async def reconcile(purchases: Purchases, market: Market, clock: Clock) -> int:
                 chain=seen.status.name, remaining=purchase.remaining, on_chain=seen.remaining,
             )  # fmt: skip
             await purchases.look(purchase)
+    return differing
+
+
+async def _rights(purchases: Purchases, market: Market, clock: Clock) -> int:
+    """Balances of tokens, put right."""
+    differing, after, rights = 0, ("", ""), purchases.acts.rights
+    while page := await rights.rights(after, PAGE):
+        on_chain = await market.balances([(token.wallet, token.token_id) for token, _ in page])
+        for (token, mirrored), balance in zip(page, on_chain, strict=True):
+            if mirrored != balance:
+                differing += 1
+                purchase_differences_total.inc()
+                log.warning("purchases.balance", agent=token.agent_id, mirrored=mirrored, on_chain=balance)
+                await rights.mirror(token, balance, clock.now())
+        after = (page[-1][0].user_id, page[-1][0].agent_id)
     return differing
 
 

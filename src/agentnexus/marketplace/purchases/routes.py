@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from agentnexus.core.errors import InvalidInput, Unavailable
+from agentnexus.core.errors import InvalidInput, NexusError, Unavailable
 from agentnexus.core.events import Event
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Caller, caller
@@ -20,7 +20,7 @@ from agentnexus.marketplace.entitlements.model import Use
 from agentnexus.marketplace.entitlements.service import Entitlements
 from agentnexus.marketplace.envelope import envelope
 from agentnexus.marketplace.executions.model import event_json
-from agentnexus.marketplace.purchases.model import QUANTITY_MAX, Purchase
+from agentnexus.marketplace.purchases.model import QUANTITY_MAX, Purchase, Step
 from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
 from agentnexus.marketplace.purchases.views import access_json, purchase_json, right_json, use_json
 from agentnexus.wallets.views import SignatureBody, signing_json
@@ -65,9 +65,13 @@ def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitl
         counts = await entitlements.store.counts([purchase.id])
         used, running = counts.get(purchase.id, (0, 0))
         body = purchase_json(purchase, used=used, running=running)
-        own = purchase.user_id == who.user_id
-        asked = await purchases.signing_request(who.user_id, purchase.id) if own else None
-        return envelope(body | {"sign": signing_json(asked)}, clock)
+        sign, refused = None, None
+        if purchase.step is Step.SIGNING and purchase.user_id == who.user_id:
+            try:
+                sign = signing_json(await purchases.signing_request(who.user_id, purchase.id))
+            except NexusError as error:  # what is to be signed cannot be made now; the purchase is shown all the same
+                refused = error.to_json()
+        return envelope(body | {"sign": sign, "sign_error": refused}, clock)
 
     @router.post("/agents/{agent_id}/purchase", status_code=202)
     async def buy(agent_id: str, body: PurchaseBody, who: Who, key: Key) -> Json:
