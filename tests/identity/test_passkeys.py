@@ -10,6 +10,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agentnexus.api.app import guarded
+from agentnexus.bootstrap.api import SIGN_IN_BYTES_MAX
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import Conflict, InvalidInput
 from agentnexus.identity import passkeys as passkeys_module
@@ -499,3 +501,26 @@ async def test_who_has_another_way_in_may_remove_the_last_one(desk: Desk, key: A
         await create(client, key)
         assert (await remove(client, key)).status_code == 200
     assert await desk.passkeys.of("ann") == []
+
+
+async def test_what_is_too_large_or_too_deep_is_refused_before_anything_reads_it(desk: Desk) -> None:
+    app = guarded(desk.app, 1 << 20, {AUTH: SIGN_IN_BYTES_MAX})
+    large = b'{"credential": "' + b"a" * SIGN_IN_BYTES_MAX + b'"}'
+    deep = b'{"credential": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN, headers=headers) as client:
+        for path in ("/passkeys", "/passkeys/login", "/login", "/email", "/email/verify"):
+            assert (await client.post(AUTH + path, content=large)).status_code == 413
+            assert (await client.post(AUTH + path, content=deep)).status_code in (400, 404)
+
+
+async def test_what_a_device_lists_is_told_apart_by_its_day(desk: Desk) -> None:
+    async with desk.browser() as client:
+        user = (await options(client))["user"]
+        assert isinstance(user, dict)
+        assert (user["name"], user["displayName"]) == ("AgentNexus 2026-11-20", "AgentNexus 2026-11-20")
+    token = await desk.tokens.issue("ann")
+    async with desk.browser(authorization=f"Bearer {token}") as client:
+        user = (await options(client))["user"]
+        assert isinstance(user, dict)
+        assert user["name"] == "AgentNexus ann"

@@ -85,7 +85,9 @@ class PasskeyLogin:
         challenge, handle = self._entropy.random_bytes(32), self._entropy.random_bytes(32)
         await self._ask(challenge, "create", person_id, site, handle)
         exclude = [each.credential_id for each in own if each.rp_id == site.rp_id]
-        return ceremonies.creation_options(site, challenge, handle, _shown(person_id), exclude)
+        # What the device's own list of passkeys calls it; who is new has no name yet.
+        shown = f"AgentNexus {person_id[:40] if person_id else f'{self._clock.now():%Y-%m-%d}'}"
+        return ceremonies.creation_options(site, challenge, handle, shown, exclude)
 
     async def create(
         self, site: Site, person_id: str | None, credential: Mapping[str, object], name: str = ""
@@ -200,11 +202,6 @@ def _require_handle(credential: Mapping[str, object], handle: bytes) -> None:
     told = response.get("userHandle") if isinstance(response, Mapping) else None
     if told and (not isinstance(told, str) or ceremonies.decoded(told) != handle):
         raise NotAllowed("this passkey was made for somebody else", next_step="sign in with another one")
-
-
-def _shown(person_id: str | None) -> str:
-    """What the browser's list of passkeys calls it."""
-    return "AgentNexus" if person_id is None else f"AgentNexus {person_id[:40]}"
 
 
 def _passkey(row: asyncpg.Record) -> Passkey:

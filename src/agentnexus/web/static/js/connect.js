@@ -42,7 +42,8 @@ export function setUpConnectPage() {
     note.hidden = !reason;
   }
   for (const button of page.querySelectorAll("[data-passkey]")) {
-    act(button, button.dataset.passkey === "create" ? createPasskey : signInWithPasskey);
+    const platform = navigator.userAgentData?.platform ?? "";
+    act(button, button.dataset.passkey === "create" ? () => createPasskey(platform) : signInWithPasskey);
   }
   const wallet = page.querySelector("[data-wallet-sign-in]");
   if (!wallet || !window.ethereum) return;
