@@ -306,7 +306,7 @@ async def test_cancel_while_waiting_for_approval_hires_nobody(house: House) -> N
         await workflows.cancel(made.id, "ann", "changed my mind")
         done = await workflows.result(made.id, "ann")
     assert done.status is WorkflowStatus.CANCELLED
-    assert done.error == {"code": "internal", "message": "changed my mind"}
+    assert done.error == {"code": "cancelled", "message": "changed my mind"}
     assert not house.hirer.calls
 
 

@@ -6,6 +6,7 @@ NexusError
 ├── NotAllowed              403  the caller may not do this
 ├── NotFound                404  there is no such thing, or it belongs to somebody else
 ├── Conflict                409  the state does not allow it, or one key came with two bodies
+├── Cancelled               409  somebody stopped it: what was held goes back
 ├── RateLimited             429  too many calls (says how long to wait)
 ├── BudgetExceeded          402  a limit would be passed (names limit, rest, when it frees)
 ├── InsufficientFunds       402  the account or wallet has too little
@@ -40,6 +41,7 @@ class ErrorCode(StrEnum):
     NOT_ALLOWED = "not_allowed"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    CANCELLED = "cancelled"
     RATE_LIMITED = "rate_limited"
     BUDGET_EXCEEDED = "budget_exceeded"
     INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -108,6 +110,11 @@ class NotFound(NexusError):
 
 class Conflict(NexusError):
     code = ErrorCode.CONFLICT
+    http_status = 409
+
+
+class Cancelled(NexusError):
+    code = ErrorCode.CANCELLED
     http_status = 409
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agentnexus.core.canonical import Json
-from agentnexus.core.errors import AgentTimeout, InvalidInput, LimitExceeded, NexusError, error_from_json
+from agentnexus.core.errors import AgentTimeout, Cancelled, InvalidInput, LimitExceeded, NexusError, error_from_json
 from agentnexus.core.ports import Entropy
 from agentnexus.workflows.engine.failures import failure_of
 from agentnexus.workflows.engine.journal import Claim, End, Letter, StepRow, Write, decode, encode
@@ -493,7 +493,7 @@ class Execution:
 
     async def _end_badly(self, error: BaseException) -> None:
         if isinstance(error, RunCancelled):
-            await self._end(RunState.CANCELLED, None, NexusError(str(error)))
+            await self._end(RunState.CANCELLED, None, Cancelled(str(error)))
         elif isinstance(error, Exception):
             await self._end(RunState.FAILED, None, failure_of(error))
         else:
