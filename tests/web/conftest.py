@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 from starlette.applications import Starlette
 
 from agentnexus.platform.process import free_port
@@ -30,6 +30,8 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+PATIENCE_MS = 30_000  # other tests may have the machine meanwhile
+expect.set_options(timeout=PATIENCE_MS)
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -96,7 +98,7 @@ class Visitor:
         )  # fmt: skip
         self.contexts.append(context)
         page = await context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.trouble.append(f"script error: {error}"))
         await page.goto(path)

@@ -32,7 +32,7 @@ from tests.web.wallet_preview import (
     page,
 )
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 BUY = f"/agents/{AGENT}/buy"
 PURCHASE, OPERATION = "/purchases/pur_signing", "/wallet/operations/op_unsigned"
 
@@ -236,8 +236,10 @@ async def test_runs_are_bought_from_an_agents_page(visitor: Visitor, site: Site,
     opened = await visitor.open(f"/agents/{AGENT}", size="phone", javascript=javascript)
     await opened.get_by_role("link", name="Buy runs").click()
     await opened.get_by_role("link", name="20 runs").click()
+    await opened.wait_for_url("**/buy?runs=20")
     await opened.get_by_label("Another number").fill("7")
     await opened.get_by_role("button", name="Show the price").click()
+    await opened.wait_for_url("**/buy?runs=7")
     await opened.get_by_role("button", name=re.compile("^Buy 7 runs")).click()
     await opened.wait_for_url("**/purchases/pur_signing")
     assert [(agent, runs) for agent, runs, _ in purchases(site).bought] == [(AGENT, 7)]
