@@ -141,6 +141,9 @@ def test_browsers_over_a_proxy_with_tls_get_secure_cookies() -> None:
     assert Sites("https://nexus.example", local=False).is_secure(asked("nexus.example"))
     assert Sites("http://nexus.example", local=False).is_secure(asked("nexus.example", "https"))
     assert not Sites("http://nexus.example", local=False).is_secure(asked("nexus.example"))
+    assert not Sites("", local=False).is_secure(asked("nexus.example"))
+    # A development node's own name has no TLS, wherever its public address leads.
+    assert not Sites("https://nexus.example", local=True).is_secure(asked("localhost:5000"))
 
 
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:5000", "http://[::1]:5000", "http://10.0.0.7"])

@@ -16,8 +16,11 @@ from agentnexus.identity.mail_codes import person_of
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.encoding import keccak
 from agentnexus.rails.evm.userops import Assertion, passkey_owner
-from tests.web.conftest import Visitor
+from agentnexus.web.views.sign_in import ConnectPage
+from tests.web.conftest import AXE, Visitor
 from tests.web.connect_site import ConnectSite, connect_site, serving
+from tests.web.sign_in_preview import ADA, LOCAL
+from tests.web.test_browser_pages import RUN_AXE, SMALL_TARGETS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 WITH_WALLET = re.compile("Sign in with the browser.s wallet")
@@ -248,3 +251,33 @@ async def test_at_the_address_of_this_machine_the_page_leads_to_its_name(
         assert kept.rp_id == "localhost"
         await page.context.close()
         assert visitor.trouble == []
+
+
+@pytest.mark.parametrize(("size", "theme"), [("phone", "dark"), ("desktop", "light"), ("phone", "light")])
+async def test_whoever_one_is_the_page_is_accessible_and_fits(visitor: Visitor, size: str, theme: str) -> None:
+    here = ConnectPage(
+        visitor=LOCAL, no_passkeys="Passkeys are made for names, and 127.0.0.1 is an address.", mail_folder="/mail"
+    )
+    found: dict[str, object] = {}
+    page = await visitor.open("/connect", size=size, theme=theme)
+    for name, shown in (("ada", ConnectPage(visitor=ADA)), ("nobody", ConnectPage(mail=False)), ("local", here)):
+        visitor.site.app.state.sign_in.shown = shown
+        await page.goto("/connect?next=/wallet")
+        found[name] = await _faults(page)
+    await page.locator("#address").fill("ada@example.org")
+    await page.get_by_role("button", name="Send me a code").click()
+    await page.locator("#code").wait_for()
+    found["code"] = await _faults(page)
+    await page.locator("#code").fill("000000")
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+    await page.get_by_role("alert").wait_for()
+    found["wrong code"] = await _faults(page)
+    assert not any(found.values()), found
+
+
+async def _faults(page: Page) -> list[str]:
+    await page.evaluate(AXE.read_text())
+    problems: list[str] = await page.evaluate(RUN_AXE)
+    wider = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    small = await page.evaluate(SMALL_TARGETS) if page.viewport_size == {"width": 390, "height": 844} else []
+    return problems + [f"scrolls sideways by {wider}"] * (wider > 0) + [f"small: {each}" for each in small]

@@ -85,7 +85,9 @@ class Sites:
 
     def is_secure(self, connection: HTTPConnection) -> bool:
         """Whether browsers come by HTTPS, perhaps to a proxy before us."""
-        return connection.scope["scheme"] == "https" or self._public_url.startswith("https://")
+        if connection.scope["scheme"] == "https":
+            return True
+        return bool(self._public_url) and self.of(connection).origin.startswith("https://")
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:
