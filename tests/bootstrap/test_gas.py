@@ -36,31 +36,19 @@ from agentnexus.rails.evm.indexer.model import Change
 from agentnexus.rails.evm.paymaster.service import UserSponsor
 from agentnexus.rails.evm.sending import send_directly
 from agentnexus.rails.evm.userops import OwnerSigner, SelfBundler, Sender, UserOperation, build
+from tests.bootstrap.support import contract_facts, with_settings
 from tests.chain_fixtures import ContractsChain
 
 
 @pytest.fixture
 def facts(contracts_chain: ContractsChain, database_url: str, tmp_path: Path) -> dict[str, str]:
-    """Settings of a node whose home has the manifest of this chain's contracts."""
-    chain = contracts_chain.chain
-    contracts_chain.manifest.save(tmp_path)
-    return {
-        "home": str(tmp_path),
-        "database_url": database_url,
-        "evm_rpc_url": chain.rpc_url,
-        "usdc_address": chain.usdc.reference,
-        "relayer_key": chain.accounts["relayer"].private_key,
-    }
+    return contract_facts(contracts_chain, database_url, tmp_path)
 
 
 @pytest.fixture
 async def books(ground: Ground) -> AsyncIterator[Books]:
     async with Books(ground.database) as books:
         yield books
-
-
-def with_settings(ground: Ground, **changes: object) -> Ground:
-    return replace(ground, settings=ground.settings.model_copy(update=changes))
 
 
 async def test_a_node_pays_for_a_purchase_and_its_worker_charges_what_it_cost(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.ledger.books import Books
 from agentnexus.platform.process import free_port, wait_until_ready
 from agentnexus.wallets.model import OperationState, Transfer, WalletKind
+from tests.bootstrap.support import contract_facts, with_settings
 from tests.chain_fixtures import ContractsChain
 
 pytestmark = pytest.mark.timeout(120)
@@ -23,26 +23,13 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def facts(contracts_chain: ContractsChain, database_url: str, tmp_path: Path) -> dict[str, str]:
-    """Settings of a node whose home has the manifest of this chain's contracts."""
-    chain = contracts_chain.chain
-    contracts_chain.manifest.save(tmp_path)
-    return {
-        "home": str(tmp_path),
-        "database_url": database_url,
-        "evm_rpc_url": chain.rpc_url,
-        "usdc_address": chain.usdc.reference,
-        "relayer_key": chain.accounts["relayer"].private_key,
-    }
+    return contract_facts(contracts_chain, database_url, tmp_path)
 
 
 @pytest.fixture
 async def books(ground: Ground) -> AsyncIterator[Books]:
     async with Books(ground.database) as books:
         yield books
-
-
-def with_settings(ground: Ground, **changes: object) -> Ground:
-    return replace(ground, settings=ground.settings.model_copy(update=changes))
 
 
 async def test_the_api_begins_what_the_worker_of_the_same_node_keeps(

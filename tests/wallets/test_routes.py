@@ -236,6 +236,8 @@ async def test_nobody_sees_or_signs_operations_of_others(site: Site) -> None:
         ("GET", where, {"params": {"wait": 1}}),
         ("POST", f"{where}/signature", {"json": {"signature": "0x" + "11" * 65}}),
         ("GET", "/user-operations/op_none", {}),
+        ("GET", "/user-operations/op%00", {}),
+        ("POST", "/user-operations/%00/signature", {"json": {"signature": "0x" + "11" * 65}}),
     ):
         status, error = await site.refused("eve", method, path, **kwargs)
         assert (status, error["code"]) == (404, "not_found")

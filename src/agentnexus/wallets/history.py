@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,7 @@ from agentnexus.wallets.store import WalletStore
 LIMIT_MAX = 200
 # One question reads so much of the chain at most; the next one goes on.
 RANGES_MAX = 25
+_CURSOR = re.compile(r"[0-9]{1,18}\.[A-Za-z0-9_-]{1,100}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE = """
 with line as (
@@ -184,6 +186,6 @@ def _cursor(text: str) -> tuple[datetime | None, str]:
     if not text:
         return None, ""
     when, _, last = text.partition(".")
-    if not (when.isascii() and when.isdigit() and len(when) <= 18 and 0 < len(last) <= 100 and last.isascii()):
+    if not _CURSOR.fullmatch(text):
         raise InvalidInput("that is no place in this history", field="before", next_step="send what a page answered")
     return _EPOCH + timedelta(microseconds=int(when)), last

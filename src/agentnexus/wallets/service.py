@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -56,9 +57,10 @@ from agentnexus.wallets.store import Stored, WalletStore
 KEY_CHARACTERS_MAX = 200
 TITLE_CHARACTERS_MAX = 200
 CALLS_MAX = 32
-# What is signed this shortly before its end would not be mined in time.
-MARGIN = timedelta(seconds=20)
+# Who is asked to sign has so long at least; what is signed later than `LAST_MOMENT` would not be mined in time.
+MARGIN, LAST_MOMENT = timedelta(seconds=45), timedelta(seconds=5)
 _POLL_SECONDS = 0.05
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class Wallets:
@@ -182,7 +184,7 @@ class Wallets:
             return operation
         if wallet.kind is WalletKind.SERVER:
             raise Conflict("this node signs for this wallet", next_step="begin the operation again with its key")
-        if body is None or operation.valid_until is None or operation.valid_until < self._clock.now():
+        if body is None or operation.valid_until is None or operation.valid_until < self._clock.now() + LAST_MOMENT:
             raise Conflict(
                 "what was to be signed is too old", next_step="ask for what is to be signed again, and sign that"
             )
@@ -410,7 +412,7 @@ class Wallets:
         return await self._wallet(stored), stored
 
     async def _stored(self, operation_id: str) -> Stored:
-        stored = await self.store.find(operation_id)
+        stored = await self.store.find(operation_id) if _ID.fullmatch(operation_id) else None
         if stored is None:
             raise _no_operation(operation_id)
         return stored

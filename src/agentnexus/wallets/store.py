@@ -18,7 +18,7 @@ from agentnexus.wallets.building import Form
 from agentnexus.wallets.model import GasPayer, Operation, OperationState, Wallet, WalletKind
 
 # Whoever builds an operation has so long; then another one may.
-BUILDER_SECONDS = 60
+BUILDER_SECONDS = 30
 # Whoever signed has so long to send it and to wait, before the worker looks as well.
 SENDER_TIME = timedelta(seconds=5)
 UNSIGNED_TIME = timedelta(hours=1)
