@@ -275,3 +275,11 @@ async def test_the_code_is_drawn_dark_on_light_in_both_themes(visitor: Visitor) 
         box = await code.bounding_box()
         assert box is not None
         assert box["width"] >= 150  # a phone's camera needs some size
+
+
+@pytest.mark.browser
+async def test_movements_are_cards_on_a_phone(visitor: Visitor) -> None:
+    page = await visitor.open("/prepaid", size="phone")
+    region = page.get_by_role("region", name="Every movement")
+    assert await region.evaluate("it => it.scrollWidth - it.clientWidth") <= 0, "nothing is hidden at its side"
+    assert await region.get_by_role("row").count() > 1, "and it is a table still"
