@@ -136,9 +136,7 @@ class Shop:
             self.database, chain.rpc, chain.network, sources, name="purchases-test", confirmations=1,
             clock=self.world.clock,
         )  # fmt: skip
-        mirror = Mirror(
-            self.purchases.store, self.world.books, manifest.address("Escrow"), self.wakeups, self.world.clock
-        )
+        mirror = Mirror(self.purchases, manifest.address("Escrow"), self.wakeups, self.world.clock)
         mirror.follow(indexer)
         return indexer
 

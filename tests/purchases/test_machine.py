@@ -186,6 +186,10 @@ class Model:
     async def mirror(self, *_: object) -> None:
         return
 
+    async def unsettle(self, _purchase: str, paid_at_most: int, _now: datetime) -> int:
+        assert 0 <= paid_at_most <= QUANTITY
+        return 0
+
     async def used(self, _purchase: str) -> int:
         return 0
 

@@ -10,7 +10,9 @@ import pytest
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
 from agentnexus.marketplace.entitlements.model import RightStatus, Use, UseState
 from agentnexus.marketplace.purchases.model import Purchase
+from agentnexus.marketplace.purchases.reconcile import reconcile
 from tests.purchases.conftest import AGENT, Shop
+from tests.purchases.mortal import Death, mortal
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -152,3 +154,83 @@ async def test_a_run_whose_process_died_is_taken_up_by_another(shop: Shop, buyer
     assert await shop.entitlements.resume_once() == 1
     await running(shop, use, 2)
     assert (await shop.entitlements.access(buyer, AGENT)).under_way == 1
+
+
+@pytest.mark.parametrize("point", ["before release", "after release", "before revoke", "after revoke"])
+async def test_a_run_is_paid_once_however_often_who_settles_it_dies(shop: Shop, buyer: str, point: str) -> None:
+    purchase = await bought(shop, buyer, 2)
+    had = await shop.world.chain.usdc_of(shop.seller)
+    dying = shop.rights(mortal(shop, point))
+    use = await dying.run(buyer, AGENT, {"text": "hello"}, "r1")
+    with suppress(Death):
+        await dying._running[use.id]
+    found = await shop.entitlements.use(buyer, use.id)
+    assert (found.state, found.settled_at) == (UseState.COMPLETED, None)
+    assert (await shop.entitlements.access(buyer, AGENT)).runs_left <= 1
+    shop.world.clock.advance(5)
+    await shop.settle_uses()
+    fee = shop.price * purchase.fee_bps // 10_000
+    assert await shop.world.chain.usdc_of(shop.seller) == had + shop.price - fee
+    assert (await shop.runs(), await shop.held()) == (1, shop.price + fee)
+    assert (await shop.entitlements.access(buyer, AGENT)).runs_left == 1
+    await shop.check_books()
+
+
+async def test_a_single_run_whose_process_dies_after_it_failed_is_given_back(shop: Shop, buyer: str) -> None:
+    before = await shop.money()
+    purchase = await bought(shop, buyer, 1)
+    use = await shop.entitlements.run(buyer, AGENT, {"do": "wait"}, "r1")
+    await running(shop, use, 1)
+    await shop.entitlements.close()
+    failed = {"code": "agent_failed", "message": "it broke"}
+    assert await shop.entitlements.store.finish(use.id, failed, shop.world.clock.now()) is not None
+    assert await shop.entitlements.keep_once() == 0
+    shop.world.clock.advance(5)
+    assert await shop.entitlements.keep_once() == 1
+    assert (await shop.until(purchase.id, lambda it: it.state == "refunded")).refund_reason == "its run failed"
+    assert await shop.money() == before
+
+
+async def test_a_reorganisation_that_drops_the_payment_of_a_run_has_it_paid_again(shop: Shop, buyer: str) -> None:
+    purchase = await bought(shop, buyer, 2)
+    had = await shop.world.chain.usdc_of(shop.seller)
+    await shop.work()
+    snapshot = await shop.world.chain.snapshot()
+    use = await shop.entitlements.run(buyer, AGENT, {"text": "hello"}, "r1")
+    await ended(shop, use.id)
+    await shop.settle_uses()
+    paid = await shop.world.chain.usdc_of(shop.seller)
+    assert paid > had
+    await shop.purchases.keep_once()
+    await shop.world.chain.revert(snapshot)
+    await shop.world.chain.mine(4)
+    assert await reconcile(shop.purchases, shop.market, shop.world.clock) == 2
+    await shop.purchases.keep_once()
+    assert (await shop.entitlements.use(buyer, use.id)).settled_at is None
+    await shop.settle_uses()
+    await shop.work()
+    assert await shop.world.chain.usdc_of(shop.seller) == paid
+    assert await shop.runs() == 1
+    assert await shop.booked(purchase.account) == shop.price
+    await shop.check_books()
+
+
+async def test_runs_come_from_the_oldest_purchase_first(shop: Shop, buyer: str) -> None:
+    first = await bought(shop, buyer, 1, "k1")
+    second = await bought(shop, buyer, 1, "k2")
+    uses = [await shop.entitlements.run(buyer, AGENT, {"text": str(n)}, f"r{n}") for n in range(2)]
+    assert [each.purchase_id for each in uses] == [first.id, second.id]
+    for each in uses:
+        assert await ended(shop, each.id) is UseState.COMPLETED
+    await shop.settle_uses()
+    assert (await shop.runs(), await shop.entitlements.list(buyer))[0] == 0
+
+
+async def test_a_buyer_who_burns_runs_has_fewer(shop: Shop, buyer: str) -> None:
+    purchase = await bought(shop, buyer, 3)
+    await shop.operator(shop.market.tokens.revoke(purchase.wallet, shop.token, bytes(32), 1))
+    assert await reconcile(shop.purchases, shop.market, shop.world.clock) == 1
+    assert (await shop.entitlements.access(buyer, AGENT)).runs_left == 2
+    (right,) = await shop.entitlements.list(buyer)
+    assert right.runs_left == 2
+    assert await reconcile(shop.purchases, shop.market, shop.world.clock) == 0

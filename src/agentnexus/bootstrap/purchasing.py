@@ -81,7 +81,7 @@ async def open_purchasing(
     )
     purchases = Purchases(ground.database, acts, wakeups, clock=clock, ids=ids)
     entitlements = Entitlements(ground.database, purchases, executions, wakeups, clock=clock, ids=ids)
-    mirror = Mirror(purchases.store, books, manifest.address("Escrow"), wakeups, clock)
+    mirror = Mirror(purchases, manifest.address("Escrow"), wakeups, clock)
     try:
         yield Purchasing(market, purchases, entitlements, mirror)
     finally:

@@ -12,6 +12,7 @@ from agentnexus.core.errors import NotFound
 from agentnexus.marketplace.entitlements.model import Token, Use, UseState
 from agentnexus.platform.database import Connection, Database
 
+OWN_TURN = timedelta(seconds=5)
 _COLUMNS = (
     "id, user_id, key, agent_id, purchase_id, execution_id, input_hash, state, error, transaction, retries,"
     " next_try_at, created_at, finished_at, settled_at"
@@ -177,16 +178,17 @@ class EntitlementStore:
         return [_use(row) for row in rows]
 
     async def finish(self, use_id: str, error: Mapping[str, object] | None, now: datetime) -> Use | None:
-        """End a run; what follows from that is due at once. None when it has ended before."""
+        """End a run; what follows from that is the caller's for a moment. None when it has ended before."""
         state = UseState.COMPLETED if error is None else UseState.FAILED
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, next_try_at = $4, input = null
+                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, next_try_at = $5, input = null
                      where id = $1 and state = 'running' returning {_COLUMNS}""",  # noqa: S608 - our own text
                 use_id,
                 str(state),
                 error,
                 now,
+                now + OWN_TURN,
             )
         return None if row is None else _use(row)
 
@@ -206,6 +208,18 @@ class EntitlementStore:
                 use.user_id, use.agent_id,
             )  # fmt: skip
         return True
+
+    async def unsettle(self, purchase_id: str, paid_at_most: int, now: datetime) -> int:
+        """The chain dropped what paid for runs: those above a number are settled again, by the same transactions."""
+        async with self._database.connection() as connection:
+            done = await connection.execute(
+                """update marketplace.use set settled_at = null, next_try_at = $3 where id in (
+                       select id from marketplace.use
+                        where purchase_id = $1 and state = 'completed' and settled_at is not null
+                        order by settled_at, id offset $2)""",
+                purchase_id, paid_at_most, now,
+            )  # fmt: skip
+        return int(done.rpartition(" ")[2])
 
     async def later(self, use: Use, due: datetime) -> None:
         """Settling did not get through."""

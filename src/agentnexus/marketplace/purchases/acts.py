@@ -81,7 +81,10 @@ class Acts:
 
     async def _look(self, purchase: Purchase) -> Purchase:
         await self.mirror(purchase)
-        return looked(purchase, await self._seen(purchase), self.clock.now())
+        seen, now = await self._seen(purchase), self.clock.now()
+        if seen.status is DealStatus.OPEN:
+            await self.rights.unsettle(purchase.id, purchase.quantity - seen.remaining // purchase.price.atomic, now)
+        return looked(purchase, seen, now)
 
     async def _validate(self, purchase: Purchase) -> Purchase:
         """May they, can they pay, and does their budget allow it? The budget comes last: it sets the money aside."""

@@ -21,7 +21,7 @@ from agentnexus.rails.evm.token import Token
 from agentnexus.rails.evm.transactions import Intent, OutgoingState, TransactionSender
 
 CLASS_CAP = 1_000_000_000  # tokens of one agent at a time: a bound for mistakes, not for trade
-SUBMIT_SECONDS = 10.0
+SUBMIT_SECONDS, SUBMIT_BLOCKS = 10.0, 20  # long enough that what the chain lost is sent again
 TRIES_MAX = 20
 _APPROVE = selector("approve(address,uint256)")
 
@@ -130,12 +130,13 @@ class Market:
         One that reverted (somebody else was faster) is followed by another only when that would not revert. Raises
         `ContractRefused` when the contract says no, `PaymentUnknown` while it waits.
         """
+        patience = max(SUBMIT_SECONDS, SUBMIT_BLOCKS * self.sender.network.block_seconds)
         for each in _keys(key):
             outgoing = await self.sender.find(each)
             if outgoing is not None and outgoing.state is OutgoingState.REVERTED:
                 continue
             intent = outgoing.intent if outgoing else await self._estimated(call)
-            receipt = await self.sender.submit(self.operator, each, intent, timeout_seconds=SUBMIT_SECONDS)
+            receipt = await self.sender.submit(self.operator, each, intent, timeout_seconds=patience)
             if receipt.succeeded:
                 return receipt.transaction
         raise Unavailable(f"{key} reverts again and again", next_step="see the node's trace of it", key=key)

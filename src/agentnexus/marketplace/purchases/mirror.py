@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from agentnexus.core.errors import NotFound
 from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock
-from agentnexus.ledger.books import Books
 from agentnexus.ledger.model import ReservationState, TransferKind
 from agentnexus.marketplace.purchases.acts import seller_account
 from agentnexus.marketplace.purchases.model import Purchase
-from agentnexus.marketplace.purchases.service import DUE
-from agentnexus.marketplace.purchases.store import PurchaseStore
+from agentnexus.marketplace.purchases.service import DUE, Purchases
 from agentnexus.platform.database import Connection
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.indexer.indexer import Indexer
@@ -36,9 +34,9 @@ class _Leg:
 class Mirror:
     """The handler of the contracts' indexer."""
 
-    def __init__(self, store: PurchaseStore, books: Books, escrow: str, wakeups: Wakeups, clock: Clock) -> None:
-        self._store = store
-        self._books = books
+    def __init__(self, purchases: Purchases, escrow: str, wakeups: Wakeups, clock: Clock) -> None:
+        self._store = purchases.store
+        self._books = purchases.acts.books
         self._escrow = escrow
         self._wakeups = wakeups
         self._clock = clock
