@@ -116,7 +116,7 @@ async def test_somebody_new_buys_with_a_passkey_runs_the_agent_and_takes_the_res
         await expect(page.get_by_text("Your wallet is ready")).to_be_visible()
         address = await address_of(page)
         await page.goto(f"/agents/{AGENT}/buy?runs=3")
-        await expect(page.get_by_text("The wallet holds 0 USDC")).to_be_visible()
+        await expect(page.get_by_text("The wallet holds 0.00 USDC")).to_be_visible()
         await town.economy.chain.mint(address, 10**6)
 
         await page.reload()
@@ -125,7 +125,7 @@ async def test_somebody_new_buys_with_a_passkey_runs_the_agent_and_takes_the_res
         await page.wait_for_url("**/purchases/pur_*")
         purchase = page.url
         await page.get_by_role("button", name="Sign with your passkey").click()
-        await expect(page.get_by_text("3 runs of")).to_be_visible()
+        await expect(page.get_by_role("link", name="Run it now")).to_be_visible()
         await expect(page.locator("#live-way .tone-done")).to_have_count(5)
         assert await usdc(town, address) == Decimal("0.97")
         assert await town.economy.chain.rpc.call("eth_getBalance", address, "latest") == "0x0"
@@ -182,7 +182,7 @@ async def test_a_wallet_in_the_browser_owns_an_account_and_signs_for_it(town: To
         await page.goto(f"/agents/{AGENT}/buy?runs=1")
         await page.get_by_role("button", name="Buy 1 run for 0.01 USDC").click()
         await page.get_by_role("button", name="Sign with the browser").click()
-        await expect(page.get_by_text("1 run of")).to_be_visible()
+        await expect(page.get_by_role("link", name="Run it now")).to_be_visible()
         assert len(signed) == 1
         assert json.loads(signed[0])["message"]["sender"].lower() == address.lower()
         await run_it(page)
