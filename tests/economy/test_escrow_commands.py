@@ -161,7 +161,7 @@ async def test_the_page_of_a_running_node_shows_the_account(ann: Person, town: T
     await ann.told("top-up", "0.5")
     headers = {"Authorization": f"Bearer {json.loads((ann.home / 'devnet.json').read_text())['token']}"}
     page = (await town.client.get("/prepaid", headers=headers)).text
-    assert "0.5 USDC" in page
+    assert "0.50 USDC" in page
     assert solana_accounts()["treasury"].address in page
     mine = (await town.client.get("/prepaid")).text
     assert "Open an account" in mine

@@ -40,7 +40,7 @@ async def test_money_from_elsewhere_and_own_operations_are_in_one_history(world:
     assert (page.before, page.complete) == ("", True)
     out = next(line for line in page.lines if line.kind == "out")
     assert (out.operation_id, out.transaction, out.counterparty) == (sent.id, sent.transaction, world.seller)
-    assert out.title == f"Send 1.5 USDC to {world.seller}"
+    assert out.title == f"Send 1.50 USDC to {world.seller}"
     came = next(line for line in page.lines if line.amount and line.amount.atomic == 3 * WHOLE)
     assert (came.counterparty, came.operation_id, came.title) == (bob, "", "Received")
 

@@ -117,7 +117,7 @@ async def test_a_person_without_keys_has_an_account_sends_and_sees_it(site: Site
     body = {"calls": [{"to": site.world.seller, "amount": "1.5"}, {"to": site.world.seller, "amount": "0.5"}]}
     begun = await site.data("ann", "POST", "/user-operations", json=body, headers=KEY)
     assert (begun["state"], begun["sign"], begun["gas"]) == ("signed", None, "sponsor")
-    assert begun["title"] == f"Send 1.5 USDC to {site.world.seller}, and 1 more"
+    assert begun["title"] == f"Send 1.50 USDC to {site.world.seller}, and 1 more"
     done = await site.data("ann", "GET", f"/user-operations/{begun['id']}", params={"wait": 30})
     assert (done["state"], done["error"]) == ("succeeded", None)
     assert int(str(done["gas_cost_wei"])) > 0

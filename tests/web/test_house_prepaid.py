@@ -115,7 +115,7 @@ async def test_a_deposit_is_claimed_worked_from_and_taken_back(house: House) -> 
     await house.open()
     house.treasury.arrives("sig1", usdc("2"), house.wallet)
     house.treasury.arrives("sig2", SOL.parse("0.5"), house.wallet)
-    assert "2.0 USDC" in (await house.post("claim", signature="sig1")).headers["location"].replace("+", " ")
+    assert "2.00 USDC" in (await house.post("claim", signature="sig1")).headers["location"].replace("+", " ")
     assert (await house.post("claim", signature="sig2")).status_code == 303
     again = await house.post("claim", signature="sig1")
     assert (again.status_code, "This transaction was credited before." in again.text) == (409, True)
@@ -123,7 +123,7 @@ async def test_a_deposit_is_claimed_worked_from_and_taken_back(house: House) -> 
     await house.room.escrow.holds.reserve(account, "wf_1", usdc("0.75"))
     await house.room.escrow.holds.capture("wf_1", "s1", usdc("0.25"))
     page = await house.page()
-    for shown in ("1.25 USDC", "0.5 SOL", "Paid for a task", "-0.25 USDC", 'href="/tasks/wf_1"', "sig1"):
+    for shown in ("1.25 USDC", "0.50 SOL", "Paid for a task", "-0.25 USDC", 'href="/tasks/wf_1"', "sig1"):
         assert shown in page
     sent = await house.post("withdraw", withdraw_amount="1", asset="USDC", key="k1")
     assert sent.status_code == 303

@@ -91,7 +91,7 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
     await till.filled()
     assert "Buy runs" in await till.pages.get(f"/agents/{AGENT}")
     terms = await till.pages.get(f"{BUY}?runs=3")
-    for each in ("You pay 0.06 USDC for 3 runs", "2.5 %", "AgentNexus (0.2 ETH a day left)", "10 USDC", "9.94 USDC"):
+    for each in ("You pay 0.06 USDC for 3 runs", "2.5 %", "AgentNexus (0.2 ETH a day left)", "10.00 USDC", "9.94 USDC"):
         assert each in terms, each
     place = await till.bought(3)
     shown = await till.pages.get(place)
@@ -165,7 +165,7 @@ async def test_who_has_no_wallet_or_too_little_is_told_before_the_button(till: T
     assert 'href="/wallet">Make a wallet' in none
     await till.filled(usdc=50_000)
     short = await till.pages.get(BUY)
-    assert "The wallet holds 0.05 USDC, and this costs 0.1 USDC." in short
+    assert "The wallet holds 0.05 USDC, and this costs 0.10 USDC." in short
     assert FAUCET in short
     assert "You pay" not in short[: short.index("The sum")]
     refused = await till.pages.post(BUY, runs="5", key="form-1")

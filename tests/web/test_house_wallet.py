@@ -62,7 +62,7 @@ async def test_a_wallet_is_made_filled_and_spent_from_without_scripts(pages: Pag
     assert "paid by AgentNexus: 0.0" in done
     after = await pages.get("/wallet")
     assert "7.50 USD" in after
-    assert "-2.5 USDC" in after
+    assert "-2.50 USDC" in after
     assert place in after
 
 
@@ -196,8 +196,8 @@ async def test_a_history_is_read_page_by_page_and_nonsense_is_its_beginning(page
         await pages.world.chain.mint((await pages.world.wallets().of("ann")).address, number + 1)
     first = await pages.get("/wallet")
     (older,) = re.findall(r'href="(/wallet\?before=[^"]+)#history"', first)
-    assert "+10 USDC" in await pages.get(older)
-    assert "+10 USDC" not in first
+    assert "+10.00 USDC" in await pages.get(older)
+    assert "+10.00 USDC" not in first
     assert "10.00" in await pages.get("/wallet?before=nonsense")
 
 

@@ -35,7 +35,7 @@ class Transfers:
             else:
                 to, money = address(each.to, field="to"), await self.money(each.amount, each.asset)
                 calls.append(self._call(to, money))
-                words.append(f"send {plain(money)} {money.asset.symbol} to {to}")
+                words.append(f"send {money} to {to}")
         title = words[0] if len(words) == 1 else f"{words[0]}, and {len(words) - 1} more" if words else ""
         return calls, title[:1].upper() + title[1:]
 

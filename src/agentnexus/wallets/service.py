@@ -21,7 +21,7 @@ from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.userops.bundler import Bundler
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.accounts import Accounts
-from agentnexus.wallets.amounts import Transfers, plain
+from agentnexus.wallets.amounts import Transfers
 from agentnexus.wallets.balances import read_balances
 from agentnexus.wallets.building import Builder, WalletChain, nonce_for
 from agentnexus.wallets.funds import require_funds, require_gas
@@ -303,9 +303,7 @@ class Wallets:
         usdc = self.chain.usdc
         money = await self._transfers.money(amount, usdc.symbol)
         call = gas_allowance_call(usdc.reference, self.paymaster.chain.paymaster, money.atomic)
-        return await self._setting(
-            user_id, (call, f"Let the paymaster take {plain(money)} {usdc.symbol} for gas"), key, GasPayer.SPONSOR
-        )
+        return await self._setting(user_id, (call, f"Let the paymaster take {money} for gas"), key, GasPayer.SPONSOR)
 
     async def _setting(self, user_id: str, call: tuple[Call, str], key: str, gas: GasPayer) -> Operation:
         what, title = call

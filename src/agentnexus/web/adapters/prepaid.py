@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from agentnexus.api.wallet_forms import signature_text, wallet_id
 from agentnexus.core.errors import InvalidInput, NexusError, Unavailable
-from agentnexus.core.money import Asset
-from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message, plain
+from agentnexus.core.money import Asset, spelled
+from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message
 from agentnexus.escrow.service import Escrow
 from agentnexus.rails.solana.base58 import encode
 from agentnexus.web.qr import qr_svg
@@ -104,7 +104,7 @@ class HousePrepaid:
     async def claim(self, user_id: str, signature: str) -> str:
         """What was credited, as text."""
         amount = (await self._escrow.deposit(user_id, signature)).amount
-        return f"{plain(amount)} {amount.asset.symbol}"
+        return str(amount)
 
     async def withdraw(self, user_id: str, amount: str, symbol: str, key: str) -> str:
         """The transaction's signature. `amount` is decimal text; the same `key` sends once."""
@@ -116,7 +116,8 @@ class HousePrepaid:
     async def _held(self, account: Account, asset: Asset) -> HeldView:
         balance = await self._escrow.balance(account.user_id, asset)
         spent = await self._escrow.spent(account.user_id, asset)
-        return HeldView(asset.symbol, *(f"{plain(each)}" for each in (balance.available, balance.reserved, spent)))
+        amounts = (spelled(each.decimal, asset.decimals) for each in (balance.available, balance.reserved, spent))
+        return HeldView(asset.symbol, *amounts)
 
 
 def refusal(error: NexusError | None) -> Problem | None:
@@ -131,7 +132,7 @@ def refusal(error: NexusError | None) -> Problem | None:
 def _line(entry: Entry) -> EntryView:
     amount = entry.amount
     sign = "+" if amount.atomic > 0 else "-"
-    shown = f"{sign}{plain(amount if amount.atomic > 0 else -amount)} {amount.asset.symbol}"
+    shown = f"{sign}{amount if amount.atomic > 0 else -amount}"
     run_id = entry.reference if entry.reference.startswith("wf_") else ""
     return EntryView(LABELS[entry.kind], shown, amount.atomic > 0, entry.signature, run_id, entry.at)
 

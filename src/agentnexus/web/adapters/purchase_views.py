@@ -15,7 +15,7 @@ from agentnexus.web.views.problems import problem_of, sentence
 from agentnexus.web.views.purchases import PurchaseLine, PurchaseView, UseView, purchase_state, steps_of, use_state
 from agentnexus.web.views.runs import Problem
 from agentnexus.web.views.signing import SigningView
-from agentnexus.web.views.text import plain_money
+from agentnexus.web.views.text import money
 from agentnexus.web.views.wallet import explorer_link
 
 ASKED_FOR: Final = "asked for by the buyer"
@@ -32,14 +32,14 @@ def purchase_view(purchase: Purchase, sign: SigningView | None = None, problem: 
         agent_id=purchase.agent_id,
         agent_name=purchase.agent_name,
         quantity=purchase.quantity,
-        price=plain_money(purchase.price),
-        amount=plain_money(purchase.amount),
+        price=money(purchase.price),
+        amount=money(purchase.amount),
         fee=fee_words(purchase.fee_bps),
         state=purchase_state(str(purchase.state), str(purchase.step)),
         final=purchase.state.final and purchase.step is not Step.REFUNDING,
         steps=steps_of(str(purchase.state), str(purchase.step), asks=True),
         created_at=purchase.created_at,
-        held=plain_money(held) if held else "",
+        held=money(held) if held else "",
         runs_left=purchase.remaining // purchase.price.atomic if completed else None,
         refundable=is_refundable(purchase),
         retries=purchase.retries,
@@ -71,7 +71,7 @@ def purchase_line(purchase: Purchase) -> PurchaseLine:
         purchase.id,
         purchase.agent_name,
         purchase.quantity,
-        plain_money(purchase.amount),
+        money(purchase.amount),
         purchase_state(str(purchase.state), str(purchase.step)),
         purchase.created_at,
     )
@@ -93,7 +93,7 @@ def use_view(use: Use, purchase: Purchase, runs_left: int | None, output: object
         problem=problem_of(use.error),
         blocks=blocks_of(output) if succeeded and output is not None else (),
     )
-    return replace(shown, paid=plain_money(purchase.price)) if use.settled_at is not None and succeeded else shown
+    return replace(shown, paid=money(purchase.price)) if use.settled_at is not None and succeeded else shown
 
 
 def fee_words(fee_bps: int) -> str:
@@ -106,6 +106,6 @@ def short_of(needed: Money, held: Money) -> Mapping[str, object]:
     """The refusal for a wallet that holds too little, in the error's form."""
     return {
         "code": "insufficient_funds",
-        "message": f"the wallet holds {plain_money(held)}, and this costs {plain_money(needed)}",
-        "next_step": f"add at least {plain_money(needed - held)} to it",
+        "message": f"the wallet holds {money(held)}, and this costs {money(needed)}",
+        "next_step": f"add at least {money(needed - held)} to it",
     }

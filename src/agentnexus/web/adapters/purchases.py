@@ -28,7 +28,7 @@ from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, EntitlementView, Owned, PurchaseView, UseView
 from agentnexus.web.views.signing import Signed
-from agentnexus.web.views.text import plain_money, plural
+from agentnexus.web.views.text import money, plural
 
 PAGE: Final = 20
 PAUSE_SECONDS: Final = 0.05
@@ -49,7 +49,7 @@ class HousePurchases:
         assert agent.amount is not None  # everything in our own catalogue has a price
         needed = agent.amount * quantity
         page = BuyPage(
-            quantity, plain_money(agent.amount), plain_money(needed), fee="", gas="",
+            quantity, money(agent.amount), money(needed), fee="", gas="",
             days=plural(LIFETIME.days, "day"),
         )  # fmt: skip
         try:
@@ -66,12 +66,12 @@ class HousePurchases:
         held = Money(needed.asset, await self._purchases.acts.market.money(wallet.address))
         page = replace(
             page, gas=(await self._wallet.gas(user_id)).sentence, wallet_kind=str(wallet.kind),
-            address=wallet.address, balance=plain_money(held),
+            address=wallet.address, balance=money(held),
         )  # fmt: skip
         if needed <= held:
-            return replace(page, after=plain_money(held - needed))
+            return replace(page, after=money(held - needed))
         return replace(
-            page, short=plain_money(needed - held), obstacle=problem_of(short_of(needed, held)),
+            page, short=money(needed - held), obstacle=problem_of(short_of(needed, held)),
             faucet=self._wallet.faucet(wallet), next_link=("/wallet#receive", "Add money"),
         )  # fmt: skip
 
@@ -124,7 +124,7 @@ class HousePurchases:
             agent_name=right.agent_name,
             runs_left=right.runs_left,
             under_way=right.under_way,
-            held=plain_money(Money(bought[0].price.asset, held)) if held else "",
+            held=money(Money(bought[0].price.asset, held)) if held else "",
             purchase_id=open_ones[0].id if open_ones else "",
             expires_at=right.expires_at,
             available=await self._is_for_sale(right.agent_id),

@@ -13,7 +13,7 @@ from agentnexus.wallets.settings import DAY_SECONDS, AccountState
 from agentnexus.web.adapters.gas import PAYERS
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.problems import problem_of
-from agentnexus.web.views.text import network_name, plain_money
+from agentnexus.web.views.text import money, network_name
 from agentnexus.web.views.wallet import (
     EXPLORERS,
     KINDS,
@@ -66,7 +66,7 @@ def movement(line: HistoryLine, network: str) -> MovementView:
     sign = {"in": "+", "out": "-"}.get(line.kind, "")
     return MovementView(
         label=line.title,
-        amount="" if line.amount is None else f"{sign}{plain_money(line.amount)}",
+        amount="" if line.amount is None else f"{sign}{money(line.amount)}",
         incoming=line.kind == "in",
         counterparty=line.counterparty,
         transaction=line.transaction,
@@ -99,7 +99,7 @@ def operation_view(operation: Operation, network: str, coin: Asset) -> Operation
         created_at=operation.created_at,
         transaction=operation.transaction,
         explorer=explorer_link(network, operation.transaction),
-        gas_cost="" if cost is None else plain_money(Money(coin, cost)),
+        gas_cost="" if cost is None else money(Money(coin, cost)),
         problem=problem_of(operation.error) if operation.state is not OperationState.SUCCEEDED else None,
     )
 

@@ -19,12 +19,6 @@ def money(amount: Money | None) -> str:
     return "" if amount is None else str(amount)
 
 
-def plain_money(amount: Money) -> str:
-    """``0.1 USDC``: decimal text without needless zeros."""
-    text = f"{amount.decimal:f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {amount.asset.symbol}"
-
-
 def duration(milliseconds: float | None) -> str:
     """``420 ms``, ``3.1 s``, ``2 min 5 s``; empty when not known."""
     if milliseconds is None:
