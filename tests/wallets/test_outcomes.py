@@ -10,6 +10,7 @@ import pytest
 
 from agentnexus.core.errors import Conflict, NotAllowed, NotFound, PaymentUnknown, Unavailable
 from agentnexus.platform.process import wait_until_ready
+from agentnexus.rails.evm.contracts import Account, Owner
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.model import GasPayer, KeySignature, OperationState, Wallet, WalletKind
@@ -77,7 +78,6 @@ async def test_a_reorganisation_before_the_confirmations_brings_it_back_to_signe
     assert await wallets.keep_once() == 1
     again = await wallets.operation(begun.id)
     assert (again.state, again.transaction) == (OperationState.SIGNED, "")
-    await world.database.pool.execute("update evm.outgoing set state = 'signed', mined_transaction = null")
     done = await wallets.settle(begun.id)
     assert done.state is OperationState.SUCCEEDED
     assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE - 5
@@ -184,6 +184,30 @@ async def test_a_reverted_bundle_of_the_nodes_own_wallet_is_built_anew(world: Wo
     done = [await wallets.settle(each.id) for each in begun]
     assert {each.state for each in done} == {OperationState.SUCCEEDED}
     assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE - 10
+
+
+async def test_what_the_chain_refuses_is_told_while_it_waits_and_when_it_is_over(world: World) -> None:
+    """The account gets another owner after its old one has signed: nobody brings that to the chain any more."""
+    wallet = await made(world, "alice")
+    wallets = world.wallets()
+    bob = world.chain.accounts["bob"].address
+    late = await kept_but_never_sent(world, "alice")
+    change = Account(world.chain.rpc, wallet.address).set_owner(Owner(bob))
+    begun = await wallets.begin("alice", [change], key="owner", purpose="setting", title="Hand over")
+    request = await wallets.signing_request("alice", begun.id)
+    await wallets.sign("alice", begun.id, await answer(world, "alice", request))
+    assert (await wallets.settle(begun.id)).state is OperationState.SUCCEEDED
+    world.clock.advance(10)
+    await wallets.keep_once()
+    waiting = await wallets.operation(late)
+    assert waiting.state is OperationState.SIGNED
+    assert waiting.error is not None
+    assert "AA24" in str(waiting.error["message"])
+    world.clock.advance(400)
+    await wallets.keep_once()
+    over = await wallets.operation(late)
+    assert (over.state, over.error) == (OperationState.REJECTED, waiting.error)
+    assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE
 
 
 async def test_operations_of_others_are_not_found(world: World) -> None:

@@ -75,7 +75,7 @@ class Operation:
         title: what it does, in words for people.
         hash: of the user operation, "" while nothing is built.
         valid_until: when what waits for a signature is too old and is built anew.
-        error: in our error form, when it ended badly.
+        error: in our error form, when it ended badly, or while it is refused.
     """
 
     id: str

@@ -23,7 +23,7 @@ KEEP_SECONDS = 2.0
 LOOK_AGAIN = timedelta(seconds=10)
 AT_ONCE = 50
 _GLANCE_SECONDS = 0.2
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.1, 2.0
 # EntryPoint's codes: the account exists, the nonce is used.
 _PENDING = ("AA10", "AA25")
 
@@ -64,8 +64,13 @@ class Sending:
         """Raises `PaymentUnknown` when time is up before the chain has an answer."""
         try:
             async with asyncio.timeout(timeout_seconds):
+                pause = _PAUSE_SECONDS
                 while stored.operation.state is OperationState.SIGNED:
-                    stored = await self._waited(wallet, stored, timeout_seconds)
+                    waited = await self._waited(wallet, stored, timeout_seconds)
+                    if _waits_still(stored, waited):
+                        await asyncio.sleep(pause)
+                        pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+                    stored = waited
         except TimeoutError:
             raise PaymentUnknown(
                 f"operation {stored.operation.id} was not mined within {timeout_seconds:.0f} s",
@@ -80,15 +85,9 @@ class Sending:
         try:
             receipt = await self._bundler.receipt(stored.operation.hash, timeout_seconds=timeout_seconds)
         except NotFound:  # a crash between keeping it and sending it, or another process is about to send it
-            sent = await self.send(wallet, stored)
-            if _waits_still(stored, sent):
-                await asyncio.sleep(_PAUSE_SECONDS)
-            return await self._again(sent)
+            return await self._again(await self.send(wallet, stored))
         except (PaymentFailed, PaymentUnknown) as error:
-            resolved = await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
-            if _waits_still(stored, resolved):
-                await asyncio.sleep(_PAUSE_SECONDS)
-            return resolved
+            return await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
         return await self._note(stored, receipt)
 
     async def resolve(self, wallet: Wallet, stored: Stored, refused: PaymentFailed | None = None) -> Stored:
@@ -173,13 +172,16 @@ class Sending:
 
     async def _over(self, stored: Stored, refused: PaymentFailed | None, *, lapsed: bool) -> Stored:
         """What its owner signed. They may bring it to the chain by themselves until it is too late."""
+        operation, now = stored.operation, self._clock.now()
         if lapsed:
             return await self._reject(stored, refused or _too_late())
-        if refused is not None and await self._outcomes.outdated(stored.body):
-            operation = stored.operation
-            await self._store.unsigned(operation.id, operation.hash, self._clock.now())
-            return await self._again(stored)
-        return stored
+        if refused is None:
+            return stored
+        if await self._outcomes.outdated(stored.body):
+            await self._store.unsigned(operation.id, operation.hash, now)
+        else:
+            await self._store.refused(operation.id, operation.hash, refused.to_json(), now)
+        return await self._again(stored)
 
     async def _note(self, stored: Stored, receipt: UserOperationReceipt) -> Stored:
         error = None if receipt.succeeded else _failure(receipt).to_json()
@@ -194,10 +196,11 @@ class Sending:
 
     async def _reject(self, stored: Stored, error: NexusError) -> Stored:
         operation = stored.operation
-        rejected = await self._store.rejected(operation.id, operation.hash, error.to_json(), self._clock.now())
+        why = operation.error or error.to_json()  # what the bundler said first tells more than that it is too late
+        rejected = await self._store.rejected(operation.id, operation.hash, why, self._clock.now())
         if rejected is None:
             return await self._again(stored)
-        log.info("wallets.rejected", operation=operation.id, reason=error.message)
+        log.info("wallets.rejected", operation=operation.id, reason=why["message"])
         return rejected
 
     async def _again(self, stored: Stored) -> Stored:

@@ -263,7 +263,8 @@ class WalletStore:
         async with self.database.connection() as connection:
             await connection.execute(
                 "update wallet.operation set state = 'unsigned', body = null, hash = '', valid_until = null,"
-                " updated_at = $3, look_at = $4 where id = $1 and state in ('unsigned', 'signed') and hash = $2",
+                " error = null, updated_at = $3, look_at = $4"
+                " where id = $1 and state in ('unsigned', 'signed') and hash = $2",
                 operation_id,
                 operation_hash,
                 now,
@@ -275,7 +276,7 @@ class WalletStore:
         async with self.database.connection() as connection:
             done = await connection.fetchval(
                 "update wallet.operation set body = $3, hash = $4, valid_until = $5, renewals = renewals + 1,"
-                " updated_at = $6, look_at = $7, builder_until = null"
+                " error = null, updated_at = $6, look_at = $7, builder_until = null"
                 " where id = $1 and state = 'signed' and hash = $2 returning true",
                 operation_id,
                 old_hash,
@@ -327,6 +328,18 @@ class WalletStore:
                 " gas_cost_wei = null, error = null, updated_at = $2, look_at = $2"
                 " where id = $1 and state in ('succeeded', 'failed') and not closed",
                 operation_id,
+                now,
+            )
+
+    async def refused(self, operation_id: str, operation_hash: str, error: Mapping[str, object], now: datetime) -> None:
+        """Why it is not brought to the chain, while it still might be."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "update wallet.operation set error = $3, updated_at = $4"
+                " where id = $1 and hash = $2 and state = 'signed' and error is distinct from $3",
+                operation_id,
+                operation_hash,
+                error,
                 now,
             )
 
