@@ -23,6 +23,7 @@ from agentnexus.marketplace.listings.model import Listing, ListingStatus
 from agentnexus.marketplace.purchases.model import Purchase
 from agentnexus.marketplace.purchases.reconcile import reconcile
 from agentnexus.marketplace.purchases.service import Purchases
+from agentnexus.rails.evm.contracts import Call
 from agentnexus.rails.evm.encoding import selector, to_hex, word
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.fees import Fees
@@ -236,15 +237,20 @@ async def test_two_users_may_have_the_same_key(shop: Shop, buyer: str) -> None:
     assert [each.id for each in await shop.purchases.list(buyer)] == [first.id]
 
 
-async def send_away(shop: Shop, wallet: str, to: str, atomic: int) -> None:
+async def act_as(shop: Shop, wallet: str, *calls: Call) -> None:
     """The wallet's own doing, past this node."""
     rpc = shop.world.chain.rpc
     await rpc.call("anvil_impersonateAccount", wallet)
     await rpc.call("anvil_setBalance", wallet, hex(10**18))
-    data = selector("transfer(address,uint256)") + word(to) + word(atomic)
-    call = {"from": wallet, "to": shop.world.chain.usdc.reference, "data": to_hex(data), "gas": hex(200_000)}
-    await rpc.call("eth_sendTransaction", {**call})
+    for each in calls:
+        call = {"from": wallet, "to": each.target, "data": to_hex(each.data), "gas": hex(300_000)}
+        await rpc.call("eth_sendTransaction", {**call})
     await rpc.call("anvil_stopImpersonatingAccount", wallet)
+
+
+async def send_away(shop: Shop, wallet: str, to: str, atomic: int) -> None:
+    data = selector("transfer(address,uint256)") + word(to) + word(atomic)
+    await act_as(shop, wallet, Call(shop.world.chain.usdc.reference, data))
 
 
 async def begun_by_alice(shop: Shop, quantity: int = 2) -> Purchase:
@@ -283,6 +289,24 @@ async def consistent_for(shop: Shop, user_id: str, runs: int) -> None:
     assert await shop.runs(user_id) == runs
     assert await shop.money(user_id) == 10 * WHOLE - runs * shop.price
     await shop.check_books()
+
+
+async def test_who_pays_without_taking_the_runs_has_the_money_back(shop: Shop) -> None:
+    bought = await begun_by_alice(shop)
+    approve, deposit, _mint = await shop.market.calls(bought)
+    await act_as(shop, bought.wallet, approve, deposit)
+    assert (await shop.held(), await shop.runs("alice")) == (2 * shop.price, 0)
+    done = await shop.until(bought.id, lambda it: it.state == "refunded")
+    assert done.refund_reason == "it was paid without the runs"
+    await consistent_for(shop, "alice", 0)
+
+
+async def test_a_voucher_without_the_payment_is_worth_nothing(shop: Shop) -> None:
+    bought = await begun_by_alice(shop)
+    _approve, _deposit, mint = await shop.market.calls(bought)
+    with pytest.raises(NexusError):
+        await shop.market.tokens.try_call(mint, bought.wallet)
+    assert await shop.runs("alice") == 0
 
 
 async def test_money_that_is_gone_before_the_signature_buys_nothing_and_may_come_back(shop: Shop) -> None:

@@ -168,6 +168,8 @@ class Acts:
             await self.listings.for_sale(purchase.agent_id)
         except NotFound as error:
             return error.message
+        if not await self.market.is_minted(purchase):
+            return "it was paid without the runs"
         return "" if await self.market.is_active(purchase.agent_class) else "runs of this agent are switched off"
 
     async def _refund(self, purchase: Purchase) -> Purchase:

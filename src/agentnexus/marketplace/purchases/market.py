@@ -85,6 +85,10 @@ class Market:
         except ContractRefused:
             return False
 
+    async def is_minted(self, purchase: Purchase) -> bool:
+        """Whether its voucher was used: a buyer may have paid by themselves, without it."""
+        return await self.tokens.nonce_used(purchase.wallet, purchase.voucher_nonce)
+
     async def calls(self, purchase: Purchase) -> list[Call]:
         """What buys: approve, deposit, mint; all or none. The same for the same purchase, however often it is asked."""
         amount = purchase.amount.atomic
