@@ -64,7 +64,7 @@ async def sign_in_by_mail(page: Page, town: Town, email: str) -> None:
     await page.goto("/connect?next=/wallet")
     await page.get_by_label("Address").fill(email)
     await page.get_by_role("button", name="Send me a code").click()
-    await expect(page.get_by_role("heading", name="Type the code")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Type the code")).to_be_visible(timeout=PATIENCE_MS)
     newest = max((town.economy.home / "mail").glob("*.eml"))
     message = message_from_bytes(newest.read_bytes(), policy=policy.default)
     assert message["To"] == email
@@ -99,8 +99,8 @@ async def run_it(page: Page) -> None:
     await page.locator("[name='in/text']").fill(TEXT)
     await page.get_by_role("button", name=re.compile("^Run with your")).click()
     await page.wait_for_url("**/uses/use_*")
-    await expect(page.get_by_text("The Rance station opened in 1966").first).to_be_visible()
-    await expect(page.locator("#live-facts")).to_contain_text("0.01 USDC")
+    await expect(page.get_by_text("The Rance station opened in 1966").first).to_be_visible(timeout=PATIENCE_MS)
+    await expect(page.locator("#live-facts")).to_contain_text("0.01 USDC", timeout=PATIENCE_MS)
 
 
 async def test_somebody_new_buys_with_a_passkey_runs_the_agent_and_takes_the_rest_back(
@@ -113,30 +113,30 @@ async def test_somebody_new_buys_with_a_passkey_runs_the_agent_and_takes_the_res
         await page.get_by_role("button", name="Add a passkey").click()
         await page.wait_for_url("**/wallet")
         await page.get_by_role("button", name="Make it with this passkey").click()
-        await expect(page.get_by_text("Your wallet is ready")).to_be_visible()
+        await expect(page.get_by_text("Your wallet is ready")).to_be_visible(timeout=PATIENCE_MS)
         address = await address_of(page)
         await page.goto(f"/agents/{AGENT}/buy?runs=3")
-        await expect(page.get_by_text("The wallet holds 0.00 USDC")).to_be_visible()
+        await expect(page.get_by_text("The wallet holds 0.00 USDC")).to_be_visible(timeout=PATIENCE_MS)
         await town.economy.chain.mint(address, 10**6)
 
         await page.reload()
-        await expect(page.get_by_text("paid by AgentNexus")).to_be_visible()
+        await expect(page.get_by_text("paid by AgentNexus")).to_be_visible(timeout=PATIENCE_MS)
         await page.get_by_role("button", name="Buy 3 runs for 0.03 USDC").click()
         await page.wait_for_url("**/purchases/pur_*")
         purchase = page.url
         await page.get_by_role("button", name="Sign with your passkey").click()
-        await expect(page.get_by_role("link", name="Run it now")).to_be_visible()
-        await expect(page.locator("#live-way .tone-done")).to_have_count(5)
+        await expect(page.get_by_role("link", name="Run it now")).to_be_visible(timeout=PATIENCE_MS)
+        await expect(page.locator("#live-way .tone-done")).to_have_count(5, timeout=PATIENCE_MS)
         assert await usdc(town, address) == Decimal("0.97")
         assert await town.economy.chain.rpc.call("eth_getBalance", address, "latest") == "0x0"
 
         await run_it(page)
         await page.goto("/entitlements")
-        await expect(page.get_by_text("2 runs left")).to_be_visible()
+        await expect(page.get_by_text("2 runs left")).to_be_visible(timeout=PATIENCE_MS)
 
         await page.goto(purchase)
         await page.get_by_role("button", name="Give back what is left").click()
-        await expect(page.get_by_text("Your money came back")).to_be_visible()
+        await expect(page.get_by_text("Your money came back")).to_be_visible(timeout=PATIENCE_MS)
         assert await usdc(town, address) == Decimal("0.99")
 
 
@@ -175,14 +175,14 @@ async def test_a_wallet_in_the_browser_owns_an_account_and_signs_for_it(town: To
         await page.get_by_role("button", name="Ask the browser").click()
         await expect(page.get_by_label("Its address")).to_have_value(owner.address)
         await page.get_by_role("button", name="Make it for this wallet").click()
-        await expect(page.get_by_text("Your wallet is ready")).to_be_visible()
+        await expect(page.get_by_text("Your wallet is ready")).to_be_visible(timeout=PATIENCE_MS)
         address = await address_of(page)
         await town.economy.chain.mint(address, 10**6)
 
         await page.goto(f"/agents/{AGENT}/buy?runs=1")
         await page.get_by_role("button", name="Buy 1 run for 0.01 USDC").click()
         await page.get_by_role("button", name="Sign with the browser").click()
-        await expect(page.get_by_role("link", name="Run it now")).to_be_visible()
+        await expect(page.get_by_role("link", name="Run it now")).to_be_visible(timeout=PATIENCE_MS)
         assert len(signed) == 1
         assert json.loads(signed[0])["message"]["sender"].lower() == address.lower()
         await run_it(page)
