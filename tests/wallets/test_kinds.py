@@ -55,3 +55,18 @@ async def test_a_wallet_of_the_user_waits_for_their_signature(world: World, kind
     done = await wallets.settle(begun.id)
     assert done.state is OperationState.SUCCEEDED
     assert await world.chain.usdc_of(wallet.address) == before - 7
+
+
+@pytest.mark.parametrize("kind", list(WalletKind))
+async def test_every_kind_sends_again_from_the_account_that_exists_by_then(world: World, kind: WalletKind) -> None:
+    wallet = await world.funded("alice", kind)
+    wallets = world.wallets()
+    before = await world.chain.usdc_of(wallet.address)
+    for number in range(3):
+        begun = await world.begin("alice", world.pay(number + 1), key=f"k{number}", wallets=wallets)
+        if begun.state is OperationState.UNSIGNED:
+            request = await wallets.signing_request("alice", begun.id)
+            await wallets.sign("alice", begun.id, await answer(world, "alice", request))
+        assert (await wallets.settle(begun.id)).state is OperationState.SUCCEEDED
+    assert await world.chain.usdc_of(wallet.address) == before - 6
+    assert (await wallets.of("alice")).proven
