@@ -159,6 +159,14 @@ async def test_a_key_signs_its_owner_in_and_the_token_works_until_signed_out(
     assert ended.json().get("data", {}).get("user") is None, "the token is of no use any more"
 
 
+async def test_a_token_that_has_ended_already_is_signed_out_all_the_same(terminal: Terminal, tmp_path: Path) -> None:
+    await terminal.told("sign-in", "--key-file", str(key_file(tmp_path, SECRET)))
+    path = terminal.home / "sign-in.json"
+    path.write_text(path.read_text().replace(kept(terminal)["token"], "nx_gone"))
+    assert (await terminal.run("sign-out")).code == 0
+    assert json.loads(path.read_text()) == {}
+
+
 async def test_a_solana_key_signs_in_as_well(terminal: Terminal, tmp_path: Path) -> None:
     key, person = solana_pair(tmp_path)
     done = await terminal.run("sign-in", "--key-file", str(key))

@@ -58,12 +58,16 @@ def sign_in(
 def sign_out(as_json: bool) -> int:
     """End the session that `nexus sign-in` began, here and at the node."""
     from agentnexus.cli.sign_in_file import forget, place, signed_in
+    from agentnexus.core.errors import ErrorCode, NexusError
 
     who = signed_in(place())
     if who is None:
         return done("nobody is signed in here", {"signed_out": False}, as_json=as_json)
     try:
         asyncio.run(_end(who.token))
+    except NexusError as error:
+        if error.code != ErrorCode.NOT_ALLOWED:  # a token that the node does not know has ended already
+            raise
     finally:  # a token whose node is gone is of no use either
         forget(place())
     return done(f"{who.user} is signed out", {"signed_out": True, "user": who.user}, as_json=as_json)
