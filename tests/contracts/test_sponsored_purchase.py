@@ -66,7 +66,7 @@ class Shop:
         terms = Terms(self.buyer, self.market.account("seller-1"), 1)
         escrow, usdc = self.market.escrow, self.chain.usdc.reference
         deal = await self.market.id(terms)
-        voucher = (self.buyer, CLASS << 64, 1, 0, int(time.time()) + 600, deal)
+        voucher = (self.buyer, CLASS << 64, 1, 0, int(time.time()) + 600, escrow.address, deal)
         minter = self.chain.accounts["seller-2"]
         digest = await self.tokens.read("voucherHash", voucher)
         assert isinstance(digest, bytes)
