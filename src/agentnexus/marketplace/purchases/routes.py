@@ -56,6 +56,7 @@ def purchase_routes(purchases: Purchases, entitlements: Entitlements, clock: Clo
     """The router, below the prefix it is put at."""
     router = APIRouter(tags=["purchases"])
     _add_purchases(router, purchases, entitlements, clock)
+    _add_reading(router, purchases, entitlements, clock)
     _add_uses(router, entitlements, clock)
     return router
 
@@ -93,6 +94,8 @@ def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitl
         """Have what was not used back; what waits for a signature is cancelled."""
         return await shown(await purchases.refund(who.user_id, _id(purchase_id)), who)
 
+
+def _add_reading(router: APIRouter, purchases: Purchases, entitlements: Entitlements, clock: Clock) -> None:
     @router.get("/purchases/{purchase_id}/stream", response_class=StreamingResponse)
     async def stream(
         purchase_id: str, who: Who, after: After = 0, last_event_id: Annotated[str | None, Header()] = None
