@@ -15,6 +15,9 @@ import asyncpg
 import httpx
 import pytest
 
+from agentnexus.core.clock import SystemEntropy
+from agentnexus.identity.tokens import Tokens
+from agentnexus.platform.database import Database
 from tests.economy.conftest import Town
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -36,9 +39,17 @@ GO_ON = "drop trigger hold_up on marketplace.purchase; drop function marketplace
 WAITING = "select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = $1"
 
 
-async def ended(town: Town, purchase_id: str, *states: str) -> dict[str, object]:
+async def somebody(town: Town) -> dict[str, str]:
+    """Headers of a person of this test's own, so that no other test meets their wallet."""
+    database = await Database.open(town.economy.database_url, max_size=1)
+    token = await Tokens(database, SystemEntropy()).issue("killed-at-every-step")
+    await database.close()
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def ended(town: Town, who: dict[str, str], purchase_id: str, *states: str) -> dict[str, object]:
     while True:
-        answer = await town.call("GET", f"/api/v1/purchases/{purchase_id}?wait=5")
+        answer = await town.call("GET", f"/api/v1/purchases/{purchase_id}?wait=5", headers=who)
         found: dict[str, object] = answer.json()["data"]
         if found["state"] in states and found["step"] in ("entitled", "ended"):
             return found
@@ -68,13 +79,15 @@ def kill_all(town: Town) -> None:
             os.kill(each.pid, signal.SIGKILL)
 
 
-async def killed(town: Town, connection: asyncpg.Connection[asyncpg.Record], calls: list[tuple[str, str]]) -> None:
+async def killed(
+    town: Town, who: dict[str, str], connection: asyncpg.Connection[asyncpg.Record], calls: list[tuple[str, str]]
+) -> None:
     """Send the calls (path, key), have each stand at its step, and kill everything."""
     asked: list[asyncio.Task[httpx.Response]] = []
     async with held_up(connection):
         for path, key in calls:
             body = {"quantity": 2} if path.endswith("/purchase") else {}
-            posted = town.client.post(path, json=body, headers={"Idempotency-Key": key})
+            posted = town.client.post(path, json=body, headers={**who, "Idempotency-Key": key})
             asked.append(asyncio.create_task(posted))
             await stands(connection, len(asked))
         kill_all(town)
@@ -84,20 +97,21 @@ async def killed(town: Town, connection: asyncpg.Connection[asyncpg.Record], cal
 
 
 async def test_purchases_that_are_killed_at_every_step_end_and_are_paid_once(town: Town) -> None:
-    wallet = (await town.call("POST", "/api/v1/wallet", json={"kind": "server"})).json()["data"]
+    who = await somebody(town)
+    wallet = (await town.call("POST", "/api/v1/wallet", json={"kind": "server"}, headers=who)).json()["data"]
     chain = town.economy.chain
     await chain.mint(wallet["address"], 1_000_000)
     before = await chain.usdc_of(wallet["address"])
     buy = f"/api/v1/agents/{AGENT}/purchase"
     connection = await asyncpg.connect(town.economy.database_url)
     try:
-        await killed(town, connection, [(buy, f"kill-{step}") for step in STEPS])
+        await killed(town, who, connection, [(buy, f"kill-{step}") for step in STEPS])
         bought = []
         for step in STEPS:
-            headers = {"Idempotency-Key": f"kill-{step}"}
+            headers = {**who, "Idempotency-Key": f"kill-{step}"}
             answer = await town.call("POST", buy, json={"quantity": 2}, headers=headers)
             assert answer.status_code == 202, answer.text
-            bought.append(await ended(town, answer.json()["data"]["id"], "completed"))
+            bought.append(await ended(town, who, answer.json()["data"]["id"], "completed"))
         assert len({str(each["deal_id"]) for each in bought}) == len(STEPS)
         price = 10_000
         assert await chain.usdc_of(wallet["address"]) == before - len(STEPS) * 2 * price
@@ -107,10 +121,10 @@ async def test_purchases_that_are_killed_at_every_step_end_and_are_paid_once(tow
             await connection.execute(
                 "update marketplace.purchase set key = $2 where id = $1", each["id"], f"back-{step}"
             )
-        await killed(town, connection, [(path, "") for path in again])
+        await killed(town, who, connection, [(path, "") for path in again])
         for each in bought:
-            await town.call("POST", f"/api/v1/purchases/{each['id']}/refund")
-            await ended(town, str(each["id"]), "refunded")
+            await town.call("POST", f"/api/v1/purchases/{each['id']}/refund", headers=who)
+            await ended(town, who, str(each["id"]), "refunded")
     finally:
         await connection.close()
     assert await chain.usdc_of(wallet["address"]) == before
