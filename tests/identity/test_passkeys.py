@@ -427,6 +427,25 @@ async def test_the_local_user_gets_passkeys_on_localhost_and_is_led_there_from_t
         assert refused.json()["error"]["next_step"] == "open http://localhost:5000"
 
 
+async def test_whoever_uses_a_development_machine_may_become_somebody_of_their_own(
+    database: Database, clock: ManualClock
+) -> None:
+    desk = open_desk(database, clock, public_url="http://127.0.0.1:5000", local_user="local")
+    key = Authenticator("http://localhost:5000", "localhost")
+    async with desk.browser("http://localhost:5000") as client:
+        asked = await client.post(f"{AUTH}/passkeys/options", json={"own": True})
+        credential = key.create(asked.json()["data"])
+        mixed = await client.post(f"{AUTH}/passkeys", json={"credential": credential})
+        assert mixed.status_code == 403  # begun as somebody new, ended as the local user
+
+        asked = await client.post(f"{AUTH}/passkeys/options", json={"own": True})
+        body = {"credential": key.create(asked.json()["data"]), "own": True, "cookie": True}
+        made = (await client.post(f"{AUTH}/passkeys", json=body)).json()["data"]
+        assert made["user"] == person_of(key.credential_id)
+        assert made["passkey"]["name"] == "Passkey 1"
+        assert (await who(client))["user"] == made["user"]
+
+
 async def test_only_a_development_node_believes_the_name_it_was_asked_under(desk: Desk) -> None:
     async with desk.browser("http://localhost:5000") as client:
         assert (await options(client))["rp"] == {"id": "nexus.example", "name": "AgentNexus"}

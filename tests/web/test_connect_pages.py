@@ -40,9 +40,11 @@ def hidden(page: httpx.Response, name: str) -> str:
 
 async def ask(client: httpx.AsyncClient, email: str = ADDRESS, next_path: str = "") -> dict[str, str]:
     """The form for the code, as its page has it."""
-    page = await client.post("/connect/email", data={"email": email, "next": next_path})
-    assert page.status_code == 200, page.text
-    return {name: hidden(page, name) for name in ("challenge", "email", "next")}
+    sent = await client.post("/connect/email", data={"email": email, "next": next_path})
+    assert sent.status_code == 303, sent.text
+    page = await client.get(sent.headers["location"])
+    assert email not in page.text + sent.headers["location"]
+    return {name: hidden(page, name) for name in ("challenge", "next")}
 
 
 async def test_a_code_signs_in_and_leads_to_where_the_visitor_wanted_to_go(
@@ -162,9 +164,10 @@ async def test_the_local_user_is_told_so_and_may_become_somebody_else(database: 
         page = await client.get("/connect")
         assert "You are “local” now" in page.text
         assert 'action="/connect/sign-out"' not in page.text
-        code_page = await client.post("/connect/email", data={"email": ADDRESS})
+        sent = await client.post("/connect/email", data={"email": ADDRESS})
+        code_page = await client.get(sent.headers["location"])
         assert str(tmp_path / "mail") in code_page.text
-        form = {name: hidden(code_page, name) for name in ("challenge", "email", "next")}
+        form = {name: hidden(code_page, name) for name in ("challenge", "next")}
         await client.post("/connect/code", data={**form, "code": site.code()})
         assert ADDRESS in (await client.get("/connect")).text
         await client.get("/money")

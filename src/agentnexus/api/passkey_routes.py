@@ -47,21 +47,34 @@ class LoginBody(SignInBody):
     credential: CredentialBody
 
 
+class PersonBody(BaseModel):
+    """`own`: of somebody new, also where a development node takes whoever uses this machine for its local user."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    own: bool = False
+
+
 class NewPasskeyBody(LoginBody):
-    """`name` tells its owner's passkeys apart."""
+    """`name` tells its owner's passkeys apart; `own` as it was for the options."""
 
     name: str = Field(default="", max_length=NAME_CHARS)
+    own: bool = False
 
 
 def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     """``/auth/passkeys`` below the prefix it is mounted at."""
     router = APIRouter(tags=["auth"], prefix="/auth/passkeys")
 
+    async def owner(request: Request, *, own: bool) -> Caller | None:
+        visit = await door.sessions.visit(request)
+        return None if own and visit.way == "local" else visit.caller
+
     @router.post("/options")
-    async def creation(request: Request) -> dict[str, object]:
+    async def creation(request: Request, body: PersonBody | None = None) -> dict[str, object]:
         """Options for ``navigator.credentials.create``: of who is signed in, or of somebody new."""
         await door.count(request)
-        visitor = await door.sessions.visitor(request)
+        visitor = await owner(request, own=body is not None and body.own)
         options = await passkeys.creation(door.site(request), visitor.user_id if visitor else None)
         return {"success": True, "data": options}
 
@@ -69,7 +82,7 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     async def create(body: NewPasskeyBody, request: Request) -> JSONResponse:
         """Keep the new passkey. Who was nobody before is signed in as its person; for others nothing else changes."""
         await door.count(request)
-        visitor = await door.sessions.visitor(request)
+        visitor = await owner(request, own=body.own)
         person = visitor.user_id if visitor else None
         made = await passkeys.create(door.site(request), person, body.credential.plain(), body.name)
         shown = made.to_json()

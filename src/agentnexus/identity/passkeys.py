@@ -105,6 +105,7 @@ class PasskeyLogin:
             )
         made = ceremonies.checked_registration(credential, site, challenge)
         owner = person_id or person_of(made.credential_id)
+        called = name.strip()[:NAME_CHARS] or f"Passkey {len(await self.of(owner)) + 1}"
         async with self._database.transaction() as connection:
             # A person without passkeys may still own things: whoever brings an id that was theirs is not them.
             is_new = person_id is None and await connection.fetchval(NEW_PERSON, owner) is not None
@@ -112,7 +113,7 @@ class PasskeyLogin:
             if is_new or person_id is not None:
                 row = await connection.fetchrow(
                     KEEP, made.credential_id, owner, made.public_key, asked["user_handle"], site.rp_id,
-                    name.strip()[:NAME_CHARS] or "Passkey", made.sign_count, self._clock.now(),
+                    called, made.sign_count, self._clock.now(),
                 )  # fmt: skip
             if row is None:
                 raise Conflict("this passkey is known already", next_step="sign in with it, or make another one")

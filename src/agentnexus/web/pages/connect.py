@@ -39,7 +39,7 @@ async def _connect(request: Request, next_path: str, email: str = "", error: Nex
 
 
 async def send_code(request: Request) -> Response:
-    """POST /connect/email: the address; shows where the code goes in."""
+    """POST /connect/email: the address; leads to where the code goes in, so that a reload sends no other one."""
     data = await posted(request)
     next_path, email = text_of(data, "next", limit=NEXT_CHARS), ""
     try:
@@ -47,30 +47,36 @@ async def send_code(request: Request) -> Response:
         challenge = await doors_of(request).sign_in.send_code(request, email)
     except NexusError as error:
         return await _connect(request, next_path, email, error)
-    return await _ask_code(request, challenge, email, next_path)
+    return RedirectResponse(
+        f"{HERE}/code?{urlencode({'challenge': challenge, 'next': local_path(next_path, '')})}", 303
+    )
+
+
+async def ask_code(request: Request) -> Response:
+    """GET /connect/code?challenge=…&next=/…"""
+    challenge = request.query_params.get("challenge", "")[:CHALLENGE_CHARS]
+    return await _ask_code(request, challenge, request.query_params.get("next", "")[:NEXT_CHARS])
 
 
 async def enter(request: Request) -> Response:
     """POST /connect/code: the code from the message; leads to where the visitor wanted to go."""
     data = await posted(request)
     challenge = text_of(data, "challenge", limit=CHALLENGE_CHARS)
-    email, next_path = text_of(data, "email", limit=EMAIL_CHARS), text_of(data, "next", limit=NEXT_CHARS)
+    next_path = text_of(data, "next", limit=NEXT_CHARS)
     response = RedirectResponse(local_path(next_path, HERE), 303)
     try:
         code = text_of(data, "code", limit=CODE_CHARS)
         await doors_of(request).sign_in.enter(request, response, challenge, code)
     except NexusError as error:
-        return await _ask_code(request, challenge, email, next_path, error)
+        return await _ask_code(request, challenge, next_path, error)
     return response
 
 
-async def _ask_code(
-    request: Request, challenge: str, email: str, next_path: str, error: NexusError | None = None
-) -> Response:
+async def _ask_code(request: Request, challenge: str, next_path: str, error: NexusError | None = None) -> Response:
     found = await doors_of(request).sign_in.page(request)
     return page(
         request, "pages/connect_code.html", status=error.http_status if error else 200, challenge=challenge,
-        email=email, next_path=local_path(next_path, ""), mail_folder=found.mail_folder,
+        next_path=local_path(next_path, ""), mail_folder=found.mail_folder,
         back=f"{HERE}?{urlencode({'next': next_path})}" if next_path else HERE, problem=problem_of(error),
     )  # fmt: skip
 
@@ -95,6 +101,7 @@ async def remove_passkey(request: Request) -> Response:
 routes = [
     Route(HERE, connect),
     Route(f"{HERE}/email", send_code, methods=["POST"]),
+    Route(f"{HERE}/code", ask_code),
     Route(f"{HERE}/code", enter, methods=["POST"]),
     Route(f"{HERE}/passkeys/remove", remove_passkey, methods=["POST"]),
     Route(f"{HERE}/sign-out", leave, methods=["POST"]),

@@ -43,7 +43,8 @@ export function setUpConnectPage() {
   }
   for (const button of page.querySelectorAll("[data-passkey]")) {
     const platform = navigator.userAgentData?.platform ?? "";
-    act(button, button.dataset.passkey === "create" ? () => createPasskey(platform) : signInWithPasskey);
+    const create = () => createPasskey(platform, "own" in button.dataset);
+    act(button, button.dataset.passkey === "create" ? create : signInWithPasskey);
   }
   const wallet = page.querySelector("[data-wallet-sign-in]");
   if (!wallet || !window.ethereum) return;

@@ -8,11 +8,12 @@ export function whyNoPasskeys() {
   return "";
 }
 
-// Makes a passkey for who is signed in; who is not becomes somebody new and is signed in as them.
+// Makes a passkey for who is signed in; who is not becomes somebody new and is signed in as them. `own`: also who is only
+// taken for a development node's local user.
 // Resolves to {user, passkey: {credential_id, public_key, rp_id, name, created_at}}.
-export async function createPasskey(name = "") {
+export async function createPasskey(name = "", own = false) {
   requirePasskeys();
-  const options = await call("/passkeys/options");
+  const options = await call("/passkeys/options", { own });
   const credential = await navigator.credentials.create({
     publicKey: {
       ...options,
@@ -24,6 +25,7 @@ export async function createPasskey(name = "") {
   const { clientDataJSON, attestationObject } = credential.response;
   return call("/passkeys", {
     name,
+    own,
     cookie: true,
     credential: plain(credential, { clientDataJSON, attestationObject }),
   });
