@@ -9,10 +9,7 @@ async function withPasskey(form) {
     throw new Error(`a passkey belongs to a name, not to ${location.hostname}: open http://localhost:${location.port}${location.pathname}`);
   }
   const { signWithPasskey } = await import("./passkey.js");
-  const signed = await signWithPasskey(form.dataset.challenge, form.dataset.credential, location.hostname);
-  form.elements.signature.value = signed.signature;
-  form.elements.authenticator_data.value = signed.authenticator_data;
-  form.elements.client_data.value = signed.client_data;
+  return signWithPasskey(form.dataset.challenge, form.dataset.credential, location.hostname);
 }
 
 // Wallets sign typed data of the chain they are on only.
@@ -28,7 +25,16 @@ async function withWallet(form) {
   if (!window.ethereum) throw new Error("there is none in this browser; sign elsewhere and paste the signature");
   const payload = form.elements.payload.value;
   await onItsChain(payload);
-  form.elements.signature.value = await signEvm(form, payload);
+  return { signature: await signEvm(form, payload) };
+}
+
+// The page may have been drawn anew while its owner thought about it: the answer goes into the form that is there now.
+function send(form, signed) {
+  const same = `[data-sign-form][action="${form.getAttribute("action")}"]`;
+  const current = form.isConnected ? form : document.querySelector(same);
+  if (!current) return;
+  for (const [name, value] of Object.entries(signed)) current.elements[name].value = value;
+  current.requestSubmit();
 }
 
 export function setUpSigning() {
@@ -38,8 +44,7 @@ export function setUpSigning() {
     const form = button.closest("form");
     button.disabled = true;
     try {
-      await (form.dataset.signForm === "passkey" ? withPasskey : withWallet)(form);
-      form.requestSubmit();
+      send(form, await (form.dataset.signForm === "passkey" ? withPasskey : withWallet)(form));
     } catch (error) {
       toast(`It was not signed: ${error.message ?? error}`);
     } finally {
