@@ -10,18 +10,18 @@ from datetime import timedelta
 
 import asyncpg
 
-from agentnexus.core.errors import Conflict, InvalidInput, NexusError, Unavailable
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, Unavailable
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.marketplace.entitlements.model import LOOK_AFTER, Access, Right, RightStatus, Token, Use, UseState
 from agentnexus.marketplace.entitlements.store import EntitlementStore, no_right
-from agentnexus.marketplace.executions.model import Execution, input_hash
+from agentnexus.marketplace.executions.model import Execution, ExecutionStatus, input_hash
 from agentnexus.marketplace.executions.service import Executions
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, delay
 from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
-from agentnexus.rails.evm.contracts import DealStatus, epoch_id
+from agentnexus.rails.evm.contracts import ContractRefused, DealStatus, epoch_id
 from agentnexus.runtime.supervisor import check_input
 
 LOOKS_MAX = 20
@@ -221,11 +221,28 @@ class Entitlements:
         try:
             await executions.run(use.agent_id, value, use.run_key, user_id=use.user_id, execution_id=use.execution_id)
         except NexusError as failure:
-            error = failure.to_json()
+            status = await self._status_of(use, executions)
+            if not status.final:
+                log.info("entitlements.not_followed", use=use.id, error=failure.message)
+                return
+            error = None if status is ExecutionStatus.COMPLETED else failure.to_json()
         ended = await self.store.finish(use.id, error, self._clock.now())
         self._wakeups.notify(topic(use.id))
         if ended is not None:
             await self._settle(ended)
+
+    async def _status_of(self, use: Use, executions: Executions) -> ExecutionStatus:
+        """What became of the run itself (failed: it never began): an error may be ours alone.
+
+        A run that another process makes is not given up because this one cannot make it, or cannot see it: its result
+        would be handed out, and its price given back. It is looked at again after `LOOK_AFTER`.
+        """
+        try:
+            return (await executions.get(use.execution_id)).status
+        except NotFound:
+            return ExecutionStatus.FAILED
+        except NexusError:
+            return ExecutionStatus.RUNNING
 
     async def _give_back_single(self, use: Use, purchase: Purchase) -> None:
         """Whoever bought one run and got nothing for it has the money back."""
@@ -254,15 +271,40 @@ class Entitlements:
         self._wakeups.notify(topic(use.id))
 
     async def _pay(self, use: Use, purchase: Purchase) -> str:
-        """Each of the two once, however often it is asked. A deal that has ended pays nobody any more."""
+        """The transaction that paid the seller; "" when the deal has ended otherwise: then nobody can. Burns a token.
+
+        Each of the two once, however often it is asked.
+        """
         market, transaction = self._purchases.acts.market, ""
         (seen,) = await market.seen([purchase])
+        if seen.status is DealStatus.NONE and purchase.state is not PurchaseState.FAILED:
+            raise Unavailable("its deal is not on the chain now", next_step="wait: a dropped block comes again")
         if seen.status is DealStatus.OPEN or await market.was_sent(f"{use.id}:release"):
-            transaction = await market.release_one(purchase, use.id)
-        held = await market.balance(purchase.wallet, epoch_id(purchase.agent_class))
-        if held or await market.was_sent(f"{use.id}:revoke"):
-            await market.revoke(purchase, f"{use.id}:revoke", 1)
+            # Buyers may release a part by themselves: what is left is less than a price then.
+            transaction = await self._release(use, purchase, min(purchase.price.atomic, seen.remaining))
+        await self._burn(use, purchase)
         return transaction
+
+    async def _release(self, use: Use, purchase: Purchase, amount: int) -> str:
+        market = self._purchases.acts.market
+        try:
+            return await market.release(purchase, use.id, amount)
+        except ContractRefused:
+            (seen,) = await market.seen([purchase])
+            if seen.status is DealStatus.OPEN:
+                raise
+            return ""
+
+    async def _burn(self, use: Use, purchase: Purchase) -> None:
+        """Take one token back; holders may have burnt it by themselves."""
+        market, token = self._purchases.acts.market, epoch_id(purchase.agent_class)
+        if not await market.balance(purchase.wallet, token) and not await market.was_sent(f"{use.id}:revoke"):
+            return
+        try:
+            await market.revoke(purchase, f"{use.id}:revoke", 1)
+        except ContractRefused:
+            if await market.balance(purchase.wallet, token):
+                raise
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agentnexus.core.errors import Unavailable
+from agentnexus.core.errors import Conflict, Unavailable
 from agentnexus.marketplace.purchases.model import Purchase, Seen
 from agentnexus.rails.evm.contracts import Call, ContractRefused, DealStatus, Entitlements, Escrow, Voucher, epoch_id
 from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of
@@ -14,6 +14,7 @@ from agentnexus.rails.evm.contracts.contract import as_int, as_tuple
 from agentnexus.rails.evm.contracts.refusals import explained
 from agentnexus.rails.evm.encoding import selector, word
 from agentnexus.rails.evm.errors import NodeError, Reverted
+from agentnexus.rails.evm.receipts import Receipt
 from agentnexus.rails.evm.rpc import Call as RpcCall
 from agentnexus.rails.evm.rpc import call_data, eth_call
 from agentnexus.rails.evm.signer import EvmSigner
@@ -115,9 +116,9 @@ class Market:
     async def expire(self, purchase: Purchase) -> str:
         return await self.send(f"{purchase.id}:expire", self.escrow.expire(purchase.terms))
 
-    async def release_one(self, purchase: Purchase, use_id: str) -> str:
+    async def release(self, purchase: Purchase, use_id: str, amount: int) -> str:
         """Pay the seller for one run; the transaction."""
-        return await self.send(f"{use_id}:release", self.escrow.release_part(purchase.terms, purchase.price.atomic))
+        return await self.send(f"{use_id}:release", self.escrow.release_part(purchase.terms, amount))
 
     async def revoke(self, purchase: Purchase, key: str, count: int) -> str:
         """Take tokens of a purchase back."""
@@ -140,10 +141,19 @@ class Market:
             if outgoing is not None and outgoing.state is OutgoingState.REVERTED:
                 continue
             intent = outgoing.intent if outgoing else await self._estimated(call)
-            receipt = await self.sender.submit(self.operator, each, intent, timeout_seconds=patience)
+            receipt = await self._submit(each, intent, patience)
             if receipt.succeeded:
                 return receipt.transaction
         raise Unavailable(f"{key} reverts again and again", next_step="see the node's trace of it", key=key)
+
+    async def _submit(self, key: str, intent: Intent, patience: float) -> Receipt:
+        try:
+            return await self.sender.submit(self.operator, key, intent, timeout_seconds=patience)
+        except Conflict:  # another process was faster, with another estimate of its gas: then that one it is
+            outgoing = await self.sender.find(key)
+            if outgoing is None:
+                raise
+            return await self.sender.submit(self.operator, key, outgoing.intent, timeout_seconds=patience)
 
     async def _estimated(self, call: Call) -> Intent:
         try:

@@ -21,7 +21,8 @@ RETRIES_MAX = 5
 QUANTITY_MAX = 1_000
 LEASE = timedelta(seconds=15)  # for what whoever took a purchase is silent at most, before another takes it
 SIGNING_LOOK = timedelta(seconds=10)
-ENDS_SOON = timedelta(minutes=15)  # no run starts on a deal that may end before it
+# No run starts on a deal that may end before it: three attempts of the longest agent, half an hour each, and to settle.
+ENDS_SOON = timedelta(hours=2)
 
 
 class PurchaseState(StrEnum):

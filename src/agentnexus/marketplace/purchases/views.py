@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from agentnexus.core.money import Money
-from agentnexus.marketplace.entitlements.model import Access, Right, Use
+from agentnexus.marketplace.entitlements.model import Access, Right, Use, UseState
 from agentnexus.marketplace.executions.model import Execution
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, Step
 from agentnexus.rails.evm.contracts import DealStatus
@@ -71,14 +71,15 @@ def access_json(agent_id: str, access: Access) -> dict[str, object]:
 
 
 def use_json(use: Use, execution: Execution | None) -> dict[str, object]:
-    """A run with its result, for its owner."""
+    """A run with its result, for its owner; one that did not complete was not paid for, and has none."""
+    output = execution.output if execution is not None and use.state is UseState.COMPLETED else None
     return {
         "id": use.id,
         "agent_id": use.agent_id,
         "purchase_id": use.purchase_id,
         "execution_id": use.execution_id,
         "state": str(use.state),
-        "output": execution.output if execution is not None else None,
+        "output": output,
         "error": use.error,
         "settled": use.settled_at is not None,
         "transaction": use.transaction,
