@@ -125,10 +125,10 @@ def sign(operation_id: str, how: How) -> int:
             found = await _operation(client, operation_id)
 
             def check(asked: Asked) -> None:
-                from agentnexus.cli.approving import in_words
+                from agentnexus.cli.approving import in_words, trusted
 
                 for call in asked.calls:
-                    how.tell(in_words(call, asked.sender, tokens))
+                    how.tell(in_words(call, asked.sender, trusted(tokens, asked.chain_id)))
                 how.agree("sign that?")
 
             tokens = await known_tokens(client) if isinstance(found.get("sign"), dict) else {}
@@ -229,7 +229,7 @@ def gas(allow: str | None, how: How) -> int:
     def check(asked: Asked, tokens: Tokens) -> None:
         from agentnexus.cli.approving import approval, asset_of, atomic
 
-        token, decimals = asset_of("USDC", tokens)
+        token, decimals = asset_of("USDC", tokens, asked.chain_id)
         asked.require_calls([approval(token, str(described["paymaster"]), atomic(allow, decimals))])
 
     return carry("POST", f"{WALLET}/gas", {"amount": allow}, how, check)

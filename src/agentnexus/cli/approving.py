@@ -18,11 +18,12 @@ from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT, PackedOperation
 from agentnexus.rails.evm.delegation import DelegationSignature
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, address, from_hex, selector, to_hex, word
+from agentnexus.rails.evm.networks import NetworkKind, network_by_id
 from agentnexus.rails.evm.signer import EvmSigner
 
 _BATCH_MODE = b"\x01" + bytes(31)
 _BATCH = "(address,uint256,bytes)[]"
-COIN_DECIMALS = 18
+COIN_DECIMALS, USDC_DECIMALS = 18, 6
 _DO_NOT_TRUST = "do not trust this node"
 TRANSFER, APPROVE = selector("transfer(address,uint256)"), selector("approve(address,uint256)")
 _MINT = abi_of("Entitlements").function("mintWithVoucher")
@@ -33,13 +34,18 @@ Tokens: TypeAlias = "Mapping[str, tuple[str, int]]"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a node asks to sign, as this program read it: who sends what, by `digest`, on which chain."""
+    """What a node asks to sign, as this program read it: who sends what, by `digest`, on which chain.
+
+    Args:
+        gas_wei: the most of the chain's coin that the account itself may lose to whoever brings it on chain.
+    """
 
     digest: bytes
     chain_id: int
     sender: str
     calls: Sequence[Call]
     delegation: DelegationSignature | None  # as yet without its signature
+    gas_wei: int = 0
 
     @classmethod
     def read(cls, body: Mapping[str, object]) -> Self:
@@ -56,12 +62,33 @@ class Asked:
             raise NotAllowed("the node asks to sign something unreadable", next_step=_DO_NOT_TRUST) from error
         if body.get("hash") != to_hex(digest):
             raise NotAllowed("the node asks to sign another hash than its operation has", next_step=_DO_NOT_TRUST)
-        return cls(digest, chain_id, packed.sender, calls, delegation)
+        return cls(digest, chain_id, packed.sender, calls, delegation, _own_gas(packed))
 
     def require_calls(self, wanted: Sequence[Call]) -> None:
         """Raises `NotAllowed` unless these and no others are made."""
         if list(self.calls) != list(wanted):
             raise NotAllowed("the node built something else than you asked for", next_step=_DO_NOT_TRUST)
+
+    def require_gas(self, most: str) -> None:
+        """Raises `NotAllowed` for an operation that may take more than `most` (decimal text) of the account's coin.
+
+        Gas goes to whoever brings the operation on chain, so with limits of its choice a node could take all there is.
+        """
+        if self.gas_wei > atomic(most, COIN_DECIMALS):
+            cost = Decimal(self.gas_wei).scaleb(-COIN_DECIMALS, EXACT).normalize()
+            raise NotAllowed(
+                f"the account may pay {cost:f} of its coin for gas, and at most {most} is allowed",
+                next_step="give a larger --max-gas if that is right on this chain; else do not trust this node",
+            )
+
+    @property
+    def obeys_ours(self) -> bool:
+        """Whether what the key delegates to, if it does, is our account's code: its address says so on every chain."""
+        from agentnexus.rails.evm.deployment import expected_address
+        from agentnexus.rails.evm.paymaster.senders import implementation_of
+
+        told = self.delegation
+        return told is None or told.delegate == implementation_of(expected_address("AccountFactory"))
 
     async def sign(self, signer: EvmSigner) -> dict[str, str]:
         """The body that answers it. Raises `NotAllowed` for a delegation that is not of this very key."""
@@ -99,25 +126,34 @@ def approval(token: str, spender: str, amount_atomic: int) -> Call:
     return Call(token, APPROVE + word(spender) + word(amount_atomic))
 
 
-def asset_of(name: str, tokens: Tokens) -> tuple[str, int]:
+def trusted(told: Tokens, chain_id: int) -> Tokens:
+    """Of the tokens that a node names those that may be believed: where money is real, USDC is its issuer's alone."""
+    network = network_by_id(chain_id)
+    if network.kind is not NetworkKind.MAINNET:
+        return told
+    return {network.usdc: ("USDC", USDC_DECIMALS)} if network.usdc else {}
+
+
+def asset_of(name: str, tokens: Tokens, chain_id: int) -> tuple[str, int]:
     """Token and decimals of an asset as it is typed: an address, a symbol among `tokens`, or the coin's (address zero).
 
-    Raises `NotAllowed` for a token whose decimals are not known here.
+    Raises `NotAllowed` for what is not known here: then the amount cannot be checked.
     """
-    for token, (symbol, decimals) in tokens.items():
+    for token, (symbol, decimals) in trusted(tokens, chain_id).items():
         if name.lower() in (token, symbol.lower()):
             return token, decimals
-    if name.startswith("0x"):
-        raise NotAllowed(
-            f"how many decimals {name} has is not known here, so the amount cannot be checked",
-            next_step="ask without --key-file, then look at it and sign: nexus wallet sign",
-        )
-    return ZERO_ADDRESS, COIN_DECIMALS
+    network = network_by_id(chain_id)
+    if name.lower() == network.native_symbol.lower():
+        return ZERO_ADDRESS, COIN_DECIMALS
+    raise NotAllowed(
+        f"how many decimals {name} has on {network.name} is not known here, so the amount cannot be checked",
+        next_step="ask without --key-file, then look at it and sign: nexus wallet sign",
+    )
 
 
 def require_transfer(asked: Asked, to: str, amount: str, asset: str, tokens: Tokens) -> None:
     """Raises `NotAllowed` unless this much of that asset goes to that address, and nothing else happens."""
-    token, decimals = asset_of(asset, tokens)
+    token, decimals = asset_of(asset, tokens, asked.chain_id)
     units = atomic(amount, decimals)
     wanted = Call(to.lower(), b"", units) if token == ZERO_ADDRESS else transfer(token, to.lower(), units)
     asked.require_calls([wanted])
@@ -129,8 +165,13 @@ def atomic(amount: str, decimals: int) -> int:
 
 
 def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
-    """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's."""
+    """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's.
+
+    `token` is what the node calls USDC.
+    """
     calls = asked.calls
+    if token not in trusted({token: ("USDC", USDC_DECIMALS)}, asked.chain_id):
+        raise NotAllowed(f"{token} is not the USDC of this chain", next_step=_DO_NOT_TRUST)
     try:
         good = [each.data[:4] for each in calls] == [APPROVE, _DEPOSIT.selector, _MINT.selector] and _buys(
             asked.sender, calls, token, amount_atomic
@@ -197,6 +238,15 @@ def _operation(typed: Mapping[str, object]) -> tuple[PackedOperation, int]:
         signature=b"",
     )
     return packed, int(str(domain.get("chainId")))
+
+
+def _own_gas(packed: PackedOperation) -> int:
+    """What the account may pay for gas; nothing where a paymaster does."""
+    if packed.paymaster_and_data:
+        return 0
+    verification, calls = (int.from_bytes(packed.account_gas_limits[at : at + 16], "big") for at in (0, 16))
+    price = int.from_bytes(packed.gas_fees[16:], "big")
+    return (verification + calls + packed.pre_verification_gas) * price
 
 
 def _delegation(told: object, packed: PackedOperation, chain_id: int) -> DelegationSignature | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from agentnexus.cli.amounts import Amount
 from agentnexus.cli.options import key_file_option, password_file_option
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ EXIT_FAILED, EXIT_OVER_BUDGET, EXIT_NOT_YET = 1, 3, 4
 PATH = "/api/v1/wallet/user-operations"
 FINAL = {"succeeded": 0, "failed": EXIT_FAILED, "rejected": EXIT_FAILED}
 ASK_SECONDS, WAIT_SECONDS = 20, 180
+MAX_GAS = "0.01"
 SAID = {
     "unsigned": "waits for your signature",
     "signed": "on its way",
@@ -68,13 +70,17 @@ OPERATION = Course(PATH, lambda made: SAID.get(str(made["state"]), str(made["sta
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How something is carried out: with which key, whether to wait, and whether anybody is told or asked."""
+    """How something is carried out: with which key, whether to wait, and whether anybody is told or asked.
+
+    `max_gas`: the most of the chain's coin that is signed for as gas, decimal text.
+    """
 
     key_file: Path | None
     password_file: Path | None
     wait: bool
     yes: bool
     as_json: bool
+    max_gas: str = MAX_GAS
 
     def tell(self, text: str) -> None:
         """Progress, on standard error."""
@@ -97,15 +103,22 @@ def how_options(command: Callable[..., int]) -> Callable[..., int]:
 
     @key_file_option
     @password_file_option
+    @click.option(
+        "--max-gas",
+        type=Amount(18, "coin"),
+        default=MAX_GAS,
+        show_default=True,
+        help="coin that gas may take",
+    )
     @click.option("--wait/--no-wait", default=True, help="until the chain has it (the default), or only ask for it")
     @click.option("--yes", is_flag=True, help="do not ask")
     @click.option("--json", "as_json", is_flag=True, help="print one JSON value, errors as well")
     @functools.wraps(command)
     def with_how(
-        *arguments: object, key_file: Path | None, password_file: Path | None, wait: bool, yes: bool, as_json: bool,
-        **more: object,
+        *arguments: object, key_file: Path | None, password_file: Path | None, max_gas: str, wait: bool, yes: bool,
+        as_json: bool, **more: object,
     ) -> int:  # fmt: skip
-        return command(*arguments, how=How(key_file, password_file, wait, yes, as_json), **more)
+        return command(*arguments, how=How(key_file, password_file, wait, yes, as_json, max_gas), **more)
 
     return with_how
 
@@ -130,12 +143,19 @@ async def answered(sign: Json, how: How, check: Callable[[Asked], None]) -> dict
     """What is sent back for a request to sign, after the checks."""
     from agentnexus.cli.approving import Asked
     from agentnexus.cli.keys import load_signer
+    from agentnexus.core.errors import NotAllowed
     from agentnexus.rails.evm.networks import network_by_id
 
     asked = Asked.read(sign)
     check(asked)
+    asked.require_gas(how.max_gas)
     if asked.delegation is not None:
         delegate = asked.delegation.delegate
+        if not asked.obeys_ours:
+            raise NotAllowed(
+                f"the code at {delegate} is not that of our accounts, and could do anything with {asked.sender}",
+                next_step="do not trust this node, or use the same version of nexus as it does",
+            )
         how.agree(f"from now on {asked.sender} obeys the code at {delegate} as well (EIP-7702). Go on?")
     assert how.key_file is not None
     return await asked.sign(load_signer(how.key_file, how.password_file, network_by_id(asked.chain_id)))

@@ -83,7 +83,7 @@ def grant_session(
 
         wanted = []
         for asset, amount in spending:
-            token, decimals = asset_of(asset, tokens)
+            token, decimals = asset_of(asset, tokens, asked.chain_id)
             wanted.append((token, atomic(amount, decimals)))
         _require_grant(asked, (key.lower(), 0, until), calls, wanted, sponsored=sponsored)
 

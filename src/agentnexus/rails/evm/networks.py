@@ -32,6 +32,7 @@ class Network:
         native_symbol: what gas is paid in.
         block_seconds: usual time between blocks; polling and fee caching follow it.
         confirmations: blocks after which we call a payment final, the including block counted.
+        usdc: its issuer's contract, for whoever must not believe what somebody else says USDC is; "" where unknown.
     """
 
     chain_id: int
@@ -40,6 +41,7 @@ class Network:
     native_symbol: str = "ETH"
     block_seconds: float = 2.0
     confirmations: int = 1
+    usdc: str = ""
 
     @property
     def caip2(self) -> str:
@@ -65,13 +67,15 @@ _MAIN, _TEST, _LOCAL = NetworkKind.MAINNET, NetworkKind.TESTNET, NetworkKind.LOC
 NETWORKS: dict[int, Network] = {
     network.chain_id: network
     for network in (
-        Network(1, _MAIN, "ethereum", block_seconds=12.0, confirmations=3),
-        Network(10, _MAIN, "optimism"),
+        Network(
+            1, _MAIN, "ethereum", block_seconds=12.0, confirmations=3, usdc="0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"
+        ),
+        Network(10, _MAIN, "optimism", usdc="0x0b2c639c533813f4aa9d7837caf62653d097ff85"),
         Network(56, _MAIN, "bsc", "BNB", block_seconds=0.75, confirmations=3),
-        Network(137, _MAIN, "polygon", "POL", confirmations=5),
-        Network(8453, _MAIN, "base"),
-        Network(42161, _MAIN, "arbitrum", block_seconds=0.25),
-        Network(43114, _MAIN, "avalanche", "AVAX"),
+        Network(137, _MAIN, "polygon", "POL", confirmations=5, usdc="0x3c499c542cef5e3811e1192ce70d8cc03d5c3359"),
+        Network(8453, _MAIN, "base", usdc="0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"),
+        Network(42161, _MAIN, "arbitrum", block_seconds=0.25, usdc="0xaf88d065e77c8cc2239327c5edb3a432268e5831"),
+        Network(43114, _MAIN, "avalanche", "AVAX", usdc="0xb97ef9ef8734c71904d8002f8b6bc66dd9c48a6e"),
         Network(97, _TEST, "bsc-testnet", "BNB"),
         Network(43113, _TEST, "avalanche-fuji", "AVAX"),
         Network(80002, _TEST, "polygon-amoy", "POL"),
