@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 
 from agentnexus.core.errors import NotFound
 from agentnexus.web.adapters.undeployed import NoPurchases
@@ -83,6 +84,7 @@ class PreviewPurchases:
     purchases: dict[str, PurchaseView] = field(default_factory=dict)
     uses: dict[str, UseView] = field(default_factory=dict)
     bought: list[tuple[str, int, str]] = field(default_factory=list)
+    told: list[Decimal | None] = field(default_factory=list)
     signed: list[Signed] = field(default_factory=list)
     ran: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     refunded: list[str] = field(default_factory=list)
@@ -117,12 +119,13 @@ class PreviewPurchases:
             quantity, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH a day left)", "30 days",
             "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
             "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
-            ("/wallet#receive", "Add USDC") if short else None,
+            ("/wallet#receive", "Add USDC") if short else None, "0.1",
         )  # fmt: skip
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
         self._may()
         self.bought.append((agent_id, quantity, key))
+        self.told.append(at_most)
         return "pur_signing"
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import replace
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -59,6 +60,14 @@ async def test_runs_are_bought_once_per_form(site: Site, client: httpx.AsyncClie
     done = await client.post(BUY, data={"runs": "7", "key": sent["key"][0]})
     assert (done.status_code, done.headers["location"]) == (303, "/purchases/pur_signing")
     assert purchases(site).bought == [(AGENT, 7, sent["key"][0])]
+
+
+async def test_what_was_shown_is_the_most_that_is_paid(site: Site, client: httpx.AsyncClient) -> None:
+    sent = read_form((await client.get(BUY)).text).sent
+    assert sent["at_most"] == ["0.1"]
+    for told, most in (("0.1", Decimal("0.1")), ("", None), ("much", None)):
+        await client.post(BUY, data={"runs": "5", "key": "k", "at_most": told})
+        assert purchases(site).told[-1] == most
 
 
 @pytest.mark.parametrize("runs", ["0", "-1", "1001", "1.5", "many", "9" * 20, "\u0661", HOSTILE[:20]])

@@ -72,7 +72,8 @@ async def _buy(agent_id: str, runs: int, budget: str | None, key: str, how: How)
         amount = Decimal(str(agent["price"])) * runs
         _agree(amount, f"{runs} run{'s' * (runs > 1)} of {agent['name']}", str(agent["currency"]), budget, how)
         path = f"{API}/agents/{quote(agent_id, safe='')}/purchase"
-        answer = await client.post(path, json={"quantity": runs}, headers={"Idempotency-Key": key})
+        body = {"quantity": runs, "at_most": f"{amount:f}"}
+        answer = await client.post(path, json=body, headers={"Idempotency-Key": key})
         return await _signed(client, cast("Json", answer.json()["data"]), amount, how)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 
 from starlette.requests import Request
@@ -206,8 +207,8 @@ class PurchasesDoor(Protocol):
 
     async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage: ...
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
-        """The purchase's id; asked twice under one key, it is one."""
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
+        """The purchase's id; asked twice under one key, it is one. `at_most`: what the visitor was shown."""
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView: ...
 

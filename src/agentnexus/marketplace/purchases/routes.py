@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
@@ -37,11 +38,12 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class PurchaseBody(BaseModel):
-    """How many runs."""
+    """How many runs. `at_most`: what you were told they cost, as decimal text; nothing is bought for more."""
 
     model_config = ConfigDict(extra="forbid")
 
     quantity: int = Field(default=1, ge=1, le=QUANTITY_MAX)
+    at_most: str | None = Field(default=None, pattern=r"^[0-9]{1,30}(\.[0-9]{1,18})?$")
 
 
 class ExecuteBody(BaseModel):
@@ -77,7 +79,8 @@ def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitl
     @router.post("/agents/{agent_id}/purchase", status_code=202)
     async def buy(agent_id: str, body: PurchaseBody, who: Who, key: Key) -> Json:
         """Buy runs with the caller's wallet, once per `Idempotency-Key`; `sign` is what its owner has to sign."""
-        return await shown(await purchases.begin(who.user_id, agent_id, body.quantity, key), who)
+        at_most = None if body.at_most is None else Decimal(body.at_most)
+        return await shown(await purchases.begin(who.user_id, agent_id, body.quantity, key, at_most=at_most), who)
 
     @router.get("/purchases/{purchase_id}")
     async def purchase(purchase_id: str, who: Who, wait: Wait = 0.0) -> Json:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 
 import asyncpg
 
@@ -81,18 +82,21 @@ class Purchases:
         self._lifetime = lifetime
         self._running: set[asyncio.Task[Purchase]] = set()
 
-    async def begin(self, user_id: str, agent_id: str, quantity: int, key: str) -> Purchase:
-        """Buy runs of an agent, once per key of a user.
+    async def begin(
+        self, user_id: str, agent_id: str, quantity: int, key: str, *, at_most: Decimal | None = None
+    ) -> Purchase:
+        """Buy runs of an agent, once per key of a user. `at_most`: what the buyer was told that it costs.
 
         Returns when it waits for a signature, is on its way, or has to be tried again later. Raises at once, and for
         the same key each time: `NotFound` (not for sale, no wallet), `InvalidInput`, `InsufficientFunds`,
         `BudgetExceeded`, what the checks raise, and what a contract or a sponsor refuses; `Conflict` for another order
-        under the key.
+        under the key, and for what has become dearer.
         """
         order = _Order(user_id, agent_id, _checked(quantity), _checked_key(key))
         known = await self.store.of_key(user_id, key)
         if known is None:
             listing = await self.acts.listings.for_sale(agent_id)
+            _require_price(listing, quantity, at_most)
             wallet = await self.acts.wallets.of(user_id)
             known, is_new = await self.store.open(await self._new(order, listing, wallet))
             if is_new:
@@ -303,6 +307,15 @@ def _checked(quantity: int) -> int:
     if not 1 <= quantity <= QUANTITY_MAX:
         raise InvalidInput(f"buy 1 to {QUANTITY_MAX} runs", field="quantity", next_step="choose a number in it")
     return quantity
+
+
+def _require_price(listing: Listing, quantity: int, at_most: Decimal | None) -> None:
+    """A price may change after its buyer has seen it; with a wallet that this node signs for nobody would be asked."""
+    amount = listing.price * quantity
+    if at_most is not None and amount.decimal > at_most:
+        raise Conflict(
+            f"it costs {amount} by now, and not {at_most:f}", next_step="look at the price again, then buy with it"
+        )
 
 
 def _checked_key(key: str) -> str:

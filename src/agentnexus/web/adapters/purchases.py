@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 from agentnexus.core.errors import NexusError, NotFound
@@ -50,7 +51,7 @@ class HousePurchases:
         needed = agent.amount * quantity
         page = BuyPage(
             quantity, money(agent.amount), money(needed), fee="", gas="",
-            days=plural(LIFETIME.days, "day"),
+            days=plural(LIFETIME.days, "day"), at_most=f"{needed.decimal:f}",
         )  # fmt: skip
         try:
             page = replace(page, fee=fee_words(await self._purchases.acts.market.fee_bps()))
@@ -75,8 +76,8 @@ class HousePurchases:
             faucet=self._wallet.faucet(wallet), next_link=("/wallet#receive", "Add money"),
         )  # fmt: skip
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
-        return (await self._purchases.begin(user_id, agent_id, quantity, f"page:{key}")).id
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
+        return (await self._purchases.begin(user_id, agent_id, quantity, f"page:{key}", at_most=at_most)).id
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:
         return await self._view(user_id, await self._purchases.get(user_id, purchase_id))

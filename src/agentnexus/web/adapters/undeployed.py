@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Final
 
 from agentnexus.core.errors import Unavailable
@@ -56,7 +57,7 @@ class NoPurchases:
     async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
         return BuyPage(quantity, agent.price, "", fee="", gas="", obstacle=problem_of(_no_sales()))
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str) -> str:
+    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
         raise _no_sales()
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Final
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.core.money import AMOUNT
 from agentnexus.web.live import STREAM_HEADERS, Panels, live
 from agentnexus.web.pages import doors_of
 from agentnexus.web.pages.downloads import download, json_bytes
@@ -56,8 +58,10 @@ async def buy(request: Request) -> Response:
     except InvalidInput as error:
         return await _terms(request, RUNS_USUAL, typed, error)
     user, agent_id = await doors.user(request), request.path_params["agent_id"]
+    shown = text_of(data, "at_most", limit=60)
+    at_most = Decimal(shown) if AMOUNT.fullmatch(shown) else None
     try:
-        purchase_id = await doors.purchases.buy(user, agent_id, quantity, text_of(data, "key", limit=100))
+        purchase_id = await doors.purchases.buy(user, agent_id, quantity, text_of(data, "key", limit=100), at_most)
     except NexusError as error:
         return await _terms(request, quantity, typed, error)
     return RedirectResponse(f"/purchases/{purchase_id}", 303)

@@ -58,6 +58,7 @@ class BuyPage:
         balance: of the wallet; `short` what is missing there for this many runs.
         obstacle: why nothing can be bought now; then there is no button.
         next_link: (address, words) of what removes the obstacle.
+        at_most: the amount as decimal text: what comes back with the order, so that nobody pays more than they saw.
     """
 
     quantity: int
@@ -74,6 +75,7 @@ class BuyPage:
     faucet: str = ""
     obstacle: Problem | None = None
     next_link: tuple[str, str] | None = None
+    at_most: str = ""
 
 
 @dataclass(frozen=True, slots=True)
