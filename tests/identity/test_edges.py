@@ -12,7 +12,7 @@ from agentnexus.core.clock import ManualClock, SeededEntropy
 from agentnexus.core.errors import NotAllowed, NotFound, RateLimited
 from agentnexus.identity.caller import COOKIE, Caller, Callers
 from agentnexus.identity.limits import Limiter
-from agentnexus.identity.origin import from_this_machine, is_loopback, may_act, same_origin
+from agentnexus.identity.origin import counted_as, from_this_machine, is_loopback, may_act, same_origin
 from agentnexus.identity.tokens import PREFIX, Tokens
 from agentnexus.platform.database import Database
 
@@ -239,3 +239,20 @@ async def test_a_slow_rate_tells_the_true_wait(database: Database, clock: Manual
     with pytest.raises(RateLimited) as refused:
         await limiter.take("ann")
     assert refused.value.details == {"retry_after_seconds": 45}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_whoever_has_a_whole_network_of_addresses_is_counted_as_one(host: str, name: str) -> None:
+    assert counted_as(host) == name

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from agentnexus.identity.limits import Limiter
+from agentnexus.identity.origin import counted_as
 from agentnexus.identity.session import LIVES, Sessions, require_own_page
 from agentnexus.identity.sites import Site
 
@@ -56,5 +57,5 @@ class Door:
 
 
 def caller_host(request: Request) -> str:
-    """Where a request comes from, as far as this process sees."""
-    return request.client.host if request.client is not None else "nowhere"
+    """Where a request comes from, as far as this process sees, as it is counted."""
+    return counted_as(request.client.host) if request.client is not None else "nowhere"

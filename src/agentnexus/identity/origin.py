@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 PATH_CHARS = 2000
+IPV6_PREFIX = 64
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -45,6 +46,18 @@ def from_this_machine(connection: HTTPConnection) -> bool:
     client = connection.client
     host = _hostname(connection.headers.get("host", "localhost"))
     return is_loopback(host) and (client is None or is_loopback(client.host))
+
+
+def counted_as(host: str) -> str:
+    """Under which name calls from an address are counted: of IPv6 everybody has at least 2^64, so a /64 is one."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
 def _hostname(host: str) -> str:
