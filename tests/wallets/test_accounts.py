@@ -112,6 +112,23 @@ async def test_whoever_only_names_an_address_loses_it_to_whom_it_belongs(world: 
     assert (await wallets.create(ALICE, WalletKind.KEY, address=ALICE)).proven
 
 
+async def test_whoever_registers_anothers_passkey_as_theirs_loses_the_wallet_to_its_owner(world: World) -> None:
+    """Registering takes no signature, and the public key of an account is on the chain."""
+    wallets, hers = world.wallets(), world.passkey("pat")
+    claimed = await wallets.create("mallory", WalletKind.PASSKEY, passkey=PasskeyKey("made up", hers.public_key))
+    assert not claimed.proven
+    owner = await world.funded("pat", WalletKind.PASSKEY)
+    assert owner.address == claimed.address
+    begun = await world.begin("pat", wallets=wallets)
+    request = await wallets.signing_request("pat", begun.id)
+    await wallets.sign("pat", begun.id, await answer(world, "pat", request))
+    assert (await wallets.of("pat")).proven
+    with pytest.raises(NotFound):
+        await wallets.of("mallory")
+    with pytest.raises(Conflict, match="another user's"):
+        await wallets.create("mallory", WalletKind.PASSKEY, passkey=PasskeyKey("made up", hers.public_key))
+
+
 async def test_the_export_opens_the_same_address_and_is_noted(world: World) -> None:
     wallet = await world.funded("ann")
     wallets = world.wallets()

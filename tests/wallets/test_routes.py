@@ -179,7 +179,9 @@ async def test_the_key_is_exported_when_it_is_really_wanted(site: Site) -> None:
     for body in ({}, {"confirm": False}):
         status, error = await site.refused("ann", "POST", "/export", json=body)
         assert (status, error["code"]) == (400, "invalid_input")
-    handed = await site.data("ann", "POST", "/export", json={"confirm": True})
+    answer = await site.ask("ann", "POST", "/export", json={"confirm": True})
+    assert answer.headers["cache-control"] == "no-store"
+    handed = answer.json()["data"]
     assert (handed["address"], handed["owner"]) == (made["address"], made["owner"])
     assert len(str(handed["key"])) == 66
     assert (await site.data("ann", "GET", "/account"))["exported_at"] is not None

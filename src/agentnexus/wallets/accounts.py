@@ -72,8 +72,8 @@ class Accounts:
                     "which passkey shall own the wallet?", field="credential_id", next_step="register one first"
                 )
             owner = passkey_owner(passkey.public_key)
-            # Whoever names a passkey here has registered it, which takes a signature.
-            made = self._wallet(user_id, kind, owner, proven=True)
+            # Registering a passkey takes no signature, and its public key is on the chain: anybody could name it.
+            made = self._wallet(user_id, kind, owner, proven=False)
             return replace(made, credential_id=passkey.credential_id)
         if given is None:
             raise InvalidInput("which key shall own the wallet?", field="address", next_step="send its address")

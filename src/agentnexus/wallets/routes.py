@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from agentnexus.core.errors import InvalidInput, NexusError, NotFound, PaymentUnknown, Unavailable
@@ -179,7 +179,7 @@ def wallet_routes(wallets: Wallets, passkeys: Passkeys) -> APIRouter:
         return _data(await wallets.gas_policy(who.user_id))
 
     @router.post("/export")
-    async def export(body: ExportBody, who: Who) -> dict[str, object]:
+    async def export(body: ExportBody, who: Who, response: Response) -> dict[str, object]:
         """The key of a wallet that this node signs for. Whoever has it has the wallet."""
         if not body.confirm:
             raise InvalidInput(
@@ -187,6 +187,7 @@ def wallet_routes(wallets: Wallets, passkeys: Passkeys) -> APIRouter:
                 field="confirm",
                 next_step='send {"confirm": true} to get it, and keep it safe',
             )
+        response.headers["Cache-Control"] = "no-store"
         key = await wallets.export(who.user_id)
         wallet = await wallets.of(who.user_id)
         return _data({"key": key, "owner": wallet.owner.key, "address": wallet.address})
