@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from agentnexus.core.errors import Unavailable
+from agentnexus.core.errors import Conflict, Unavailable
 from agentnexus.marketplace.entitlements.model import Use, UseState
 from agentnexus.marketplace.executions.model import Execution, ExecutionStatus
 from agentnexus.marketplace.listings.model import ListingStatus
@@ -202,3 +202,16 @@ async def test_first_buyers_of_an_agent_in_two_processes_all_get_it(shop: Shop, 
     )
     assert {(await shop.finish(each.id)).state.value for each in begun} == {"completed"}
     assert await shop.runs() == 6
+
+
+async def test_what_became_dearer_after_it_was_shown_is_not_bought(shop: Shop, buyer: str) -> None:
+    before, shown = await shop.money(), (shop.listing.price * 3).decimal
+    async with shop.database.connection() as connection:
+        await connection.execute("update marketplace.listing set price_atomic = price_atomic + 1")
+    with pytest.raises(Conflict, match="it costs"):
+        await shop.purchases.begin(buyer, AGENT, 3, "k1", at_most=shown)
+    assert await shop.purchases.list(buyer) == []
+    dearer = (await shop.listings.for_sale(AGENT)).price * 3
+    done = await shop.finish((await shop.purchases.begin(buyer, AGENT, 3, "k1", at_most=dearer.decimal)).id)
+    assert done.state == "completed"
+    assert await shop.money() == before - dearer.atomic
