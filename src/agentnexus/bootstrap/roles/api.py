@@ -11,6 +11,7 @@ from agentnexus.bootstrap.buying import open_buying
 from agentnexus.bootstrap.desks import open_workflow_desk
 from agentnexus.bootstrap.engines import open_engine
 from agentnexus.bootstrap.ground import open_chain, open_ground
+from agentnexus.bootstrap.parts import Parts
 from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.purchasing import open_purchasing
 from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
@@ -48,7 +49,7 @@ async def run_api(host: str, port: int) -> None:
         room = open_workflows(ground, chain, buying, blobs, engine, escrow=escrow)
         desk = open_workflow_desk(ground, room, wakeups)
         composed = compose(
-            ground, chain, buying, selling, room, desk=desk, escrow=escrow, wallets=wallets, purchasing=purchasing
+            Parts(ground, chain, buying, selling, room, desk, escrow=escrow, wallets=wallets, purchasing=purchasing)
         )
 
         economics = Economics(ground.database, chain.usdc, buying.parity)
