@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -10,10 +11,25 @@ from pydantic import BaseModel, Field
 from agentnexus.api.reference import reference_page
 
 
+class Speed(StrEnum):
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class Part(BaseModel):
+    name: str
+    parts: list[Part] = []
+
+
 class Order(BaseModel):
     wish: str = Field(description="in <b>plain</b> words")
     tags: list[int] = []
     limit: int | str = 5
+
+
+class Kit(BaseModel):
+    parts: list[Part]
+    speed: Speed = Speed.SLOW
 
 
 def drawn() -> str:
@@ -23,6 +39,9 @@ def drawn() -> str:
     async def order(place: str, body: Order, quick: bool = False) -> dict[str, str]:
         """Take an order."""
         return {place: f"{body.wish} {quick}"}
+
+    @app.post("/kits", tags=["kits"])
+    async def kit(body: Kit) -> None: ...
 
     @app.get("/plain")
     async def plain() -> None: ...
@@ -35,13 +54,27 @@ def test_every_route_and_every_field_is_named() -> None:
     for said in ("POST /orders/{place}", "Take an order.", "<h2>orders</h2>", "GET /plain", "<h2>more</h2>"):
         assert said in page
     fields = re.findall(r"<td><code>(\w+)</code>(.*?)<td>(\w+)\s*<td>([^<]*)<td>([^<]*)", page)
-    assert fields == [
+    assert fields[:5] == [
         ("place", " (needed)", "path", "text", ""),
         ("quick", "", "query", "boolean", "(default False)"),
         ("wish", " (needed)", "body", "text", "in &lt;b&gt;plain&lt;/b&gt; words"),
         ("tags", "", "body", "list of integer", "(default [])"),
         ("limit", "", "body", "integer or text", "(default 5)"),
     ]
+
+
+def test_objects_inside_a_body_and_choices_are_told_to_the_end() -> None:
+    page = drawn()
+    rows = re.findall(r"<td><code>([^<]+)</code>(?: \(needed\))?<td>body\s*<td>([^<]*)<td>", page)
+    kits = rows[[name for name, _ in rows].index("parts") :]
+    assert [*kits[:4], kits[-1]] == [
+        ("parts", "list of object"),
+        ("parts[].name", "text"),
+        ("parts[].parts", "list of object"),
+        ("parts[].parts[].name", "text"),
+        ("speed", "one of slow, fast"),
+    ]
+    assert "Part" not in page
 
 
 def test_it_reads_without_the_internet_and_runs_nothing() -> None:

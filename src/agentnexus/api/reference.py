@@ -9,6 +9,7 @@ from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 Json = Mapping[str, object]
+DEPTH = 3  # of objects inside objects that are still told member by member
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 PAGE = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -43,7 +44,7 @@ def reference_page(document: Json) -> HTMLResponse:
         for method, operation in cast("Mapping[str, Json]", operations).items():
             tags = cast("list[str]", operation.get("tags") or ["more"])
             says = operation.get("description") or operation.get("summary") or ""
-            fields = [*_parameters(operation), *_body(operation, schemas)]
+            fields = [*_parameters(operation, schemas), *_body(operation, schemas)]
             groups.setdefault(tags[0], []).append(
                 {"method": method.upper(), "path": path, "says": says, "fields": fields}
             )
@@ -56,10 +57,10 @@ def _at(value: Json, name: str) -> Json:
     return cast("Json", value.get(name) or {})
 
 
-def _parameters(operation: Json) -> list[Json]:
+def _parameters(operation: Json, schemas: Json) -> list[Json]:
     given = cast("list[Json]", operation.get("parameters") or [])
     return [
-        _field(str(one["name"]), str(one["in"]), {**_at(one, "schema"), **one}, bool(one.get("required")))
+        _field(str(one["name"]), str(one["in"]), {**_at(one, "schema"), **one}, bool(one.get("required")), schemas)
         for one in given
     ]
 
@@ -67,27 +68,43 @@ def _parameters(operation: Json) -> list[Json]:
 def _body(operation: Json, schemas: Json) -> list[Json]:
     """The members of a request's body, whatever its media type."""
     for content in _at(_at(operation, "requestBody"), "content").values():
-        schema = _at(cast("Json", content), "schema")
-        schema = _at(schemas, str(schema["$ref"]).rpartition("/")[2]) if "$ref" in schema else schema
-        needed = cast("list[str]", schema.get("required") or [])
-        members = cast("Mapping[str, Json]", _at(schema, "properties"))
-        return [_field(name, "body", member, name in needed) for name, member in members.items()]
+        return _members(_at(cast("Json", content), "schema"), schemas, "")
     return []
 
 
-def _field(name: str, place: str, schema: Json, needed: bool) -> Json:
+def _members(schema: Json, schemas: Json, prefix: str) -> list[Json]:
+    """Of an object, and of the objects inside it: ``calls[].to``."""
+    schema = _at(schemas, _name(schema)) if "$ref" in schema else schema
+    needed = cast("list[str]", schema.get("required") or [])
+    found: list[Json] = []
+    for name, member in cast("Mapping[str, Json]", _at(schema, "properties")).items():
+        found.append(_field(prefix + name, "body", member, name in needed, schemas))
+        items = _at(member, "items")
+        inner = items or member
+        if "$ref" in inner and prefix.count(".") < DEPTH:
+            found += _members(inner, schemas, f"{prefix}{name}{'[]' if items else ''}.")
+    return found
+
+
+def _field(name: str, place: str, schema: Json, needed: bool, schemas: Json) -> Json:
     meaning = str(schema.get("description") or "")
     if "default" in schema and schema["default"] not in ("", None):
         meaning = f"{meaning} (default {schema['default']})".strip()
-    return {"name": name, "place": place, "kind": _kind(schema), "needed": needed, "meaning": meaning}
+    return {"name": name, "place": place, "kind": _kind(schema, schemas), "needed": needed, "meaning": meaning}
 
 
-def _kind(schema: Json) -> str:
-    """``text``, ``list of object``, ``integer or text`` …"""
+def _name(schema: Json) -> str:
+    return str(schema["$ref"]).rpartition("/")[2]
+
+
+def _kind(schema: Json, schemas: Json) -> str:
+    """``text``, ``list of object``, ``integer or text``, ``one of a, b`` …"""
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_kind(one) for one in cast("list[Json]", schema["anyOf"])))
+        return " or ".join(dict.fromkeys(_kind(one, schemas) for one in cast("list[Json]", schema["anyOf"])))
     if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
+        return _kind(_at(schemas, _name(schema)), schemas)
+    if "enum" in schema:
+        return "one of " + ", ".join(str(one) for one in cast("list[object]", schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {_kind(_at(schema, 'items'))}"
+        return f"list of {_kind(_at(schema, 'items'), schemas)}"
     return {"string": "text", "null": "nothing"}.get(str(schema.get("type")), str(schema.get("type", "anything")))
