@@ -92,6 +92,8 @@ async def test_runs_are_bought_used_and_the_rest_given_back(shop: Shop, buyer: s
 
         use = await desk.data(buyer, "POST", RUN, "r1", input={"text": "hello"})
         ended = await desk.data(buyer, "GET", f"/api/v1/me/uses/{use['id']}?wait=30")
+        listed = await desk.data(buyer, "GET", "/api/v1/me/uses")
+        assert [(each["id"], each["output"]) for each in listed] == [(use["id"], None)]
         assert ended["state"] == "completed"
         output = ended["output"]
         assert isinstance(output, dict)

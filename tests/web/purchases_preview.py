@@ -19,6 +19,7 @@ from agentnexus.web.views.purchases import (
     Owned,
     PurchaseLine,
     PurchaseView,
+    UseLine,
     UseView,
     purchase_state,
     steps_of,
@@ -106,7 +107,8 @@ class PreviewPurchases:
             EntitlementView(AGENT, NAME, 3, 1, "0.06 USDC", "pur_completed", NOW + timedelta(days=30)),
             EntitlementView("org.example.gone", "Gone agent", 2, 0, "0.04 USDC", "pur_completed", available=False),
         ]
-        self.left = EntitlementsPage(owned, lines, "more")
+        uses = [UseLine(each.id, each.agent_name, each.state, each.created_at) for each in self.uses.values()]
+        self.left = EntitlementsPage(owned, lines, uses, "more")
 
     async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
         if not self.sold:
@@ -116,7 +118,7 @@ class PreviewPurchases:
             return BuyPage(quantity, agent.price, "0.1 USDC", FEE, "", obstacle=NO_WALLET, next_link=link)
         short = self.obstacle is SHORT
         return BuyPage(
-            quantity, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH a day left)", "30 days",
+            quantity, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH left today)", "30 days",
             "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
             "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
             ("/wallet#receive", "Add USDC") if short else None, "0.1",

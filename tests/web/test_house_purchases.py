@@ -91,7 +91,7 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
     await till.filled()
     assert "Buy runs" in await till.pages.get(f"/agents/{AGENT}")
     terms = await till.pages.get(f"{BUY}?runs=3")
-    for each in ("You pay 0.06 USDC for 3 runs", "2.5 %", "AgentNexus (0.2 ETH a day left)", "10.00 USDC", "9.94 USDC"):
+    for each in ("You pay 0.06 USDC for 3 runs", "2.5 %", "AgentNexus (0.2 ETH left today)", "10.00 USDC", "9.94 USDC"):
         assert each in terms, each
     place = await till.bought(3)
     shown = await till.pages.get(place)
@@ -111,9 +111,19 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
 
     assert await till.pages.moved(f"{place}/refund") == place
     back = await till.pages.get(await till.rested(place))
-    assert "Your money came back" in back
+    for each in (
+        "Your money came back",
+        "Paid to the seller",
+        "0.02 USDC",
+        "Back in your wallet",
+        "0.04 USDC",
+        "Buy again",
+    ):
+        assert each in back, each
     assert await till.shop.money() == 10 * WHOLE - 20_000
-    assert "You have no runs yet." in await till.pages.get("/entitlements")
+    empty = await till.pages.get("/entitlements")
+    assert "You have no runs yet." in empty
+    assert f'<a href="{use}">Trial agent</a>' in empty  # what was paid for stays to be found
 
 
 async def test_a_purchase_is_one_however_often_the_form_is_sent(till: Till) -> None:
@@ -155,7 +165,9 @@ async def test_what_is_not_signed_is_taken_back_and_nothing_is_paid(till: Till) 
     place = await till.pages.moved(BUY, "alice", runs="1", key="form-1")
     await till.pages.moved(f"{place}/refund", "alice")
     shown = await till.pages.get(await till.rested(place, "alice"), "alice")
-    assert "Nothing was paid." in shown
+    for each in ("You did not buy it", "Not bought", "Nothing was signed, and nothing was paid.", "Buy again"):
+        assert each in shown, each
+    assert "Failed" not in shown
     assert await till.shop.held() == 0
 
 
@@ -189,7 +201,9 @@ async def test_a_run_that_fails_costs_nothing_and_the_run_stays(till: Till) -> N
 async def test_the_only_run_of_a_purchase_that_fails_brings_the_money_back(till: Till) -> None:
     await till.filled()
     place = await till.bought(1)
-    await till.ran(do="refuse")
+    use = await till.pages.get(await till.ran(do="refuse"))
+    assert "It was the only run of its purchase: the money goes back to your wallet." in use
+    assert "still yours" not in use
     await till.shop.until(place.rpartition("/")[2], lambda it: it.state == "refunded")
     shown = await till.pages.get(await till.rested(place))
     assert "Its run failed." in shown

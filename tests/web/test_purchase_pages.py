@@ -45,7 +45,7 @@ async def test_the_terms_say_in_one_sentence_what_is_paid_held_and_given_back(cl
         "It is held in escrow. Each run that succeeds pays the seller 0.02 USDC; a run that fails costs nothing.",
         "What you do not use comes back: when you ask for it, or by itself after 30 days.",
         "0.02 USDC</dt>",
-        "paid by AgentNexus (0.19 ETH a day left)",
+        "paid by AgentNexus (0.19 ETH left today)",
         "the seller pays it, not you",
         "Your wallet holds",
         "24.8 USDC",
@@ -215,10 +215,12 @@ async def test_entitlements_show_what_is_left_and_where_it_goes_back(site: Site,
     assert "Not for sale any more: give the runs back." in gone
     assert "/agents/org.example.gone" not in shown
     assert 'href="/entitlements?before=more#purchases"' in shown
-    purchases(site).left = replace(purchases(site).left, entitlements=(), purchases=(), older="")
+    assert '<a href="/uses/use_completed">' in shown
+    purchases(site).left = replace(purchases(site).left, entitlements=(), purchases=(), uses=(), older="")
     empty = await text(client, "/entitlements")
     assert "You have no runs yet." in empty
     assert "Nothing bought yet." in empty
+    assert 'id="uses"' not in empty
 
 
 async def test_an_agents_page_sells_runs_or_takes_the_ones_that_are_owned(
@@ -226,6 +228,8 @@ async def test_an_agents_page_sells_runs_or_takes_the_ones_that_are_owned(
 ) -> None:
     owned = await text(client, f"/agents/{AGENT}")
     assert "Run with your 3 runs left" in owned
+    assert 'button-main button-large" name="_run" value="entitled">' in owned, "paying again is not the main way"
+    assert owned.index('value="entitled"') < owned.index('name="_run" value="1"')
     purchases(site).has = Owned(sold=True)
     assert f'<a class="button" href="{BUY}">Buy runs</a>' in await text(client, f"/agents/{AGENT}")
     purchases(site).has = Owned()

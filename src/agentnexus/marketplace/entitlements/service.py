@@ -105,6 +105,10 @@ class Entitlements:
                 await event.wait()
         return await self.store.use(use_id, user_id)
 
+    async def uses(self, user_id: str, limit: int) -> Sequence[Use]:
+        """The user's newest runs of all agents."""
+        return await self.store.uses_of(user_id, "", limit)
+
     async def execution(self, use: Use) -> Execution | None:
         """The run itself, with its result; None before it began."""
         if self._executions is None:

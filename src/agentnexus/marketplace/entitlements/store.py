@@ -232,7 +232,7 @@ class EntitlementStore:
 def no_right(agent_id: str) -> NotFound:
     return NotFound(
         f"you have no runs of {agent_id}",
-        next_step=f"buy some: POST /api/v1/agents/{agent_id}/purchase, or pay per run over x402",
+        next_step=f"buy some: on its page, by `nexus agents buy` or POST /api/v1/agents/{agent_id}/purchase",
     )
 
 

@@ -142,6 +142,11 @@ def _add_uses(router: APIRouter, entitlements: Entitlements, clock: Clock) -> No
         """Run it on what the caller bought, once per `Idempotency-Key`. One that fails is not used up."""
         return await shown(await entitlements.run(who.user_id, agent_id, body.input, key))
 
+    @router.get("/me/uses")
+    async def uses(who: Who, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Json:
+        """The caller's newest runs on what they bought, without results."""
+        return envelope([use_json(each, None) for each in await entitlements.uses(who.user_id, limit)], clock)
+
     @router.get("/me/uses/{use_id}")
     async def use(use_id: str, who: Who, wait: Wait = 0.0) -> Json:
         """A run and its result; with `wait`, once it ended or time is up."""
@@ -165,6 +170,7 @@ def no_purchase_routes() -> APIRouter:
         "/me/purchases",
         "/me/entitlements",
         "/me/entitlements/{id}",
+        "/me/uses",
         "/me/uses/{id}",
     ):
         router.add_api_route(path, not_sold, methods=["GET", "POST"], include_in_schema=False)

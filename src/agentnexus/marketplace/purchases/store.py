@@ -77,7 +77,10 @@ class PurchaseStore:
                 purchase_id, user_id,
             )  # fmt: skip
         if row is None:
-            raise NotFound("there is no purchase with that id", next_step="list them: GET /api/v1/me/purchases")
+            raise NotFound(
+                "there is no purchase with that id",
+                next_step="list yours: on /entitlements, by `nexus purchase list` or GET /api/v1/me/purchases",
+            )
         return purchase_of(row)
 
     async def move(self, before: Purchase, after: Purchase) -> Purchase | None:

@@ -22,8 +22,11 @@ ASKED_FOR: Final = "asked for by the buyer"
 HELD: Final = (DealStatus.OPEN, DealStatus.RELEASED)
 
 
-def purchase_view(purchase: Purchase, sign: SigningView | None = None, problem: Problem | None = None) -> PurchaseView:
-    """`problem` is why there is nothing to sign; else what the purchase says itself."""
+def purchase_view(
+    purchase: Purchase, sign: SigningView | None = None, problem: Problem | None = None, *, used: int = 0
+) -> PurchaseView:
+    """`problem` is why there is nothing to sign; else what the purchase says itself. `used`: runs that were paid."""
+    state, paid = _state(purchase), purchase.price * used
     network = purchase.price.asset.network
     held = Money(purchase.price.asset, purchase.remaining)
     completed = purchase.state is PurchaseState.COMPLETED and purchase.deal in HELD
@@ -35,11 +38,13 @@ def purchase_view(purchase: Purchase, sign: SigningView | None = None, problem: 
         price=money(purchase.price),
         amount=money(purchase.amount),
         fee=fee_words(purchase.fee_bps),
-        state=purchase_state(str(purchase.state), str(purchase.step)),
+        state=purchase_state(state, str(purchase.step)),
         final=purchase.state.final and purchase.step is not Step.REFUNDING,
-        steps=steps_of(str(purchase.state), str(purchase.step), asks=True),
+        steps=steps_of(state, str(purchase.step), asks=True),
         created_at=purchase.created_at,
         held=money(held) if held else "",
+        paid=money(paid) if used else "",
+        came_back=money(purchase.amount - paid) if purchase.state is PurchaseState.REFUNDED else "",
         runs_left=purchase.remaining // purchase.price.atomic if completed else None,
         refundable=is_refundable(purchase),
         retries=purchase.retries,
@@ -53,7 +58,16 @@ def purchase_view(purchase: Purchase, sign: SigningView | None = None, problem: 
     )
 
 
+def _state(purchase: Purchase) -> str:
+    """Its own, but what its buyer took back before signing did not fail."""
+    error = purchase.error
+    failed = purchase.state is PurchaseState.FAILED and error is not None
+    return "withdrawn" if failed and error and str(error.get("message")).endswith(ASKED_FOR) else str(purchase.state)
+
+
 def _problem(purchase: Purchase) -> Problem | None:
+    if _state(purchase) == "withdrawn":
+        return None
     if purchase.error is not None:
         return problem_of(purchase.error)
     reason = purchase.refund_reason
@@ -72,7 +86,7 @@ def purchase_line(purchase: Purchase) -> PurchaseLine:
         purchase.agent_name,
         purchase.quantity,
         money(purchase.amount),
-        purchase_state(str(purchase.state), str(purchase.step)),
+        purchase_state(_state(purchase), str(purchase.step)),
         purchase.created_at,
     )
 
@@ -80,6 +94,7 @@ def purchase_line(purchase: Purchase) -> PurchaseLine:
 def use_view(use: Use, purchase: Purchase, runs_left: int | None, output: object = None) -> UseView:
     """`output` of a run that succeeded."""
     succeeded = use.state is UseState.COMPLETED
+    given_back = use.state is UseState.FAILED and purchase.quantity == 1
     shown = UseView(
         id=use.id,
         agent_id=use.agent_id,
@@ -87,11 +102,12 @@ def use_view(use: Use, purchase: Purchase, runs_left: int | None, output: object
         state=use_state(str(use.state)),
         final=use.state is UseState.FAILED or use.settled_at is not None,
         created_at=use.created_at,
-        runs_left=runs_left,
+        runs_left=None if given_back else runs_left,
         transaction=use.transaction,
         explorer=explorer_link(purchase.price.asset.network, use.transaction),
         problem=problem_of(use.error),
         blocks=blocks_of(output) if succeeded and output is not None else (),
+        given_back=given_back,
     )
     return replace(shown, paid=money(purchase.price)) if use.settled_at is not None and succeeded else shown
 

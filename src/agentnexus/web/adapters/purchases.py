@@ -27,7 +27,16 @@ from agentnexus.web.adapters.wallet import HouseWallet
 from agentnexus.web.newest import newest
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
-from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, EntitlementView, Owned, PurchaseView, UseView
+from agentnexus.web.views.purchases import (
+    BuyPage,
+    EntitlementsPage,
+    EntitlementView,
+    Owned,
+    PurchaseView,
+    UseLine,
+    UseView,
+    use_state,
+)
 from agentnexus.web.views.signing import Signed
 from agentnexus.web.views.text import money, plural
 
@@ -84,7 +93,7 @@ class HousePurchases:
 
     async def _view(self, user_id: str, purchase: Purchase) -> PurchaseView:
         if purchase.step is not Step.SIGNING:
-            return purchase_view(purchase)
+            return purchase_view(purchase, used=await self._entitlements.store.used(purchase.id))
         try:
             request = await self._purchases.signing_request(user_id, purchase.id)
             wallet = await self._wallet.of(user_id)
@@ -112,9 +121,16 @@ class HousePurchases:
         """What can be run or given back, and one page of all purchases."""
         found = await self._purchases.list(user_id, before, PAGE)
         rights = [await self._now(user_id, each) for each in await self._entitlements.list(user_id)]
+        names = {each.agent_id: each.agent_name for each in rights}
+        uses = await self._entitlements.uses(user_id, PAGE)
         shown = [await self._entitlement(user_id, each) for each in rights if each.runs_left or each.under_way]
         older = found[-1].id if len(found) == PAGE else ""
-        return EntitlementsPage(shown, [purchase_line(each) for each in found], older)
+        return EntitlementsPage(
+            shown, [purchase_line(each) for each in found],
+            [UseLine(each.id, names.get(each.agent_id, each.agent_id), use_state(each.state), each.created_at)
+             for each in uses],
+            older,
+        )  # fmt: skip
 
     async def _now(self, user_id: str, right: Right) -> Right:
         """As the chain says, which our mirror of it may be a moment behind; as the mirror says while it is away."""

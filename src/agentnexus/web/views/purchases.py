@@ -21,6 +21,7 @@ PURCHASE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "completed": ("Ready", "done"),
     "failed": ("Failed", "fail"),
     "refunded": ("Refunded", "back"),
+    "withdrawn": ("Not bought", "back"),
 }
 FINAL: Final = frozenset({"completed", "failed", "refunded"})
 REACHED: Final[Mapping[str, int]] = {"reviewed": 1, "signing": 1, "sent": 3, "confirmed": 4, "entitled": 5}
@@ -82,6 +83,8 @@ class BuyPage:
 class PurchaseView:
     """A purchase now. `held` is what the escrow still holds; `steps` the way, `sign` while the owner has to sign.
 
+    `paid` is what its runs have cost so far, `came_back` what was refunded of it.
+
     `refundable`: it can be taken back now; that is a cancellation while it waits for a signature.
     """
 
@@ -97,6 +100,8 @@ class PurchaseView:
     steps: Sequence[StepView]
     created_at: datetime
     held: str = ""
+    paid: str = ""
+    came_back: str = ""
     runs_left: int | None = None
     refundable: bool = False
     retries: int = 0
@@ -136,11 +141,22 @@ class EntitlementView:
 
 
 @dataclass(frozen=True, slots=True)
+class UseLine:
+    """A run with an entitlement in a list; its page has the result."""
+
+    id: str
+    agent_name: str
+    state: State
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EntitlementsPage:
-    """`missing` says why nothing is sold on chain here."""
+    """`missing` says why nothing is sold on chain here; `uses` are the newest."""
 
     entitlements: Sequence[EntitlementView] = ()
     purchases: Sequence[PurchaseLine] = ()
+    uses: Sequence[UseLine] = ()
     older: str = ""
     missing: Problem | None = None
 
@@ -155,7 +171,10 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class UseView:
-    """One run with an entitlement. `blocks` draw its result; it is final once its seller has `paid`, or it failed."""
+    """One run with an entitlement. `blocks` draw its result; it is final once its seller has `paid`, or it failed.
+
+    `given_back`: it failed and was the only run of its purchase, which is refunded by itself.
+    """
 
     id: str
     agent_id: str
@@ -169,6 +188,7 @@ class UseView:
     explorer: str = ""
     problem: Problem | None = None
     blocks: Sequence[Block] = ()
+    given_back: bool = False
 
 
 def purchase_state(state: str, step: str = "") -> State:
@@ -193,6 +213,8 @@ def steps_of(state: str, step: str, *, asks: bool) -> tuple[StepView, ...]:
         return (*_done(PAID), StepView("Refunded", "what you did not use is in your wallet again", "back"))
     if step == "refunding":
         return (*_done(PAID), StepView("Coming back", "what you did not use returns to your wallet", "busy"))
+    if state == "withdrawn":
+        return (*_done(1), StepView("Not bought", "nothing was signed, and nothing was paid", "back"))
     if state == "failed":
         return (*_done(reached), StepView("Failed", "nothing was paid", "fail"))
     here = [StepView(*each, "wait" if step == "signing" and asks else "busy") for each in STEPS[reached : reached + 1]]
