@@ -53,7 +53,9 @@ async def test_gas_in_usdc_takes_an_allowance_first_and_then_is_paid_by_the_acco
     wallets = world.wallets()
     with pytest.raises(NotSponsored) as refused:
         await world.begin("ann", gas=GasPayer.USDC)
-    assert "approve" in refused.value.next_step
+    assert "for gas, and the wallet does not hold so much or let it be taken" in refused.value.message
+    assert "allow 1." in refused.value.next_step
+    assert "USDC on /wallet" in refused.value.next_step
     allowed = await wallets.settle((await wallets.allow_gas("ann", "5", key="allow")).id)
     assert (allowed.state, allowed.purpose) == (OperationState.SUCCEEDED, "setting")
     assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE

@@ -28,7 +28,8 @@ async def test_money_from_elsewhere_and_own_operations_are_in_one_history(world:
     bob = world.chain.accounts["bob"].address
     await world.transact("bob", Call(world.chain.usdc.reference, transfer_call(wallet.address, 3 * WHOLE)))
     sent = await wallets.settle((await wallets.send("ann", [Transfer(world.seller, "1.5")], key="send")).id)
-    await wallets.settle((await wallets.set_guardian("ann", bob, 86_400, key="guardian")).id)
+    guarded = await wallets.settle((await wallets.set_guardian("ann", bob, 86_400, key="guardian")).id)
+    assert guarded.title == f"Let {bob} propose a new owner, 1 day ahead"
     page = await wallets.history("ann")
     # The clock of the test stands still, so the operation without a transfer is older than the blocks.
     assert sorted(told(list(page.lines)), key=str) == [
@@ -205,6 +206,8 @@ HOSTILE_AMOUNTS = [
     ("1", ""),
     ("1", "0x1234"),
     ("1", "0x" + "ab" * 20),
+    ("1e3", "USDC"),
+    ("1E1", "ETH"),
 ]
 
 
@@ -212,8 +215,9 @@ async def test_amounts_that_cannot_be_meant_are_refused(world: World) -> None:
     await world.funded("ann")
     wallets = world.wallets()
     for amount, asset in HOSTILE_AMOUNTS:
-        with pytest.raises(InvalidInput):
+        with pytest.raises(InvalidInput) as refused:
             await wallets.send("ann", [Transfer(world.seller, amount, asset)], key="k")
+        assert refused.value.next_step, (amount, asset)
     assert await world.database.pool.fetchval("select count(*) from wallet.operation") == 0
 
 

@@ -69,12 +69,20 @@ class Asset:
     def parse(self, amount: str) -> Money:
         """Money from a decimal text such as ``0.05``; more digits than the asset has is an error."""
         if not AMOUNT.fullmatch(amount):
-            raise InvalidInput(f"not an amount of {self.symbol}: {amount[:100]!r}", field="amount")
+            raise InvalidInput(
+                f"not an amount of {self.symbol}: {amount[:100]!r}", field="amount", next_step="write it as 2.50"
+            )
         scaled = Decimal(amount).scaleb(self.decimals, EXACT)
         if scaled.copy_abs() > ATOMIC_MAX:  # abs() would round to 28 digits
-            raise InvalidInput(f"{amount[:100]!r} is more than any amount of {self.symbol}", field="amount")
+            raise InvalidInput(
+                f"{amount[:100]!r} is more than any amount of {self.symbol}", field="amount", next_step="give less"
+            )
         if scaled != scaled.to_integral_value(context=EXACT):
-            raise InvalidInput(f"{amount[:100]!r} has more digits than {self.symbol} carries", field="amount")
+            raise InvalidInput(
+                f"{amount[:100]!r} has more digits than {self.symbol} carries",
+                field="amount",
+                next_step=f"give at most {self.decimals} after the point",
+            )
         return Money(self, int(scaled))
 
 

@@ -34,7 +34,10 @@ class Accounts:
     async def of(self, user_id: str) -> Wallet:
         found = await self._store.of_user(user_id)
         if found is None:
-            raise NotFound("you have no wallet here yet", next_step="make one by POST /api/v1/wallet, or on /wallet")
+            raise NotFound(
+                "you have no wallet here yet",
+                next_step="make one: on /wallet, by `nexus wallet create` or POST /api/v1/wallet",
+            )
         return found
 
     async def create(

@@ -41,6 +41,10 @@ class Transfers:
 
     async def money(self, amount: str, asset_name: str) -> Money:
         """An amount that can be sent: more than nothing."""
+        if "e" in amount.lower():  # 1e3 is a slip more often than a thousand
+            raise InvalidInput(
+                f"{amount[:100]!r} is not how amounts are written here", field="amount", next_step="write it as 1000"
+            )
         money = (await self.asset(asset_name)).parse(amount)
         if not 0 < money.atomic <= MAX_WORD:
             raise InvalidInput(f"{amount[:100]} cannot be sent", field="amount", next_step="send more than nothing")
@@ -74,7 +78,11 @@ class Transfers:
 
     def _call(self, to: str, money: Money) -> Call:
         if to == ZERO_ADDRESS:
-            raise InvalidInput("nothing is sent to the zero address: it would be lost", field="to")
+            raise InvalidInput(
+                "nothing is sent to the zero address: it would be lost",
+                field="to",
+                next_step="check the address of who is to have it",
+            )
         if money.asset == self._chain.network.native:
             return Call(to, b"", money.atomic)
         return Call(money.asset.reference, transfer_call(to, money.atomic))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agentnexus.core.errors import Unavailable
-from agentnexus.core.money import Asset
+from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.rails.evm.contracts.account import AccountPlan
 from agentnexus.rails.evm.contracts.contract import Call
@@ -79,12 +79,24 @@ class UserGas:
     service: PaymasterService
     user_id: str
     payer: GasPayer
+    usdc: Asset
 
     async def stub(self, operation: UserOperation) -> UserOperation:
         return await self._chosen(operation).stub(operation)
 
     async def final(self, operation: UserOperation) -> UserOperation:
-        return await self._chosen(operation).final(operation)
+        try:
+            return await self._chosen(operation).final(operation)
+        except NotSponsored as error:
+            most = error.details.get("amount")
+            if self.payer is not GasPayer.USDC or not isinstance(most, str):
+                raise
+            needed = Money(self.usdc, int(most))
+            raise NotSponsored(
+                f"this takes up to {needed} for gas, and the wallet does not hold so much or let it be taken",
+                next_step=f"allow {needed} on /wallet, by `nexus wallet gas --allow` or POST /api/v1/wallet/gas",
+                **error.details,
+            ) from error
 
     def _chosen(self, operation: UserOperation) -> UserSponsor:
         sold = self.payer is GasPayer.USDC
@@ -130,7 +142,7 @@ class Builder:
             return None
         if self._paymaster is None:
             raise Unavailable("this node pays nobody's gas", next_step="let the account pay its gas: gas = account")
-        return UserGas(self._paymaster, user_id, gas)
+        return UserGas(self._paymaster, user_id, gas, self._chain.usdc)
 
     def _valid_until(self, operation: UserOperation) -> datetime:
         if operation.paymaster is None:

@@ -434,7 +434,11 @@ def _check(wallet: Wallet, calls: Sequence[Call], key: str, purpose: str) -> Non
         raise InvalidInput(f"an operation has 1 to {CALLS_MAX} calls", field="calls")
     for each in calls:
         if each.target == ZERO_ADDRESS:
-            raise InvalidInput("nothing is sent to the zero address: it would be lost", field="to")
+            raise InvalidInput(
+                "nothing is sent to the zero address: it would be lost",
+                field="to",
+                next_step="check the address of who is to have it",
+            )
         if each.target == wallet.address and each.data and purpose != "setting":
             raise NotAllowed(
                 "a wallet's own settings are not changed by plain calls",

@@ -51,7 +51,13 @@ def guardian_call(rpc: Rpc, wallet: Wallet, guardian: str, delay_seconds: int) -
             field="delay_seconds",
             next_step="take one in which you would notice a recovery that you did not want",
         )
-    return account.set_guardian(who, delay_seconds), f"Let {who} propose a new owner, {delay_seconds} s ahead"
+    return account.set_guardian(who, delay_seconds), f"Let {who} propose a new owner, {_days(delay_seconds)} ahead"
+
+
+def _days(seconds: int) -> str:
+    """In words; the hours of a delay that is no whole number of days are told as part of one."""
+    days = f"{seconds / DAY_SECONDS:.4g}"
+    return f"{days} day" if days == "1" else f"{days} days"
 
 
 def grant_call(rpc: Rpc, wallet: Wallet, grant: Grant, now: datetime) -> tuple[Call, str]:

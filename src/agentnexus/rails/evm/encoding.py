@@ -54,7 +54,9 @@ def address(text: object, *, field: str = "address") -> str:
     Mixed case is read as an EIP-55 checksum and must be right, so that a mistyped address is caught.
     """
     if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
-        raise InvalidInput(f"{field} is not an EVM address: {text!r}", field=field)
+        raise InvalidInput(
+            f"{field} is not an EVM address: {text!r}", field=field, next_step="give 0x and 40 hexadecimal digits"
+        )
     lower = text.lower()
     digits = text[2:]
     if digits not in (digits.lower(), digits.upper()) and text != checksum_address(lower):
