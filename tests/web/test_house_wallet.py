@@ -48,7 +48,7 @@ async def test_a_wallet_is_made_filled_and_spent_from_without_scripts(pages: Pag
         address,
         "10.00 USD",
         "This node keeps the key",
-        "paid by AgentNexus (0.2 ETH a day left)",
+        "paid by AgentNexus (0.2 ETH left today)",
         "Received",
     ):
         assert each in shown, each
@@ -225,5 +225,5 @@ def test_who_pays_is_said_of_every_kind_of_policy() -> None:
     assert [name for name, _ in gas_view({"policies": [free, sold]}, "ETH").choices] == ["sponsor", "usdc", "account"]
     left = {"you": {"per_day": "0.150000"}, "everybody": {"per_day": "0.05"}}
     view = gas_view({"policies": [{**free, "left": left}]}, "ETH")
-    assert view.sentence == "paid by AgentNexus (0.05 ETH a day left)"
+    assert view.sentence == "paid by AgentNexus (0.05 ETH left today)"
     assert view.policies[0][0] == "T"

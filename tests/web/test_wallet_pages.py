@@ -53,7 +53,7 @@ async def test_a_wallet_shows_what_it_holds_where_to_send_and_what_happened(clie
     shown = await text(client)
     for each in ("24.90 USD", "24.9", "0.0005", "ETH", ADDRESS, "Received", "+25 USDC", "Waiting for your signature"):
         assert each in shown, each
-    assert "paid by AgentNexus (0.19 ETH a day left)" in shown
+    assert "paid by AgentNexus (0.19 ETH left today)" in shown
     assert 'href="/wallet/operations/op_unsigned"' in shown
     assert shown.count("<svg xmlns") == 1
     assert "style=" not in shown  # the policy forbids it

@@ -38,7 +38,7 @@ FAUCET = f"nexus wallet top-up 5 --to {ADDRESS}"
 HOSTILE = '<script>alert("wallet")</script>'
 TYPED_DATA = '{"domain":{"name":"ERC4337","version":"1","chainId":31337},"primaryType":"PackedUserOperation"}'
 GAS = GasView(
-    "paid by AgentNexus (0.19 ETH a day left)",
+    "paid by AgentNexus (0.19 ETH left today)",
     [("Accounts, purchases and transfers of this market", ["at most 0.01 ETH for one operation"])],
     [("sponsor", "AgentNexus pays"), ("usdc", "The wallet pays, in USDC"), ("account", "The wallet pays, in ETH")],
     sold=True,

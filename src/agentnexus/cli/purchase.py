@@ -245,7 +245,8 @@ def _show(shown: Json) -> None:
     if shown.get("transaction"):
         click.echo(f"  transaction {shown['transaction']}")
     if state == "completed":
-        click.echo(f"  {shown['runs_left']} runs left until {str(shown['expires_at'])[:10]}")
+        left = "1 run" if shown["runs_left"] == 1 else f"{shown['runs_left']} runs"
+        click.echo(f"  {left} left until {str(shown['expires_at'])[:10]}")
         click.echo(f"  use one:  nexus agents execute {shown['agent_id']} --input @input.json")
     show_problem(shown.get("error"))
     if shown.get("step") == "signing":

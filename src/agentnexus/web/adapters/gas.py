@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from typing import Final
 
 from agentnexus.web.views.wallet import GasView
@@ -19,7 +19,7 @@ def gas_view(description: Mapping[str, object], coin: str) -> GasView:
     own = f"The wallet pays, in {coin}"
     choices = [("sponsor", "AgentNexus pays")] if free else []
     choices += [("usdc", "The wallet pays, in USDC")] if sold else []
-    ours = f"paid by AgentNexus ({_left_today(free[0])} {coin} a day left)" if free else ""
+    ours = f"paid by AgentNexus ({_left_today(free[0])} {coin} left today)" if free else ""
     sentence = ours or f"paid by the wallet, in {coin}"
     return GasView(sentence, [_policy(each, coin) for each in free], [*choices, ("account", own)], bool(sold))
 
@@ -38,8 +38,13 @@ def _left_today(policy: Mapping[str, object]) -> str:
         status["per_day"] if isinstance(status := known.get(whose), Mapping) and "per_day" in status else whole
         for whose, whole in (("you", policy.get("per_user_day")), ("everybody", policy.get("per_day")))
     ]
-    least = min(Decimal(str(each)) for each in amounts)
-    return f"{least.normalize():f}"
+    return short(min(Decimal(str(each)) for each in amounts))
+
+
+def short(amount: Decimal) -> str:
+    """Coin for people: four digits, never more than there is."""
+    rounded = amount.normalize(Context(prec=4, rounding=ROUND_DOWN))
+    return f"{rounded:f}"
 
 
 def _mappings(value: object) -> list[Mapping[str, object]]:

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Final
 
 from agentnexus.core.money import Asset, Money
-from agentnexus.wallets.model import Balances, HistoryLine, Operation, OperationState, Wallet, WalletKind
+from agentnexus.wallets.model import Balances, GasPayer, HistoryLine, Operation, OperationState, Wallet, WalletKind
 from agentnexus.wallets.settings import DAY_SECONDS, AccountState
-from agentnexus.web.adapters.gas import PAYERS
+from agentnexus.web.adapters.gas import PAYERS, short
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.text import money, network_name
@@ -89,7 +89,7 @@ def recovery(state: AccountState) -> Recovery:
 
 def operation_view(operation: Operation, network: str, coin: Asset) -> OperationView:
     """Without what is to be signed."""
-    cost = operation.gas_cost_wei
+    cost, worth = operation.gas_cost_wei, "worth " if operation.gas is GasPayer.USDC else ""
     return OperationView(
         id=operation.id,
         title=operation.title,
@@ -99,7 +99,7 @@ def operation_view(operation: Operation, network: str, coin: Asset) -> Operation
         created_at=operation.created_at,
         transaction=operation.transaction,
         explorer=explorer_link(network, operation.transaction),
-        gas_cost="" if cost is None else money(Money(coin, cost)),
+        gas_cost="" if cost is None else f"{worth}{short(Money(coin, cost).decimal)} {coin.symbol}",
         problem=problem_of(operation.error) if operation.state is not OperationState.SUCCEEDED else None,
     )
 

@@ -12,6 +12,12 @@ async function withPasskey(form) {
   return signWithPasskey(form.dataset.challenge, form.dataset.credential, location.hostname);
 }
 
+// Browsers name what went wrong in one word.
+function wordsFor(error) {
+  if (error.name === "NotAllowedError") return "your device did not confirm it. Try again when you are ready.";
+  return error.message ?? error;
+}
+
 // Wallets sign typed data of the chain they are on only.
 async function onItsChain(payload) {
   const wanted = `0x${Number(JSON.parse(payload).domain.chainId).toString(16)}`;
@@ -46,7 +52,7 @@ export function setUpSigning() {
     try {
       send(form, await (form.dataset.signForm === "passkey" ? withPasskey : withWallet)(form));
     } catch (error) {
-      toast(`It was not signed: ${error.message ?? error}`);
+      toast(`It was not signed: ${wordsFor(error)}`);
     } finally {
       button.disabled = false;
     }
