@@ -96,6 +96,19 @@ async def test_a_node_that_pays_for_nobody_says_so(world: World) -> None:
     assert (await wallets.gas_policy("ann"))["sponsor"] is None
 
 
+async def test_an_empty_deposit_of_the_node_is_not_told_as_the_users_lack_of_money(world: World) -> None:
+    """And it passes: the worker counts what is there, and somebody fills it."""
+    await world.funded("ann")
+    accounts = world.paymaster().accounts
+    held = (await world.books.balance(accounts.deposit, world.chain.network.native)).posted
+    await world.books.withdraw("emptied", accounts.deposit, held)
+    with pytest.raises(Unavailable, match="pays gas from is used up") as refused:
+        await world.begin("ann")
+    assert refused.value.retryable
+    await world.books.deposit("filled", accounts.deposit, held)
+    assert (await world.begin("ann")).state is OperationState.SIGNED
+
+
 async def test_the_policies_are_told_with_what_is_left_of_them(world: World) -> None:
     await world.funded("ann")
     wallets = world.wallets()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from agentnexus.core.errors import Unavailable
+from agentnexus.core.errors import InsufficientFunds, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Clock
 from agentnexus.rails.evm.contracts.account import AccountPlan
@@ -87,6 +87,11 @@ class UserGas:
     async def final(self, operation: UserOperation) -> UserOperation:
         try:
             return await self._chosen(operation).final(operation)
+        except InsufficientFunds as error:  # ours: the account's own money is asked after elsewhere
+            raise Unavailable(
+                "what this node pays gas from is used up, or not counted yet",
+                next_step="try again later, or let the account pay its gas: gas = account",
+            ) from error
         except NotSponsored as error:
             most = error.details.get("amount")
             if self.payer is not GasPayer.USDC or not isinstance(most, str):
