@@ -37,7 +37,7 @@ class Letterbox:
 
     def code(self) -> str:
         text = sorted(self.mail.iterdir())[-1].read_text()
-        (found,) = re.findall(r"^ {4}(\d{6})$", text, re.MULTILINE)
+        (found,) = re.findall(r"^ {4}(\d{8})$", text, re.MULTILINE)
         return str(found)
 
 

@@ -68,7 +68,7 @@ async def sign_in_by_mail(page: Page, town: Town, email: str) -> None:
     newest = max((town.economy.home / "mail").glob("*.eml"))
     message = message_from_bytes(newest.read_bytes(), policy=policy.default)
     assert message["To"] == email
-    (code, *_) = re.findall(r"\b[0-9]{6}\b", message.get_content())
+    (code, *_) = re.findall(r"\b[0-9]{8}\b", message.get_content())
     await page.get_by_label("Code").fill(code)
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url("**/wallet")

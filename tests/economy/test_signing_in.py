@@ -79,5 +79,5 @@ async def test_a_code_by_e_mail_signs_in_and_out(town: Town, home: Path) -> None
 def newest_code(folder: Path, wanted: Callable[[str], bool]) -> str:
     texts = [path.read_text() for path in sorted(folder.glob("*.eml"))]
     text = next(each for each in reversed(texts) if wanted(each))
-    (code,) = re.findall(r"^ {4}(\d{6})$", text, re.MULTILINE)
+    (code,) = re.findall(r"^ {4}(\d{8})$", text, re.MULTILINE)
     return str(code)

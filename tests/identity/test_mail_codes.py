@@ -45,7 +45,7 @@ class Letters:
     def code(self) -> str:
         """Of the last message."""
         text = cast("EmailMessage", self.post.messages[-1]).get_content()
-        (found,) = re.findall(r"^ {4}(\d{6})$", text, re.MULTILINE)
+        (found,) = re.findall(r"^ {4}(\d{8})$", text, re.MULTILINE)
         return str(found)
 
     def wrong_code(self) -> str:
@@ -181,7 +181,7 @@ async def test_an_unknown_challenge_is_answered_like_a_wrong_code(letters: Lette
         assert answer.status_code == 400 or answer.json()["error"]["message"] == WRONG
 
 
-@pytest.mark.parametrize("code", ["", "12345", "1234567", "abcdef", "١٢٣٤٥٦", "\u0000", "-" * 20])
+@pytest.mark.parametrize("code", ["", "1234567", "123456789", "abcdefgh", "١٢٣٤٥٦٧٨", "\u0000", "-" * 20])
 async def test_what_is_no_code_is_a_wrong_one(letters: Letters, code: str) -> None:
     async with letters.desk.browser() as client:
         challenge = await begin(client)
@@ -300,7 +300,7 @@ async def test_a_node_without_mail_says_so(database: Database, clock: ManualCloc
     async with desk.browser() as client:
         for answer in (
             await client.post(f"{AUTH}/email", json={"email": ADA}),
-            await verify(client, "mail_1", "123456"),
+            await verify(client, "mail_1", "12345678"),
         ):
             assert answer.status_code == 503
             assert "passkey" in answer.json()["error"]["next_step"]

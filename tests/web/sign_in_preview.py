@@ -13,7 +13,7 @@ from agentnexus.identity.caller import COOKIE
 from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView
 
 NOW = datetime(2026, 11, 21, 9, 41, tzinfo=UTC)
-CODE = "123456"
+CODE = "12345678"
 PASSKEYS = [
     PasskeyView("AQ", "Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
     PasskeyView("Ag", '<script>alert("name")</script>', NOW - timedelta(days=1)),
@@ -43,7 +43,7 @@ class PreviewSignIn:
 
     async def enter(self, request: Request, response: Response, challenge: str, code: str) -> None:
         if code != CODE:
-            raise NotAllowed("this code is wrong, used or too old", next_step="check its 6 digits")
+            raise NotAllowed("this code is wrong, used or too old", next_step="check its 8 digits")
         response.set_cookie(COOKIE, "nx_preview", httponly=True)
 
     async def leave(self, request: Request, response: Response) -> None:

@@ -30,7 +30,7 @@ def mail_routes(login: MailLogin | None, door: Door) -> APIRouter:
 
     @router.post("")
     async def begin(body: EmailBody, request: Request) -> dict[str, object]:
-        """Send a code of six digits; the answer is the same for every address."""
+        """Send a code of eight digits; the answer is the same for every address."""
         await door.count(request)
         made = await sender(login).begin(body.email, caller=caller_host(request))
         return {"success": True, "data": {"id": made.id, "expires_at": made.expires_at.isoformat()}}

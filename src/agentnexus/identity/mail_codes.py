@@ -1,4 +1,4 @@
-"""Signing in with a code of six digits that is sent by e-mail.
+"""Signing in with a code of eight digits that is sent by e-mail.
 
 Every address is answered alike, known here or not: a code goes out, and whoever has it is the person of that address.
 The person's name is a hash, so that no list of users is a list of addresses.
@@ -23,10 +23,11 @@ from agentnexus.platform.sealing import Sealer
 VALID = timedelta(minutes=10)
 TRIES = 5
 WINDOW = timedelta(hours=1)
-# Mails within the window. Five codes of five tries each: 25 guesses among a million an hour.
+# Mails within the window. Five codes of five tries each are 25 guesses an hour for one address. Who knows a thousand
+# addresses and calls from many places has 5,000: with six digits that is an account in eight days, with eight in two years.
 PER_ADDRESS, PER_CALLER, PER_NODE = 5, 20, 1000
 ADDRESS_CHARS = 254
-DIGITS = 6
+DIGITS = 8
 # ASCII alone: letters of other scripts that look or fold alike would make one person of two.
 ADDRESS = re.compile(
     r"[a-z0-9_'&=~-][a-z0-9_+'&=~-]*(?:\.[a-z0-9_+'&=~-]+)*@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}"
