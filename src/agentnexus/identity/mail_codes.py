@@ -24,7 +24,8 @@ VALID = timedelta(minutes=10)
 TRIES = 5
 WINDOW = timedelta(hours=1)
 # Mails within the window. Five codes of five tries each are 25 guesses an hour for one address. Who knows a thousand
-# addresses and calls from many places has 5,000: with six digits that is an account in eight days, with eight in two years.
+# addresses and calls from many places has 5,000: with six digits that is an account in eight days, with eight in two
+# years.
 PER_ADDRESS, PER_CALLER, PER_NODE = 5, 20, 1000
 ADDRESS_CHARS = 254
 DIGITS = 8
