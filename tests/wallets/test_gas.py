@@ -54,8 +54,7 @@ async def test_gas_in_usdc_takes_an_allowance_first_and_then_is_paid_by_the_acco
     with pytest.raises(NotSponsored) as refused:
         await world.begin("ann", gas=GasPayer.USDC)
     assert "for gas, and the wallet does not hold so much or let it be taken" in refused.value.message
-    assert "allow 1." in refused.value.next_step
-    assert "USDC on /wallet" in refused.value.next_step
+    assert "allow more than that: on /wallet" in refused.value.next_step
     allowed = await wallets.settle((await wallets.allow_gas("ann", "5", key="allow")).id)
     assert (allowed.state, allowed.purpose) == (OperationState.SUCCEEDED, "setting")
     assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE
@@ -64,6 +63,12 @@ async def test_gas_in_usdc_takes_an_allowance_first_and_then_is_paid_by_the_acco
     spent = 10 * WHOLE - await world.chain.usdc_of(wallet.address)
     assert spent > 5
     assert spent - 5 == await world.chain.usdc_of(world.manifest.address("Paymaster"))
+    lines = {each.title: each for each in (await wallets.history("ann")).lines if each.operation_id == done.id}
+    assert set(lines) == {"Gas, paid ahead", "Gas, not used", done.title}
+    ahead, back = lines["Gas, paid ahead"].amount, lines["Gas, not used"].amount
+    assert ahead is not None
+    assert back is not None
+    assert ahead.atomic - back.atomic == spent - 5
 
 
 async def test_an_account_pays_its_own_gas_in_coin(world: World) -> None:

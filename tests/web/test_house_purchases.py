@@ -179,6 +179,7 @@ async def test_who_has_no_wallet_or_too_little_is_told_before_the_button(till: T
     short = await till.pages.get(BUY)
     assert "The wallet holds 0.05 USDC, and this costs 0.10 USDC." in short
     assert FAUCET in short
+    assert "nexus wallet top-up 10 " in await till.pages.get(f"{BUY}?runs=500")
     assert "You pay" not in short[: short.index("The sum")]
     refused = await till.pages.post(BUY, runs="5", key="form-1")
     assert refused.status_code == 402

@@ -242,7 +242,9 @@ def _gas_lines(found: Json) -> Iterator[str]:
         how = "sold for USDC (--gas usdc)" if sold else "paid for you (--gas sponsor)"
         yield f"{each['title']}: gas is {how}"
         for whose, left in cast("dict[str, Json | None]", each["left"]).items():
-            known = ", ".join(f"{name} {amount} {found['coin']}" for name, amount in (left or {}).items())
+            known = ", ".join(
+                f"{amount} {found['coin']} {name.replace('_', ' ')}" for name, amount in (left or {}).items()
+            )
             yield f"  left for {whose}: {known or 'all of it'}"
     if not policies:
         yield "nobody pays gas here; yours does: --gas account"

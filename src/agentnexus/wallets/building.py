@@ -99,7 +99,7 @@ class UserGas:
             needed = Money(self.usdc, int(most))
             raise NotSponsored(
                 f"this takes up to {needed} for gas, and the wallet does not hold so much or let it be taken",
-                next_step=f"allow {needed} on /wallet, by `nexus wallet gas --allow` or POST /api/v1/wallet/gas",
+                next_step="allow more than that: on /wallet, by `nexus wallet gas --allow` or POST /api/v1/wallet/gas",
                 **error.details,
             ) from error
 

@@ -47,9 +47,10 @@ select * from line where $3::timestamptz is null or (at, id collate "C") < ($3, 
 
 
 class History:
-    """Histories of one network's wallets."""
+    """Histories of one network's wallets; what moves between them and `paymaster` is gas paid in USDC."""
 
-    def __init__(self, store: WalletStore, chain: WalletChain) -> None:
+    def __init__(self, store: WalletStore, chain: WalletChain, paymaster: str = "") -> None:
+        self._paymaster = paymaster
         self._database = store.database
         self._chain = chain
 
@@ -163,12 +164,14 @@ class History:
         )
 
     def _line(self, row: asyncpg.Record) -> HistoryLine:
-        amount = row["amount"]
+        amount, titles = row["amount"], {"in": "Received", "out": "Sent"}
+        is_gas = bool(row["counterparty"]) and row["counterparty"] == self._paymaster
+        gas = {"in": "Gas, not used", "out": "Gas, paid ahead"}
         return HistoryLine(
             id=row["id"],
             kind=row["kind"],
             at=row["at"],
-            title=row["title"] or {"in": "Received", "out": "Sent"}[row["kind"]],
+            title=gas[row["kind"]] if is_gas else row["title"] or titles[row["kind"]],
             transaction=row["transaction"],
             amount=None if amount is None else Money(self._chain.usdc, int(amount)),
             counterparty=row["counterparty"],

@@ -93,7 +93,7 @@ class Wallets:
         self._keys = keys
         self._coin_usd = coin_usd
         self._transfers = Transfers(chain)
-        self._history = History(self.store, chain)
+        self._history = History(self.store, chain, paymaster.chain.paymaster if paymaster else "")
         self._accounts = Accounts(self.store, chain, keys, clock, ids)
         self._builder = Builder(chain, bundler, paymaster, clock)
         self._outcomes = Outcomes(chain.rpc, chain.network, clock, confirmations=confirmations)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
+from math import ceil
 from typing import Final
 
 from agentnexus.core.errors import NexusError, NotFound
@@ -80,9 +81,11 @@ class HousePurchases:
         )  # fmt: skip
         if needed <= held:
             return replace(page, after=money(held - needed))
+        missing = needed - held
         return replace(
-            page, short=money(needed - held), obstacle=problem_of(short_of(needed, held)),
-            faucet=self._wallet.faucet(wallet), next_link=("/wallet#receive", "Add money"),
+            page, short=money(missing), obstacle=problem_of(short_of(needed, held)),
+            next_link=("/wallet#receive", "Add money"),
+            faucet=self._wallet.faucet(wallet, max(ceil(missing.decimal), 5)),
         )  # fmt: skip
 
     async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:

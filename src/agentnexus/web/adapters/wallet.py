@@ -47,9 +47,9 @@ class HouseWallet:
         coin = self._wallets.chain.network.native_symbol
         return gas_view(await self._wallets.gas_policy(user_id), coin)
 
-    def faucet(self, wallet: Wallet) -> str:
-        """The command that makes play money for it, where there is such a thing."""
-        return f"nexus wallet top-up 5 --to {wallet.address}" if self._play_money else ""
+    def faucet(self, wallet: Wallet, usdc: int = 5) -> str:
+        """The command that makes so much play money for it, where there is such a thing."""
+        return f"nexus wallet top-up {usdc} --to {wallet.address}" if self._play_money else ""
 
     async def page(self, user_id: str, before: str = "") -> WalletPage:
         """The newest lines of the history first, from the one before `before`."""
