@@ -244,7 +244,9 @@ async def act_as(shop: Shop, wallet: str, *calls: Call) -> None:
     await rpc.call("anvil_setBalance", wallet, hex(10**18))
     for each in calls:
         call = {"from": wallet, "to": each.target, "data": to_hex(each.data), "gas": hex(300_000)}
-        await rpc.call("eth_sendTransaction", {**call})
+        sent = await rpc.call("eth_sendTransaction", {**call})
+        while await rpc.call("eth_getTransactionReceipt", sent) is None:
+            await asyncio.sleep(0.01)
     await rpc.call("anvil_stopImpersonatingAccount", wallet)
 
 

@@ -16,24 +16,13 @@ from agentnexus.marketplace.listings.model import ListingStatus
 from agentnexus.marketplace.purchases.market import Market
 from agentnexus.marketplace.purchases.model import ENDS_SOON, Purchase
 from agentnexus.marketplace.purchases.views import use_json
-from agentnexus.rails.evm.contracts import Call, DealStatus
-from agentnexus.rails.evm.encoding import to_hex
-from agentnexus.rails.evm.rpc import RpcValue
+from agentnexus.rails.evm.contracts import DealStatus
 from agentnexus.sdk.manifest import LimitsWanted
 from tests.purchases.conftest import AGENT, Shop
+from tests.purchases.test_dead_ends import act_as
 from tests.purchases.test_uses import bought, ended
 
 pytestmark = pytest.mark.timeout(180)
-
-
-async def by_the_buyer(shop: Shop, wallet: str, call: Call) -> None:
-    """The wallet's own doing, past this node."""
-    rpc = shop.world.chain.rpc
-    await rpc.call("anvil_impersonateAccount", wallet)
-    await rpc.call("anvil_setBalance", wallet, hex(10**18))
-    sent: dict[str, RpcValue] = {"from": wallet, "to": call.target, "data": to_hex(call.data), "gas": hex(300_000)}
-    await rpc.call("eth_sendTransaction", sent)
-    await rpc.call("anvil_stopImpersonatingAccount", wallet)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -165,7 +154,7 @@ async def test_no_run_begins_that_could_outlast_its_deal(shop: Shop, buyer: str)
 async def test_a_buyer_who_releases_a_part_has_no_run_that_hangs_for_ever(shop: Shop, buyer: str) -> None:
     purchase = await bought(shop, buyer, 2)
     part = shop.market.escrow.release_part(purchase.terms, 2 * shop.price - 1)
-    await by_the_buyer(shop, purchase.wallet, part)
+    await act_as(shop, purchase.wallet, part)
     use = await shop.entitlements.run(buyer, AGENT, {"text": "hello"}, "r1")
     assert await ended(shop, use.id) is UseState.COMPLETED
     await shop.settle_uses()
@@ -181,7 +170,7 @@ async def test_a_buyer_who_burns_their_tokens_at_the_last_moment_pays_all_the_sa
         """The tokens are gone after they were counted, and before they are taken back."""
 
         async def revoke(self, purchase: Purchase, key: str, count: int) -> str:
-            await by_the_buyer(shop, purchase.wallet, self.tokens.burn(purchase.wallet, shop.token, 2))
+            await act_as(shop, purchase.wallet, self.tokens.burn(purchase.wallet, shop.token, 2))
             return await super().revoke(purchase, key, count)
 
     plain = shop.market
