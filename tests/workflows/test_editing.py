@@ -94,7 +94,7 @@ def test_a_cap_moves_the_step_to_a_seller_who_asks_less(offered: Offered) -> Non
 
 
 def test_a_cap_that_nobody_goes_below_is_refused_with_the_lowest_price(offered: Offered) -> None:
-    with pytest.raises(NoOffer, match=r"the cheapest asks 0\.010000 USDC"):
+    with pytest.raises(NoOffer, match=r"the cheapest asks 0\.01 USDC"):
         changed(plan_of(step("s1")), PlanChange(max_prices={"s1": USDC.parse("0.005")}), offered)
     with pytest.raises(InvalidInput, match="above zero"):
         changed(plan_of(step("s1")), PlanChange(max_prices={"s1": USDC.parse("0")}), offered)

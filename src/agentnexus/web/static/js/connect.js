@@ -21,18 +21,21 @@ export function setUpConnectPage() {
   const page = document.querySelector("[data-connect-page]");
   if (!page) return;
   const problem = page.querySelector("[data-connect-problem]");
-  const act = (button, action) => button.addEventListener("click", async () => {
-    problem.hidden = true;
-    button.disabled = true;
-    try {
-      await action();
-      window.location.assign(page.dataset.next);
-    } catch (error) {
-      problem.querySelector("strong").textContent = wordsFor(error);
-      problem.hidden = false;
-      button.disabled = false;
-    }
-  });
+  const act = (button, action) => {
+    button.addEventListener("click", async () => {
+      problem.hidden = true;
+      button.disabled = true;
+      try {
+        await action();
+        window.location.assign(page.dataset.next);
+      } catch (error) {
+        problem.querySelector("strong").textContent = wordsFor(error);
+        problem.hidden = false;
+        button.disabled = false;
+      }
+    });
+    button.disabled = false; // until now a press would have been lost
+  };
 
   const reason = whyNoPasskeys();
   for (const place of page.querySelectorAll("[data-passkeys]")) {
