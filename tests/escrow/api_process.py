@@ -10,13 +10,8 @@ Settings come from ``NEXUS_*``. `POINT`: ``claimed`` (the claim is written, the 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 from agentnexus.api.app import create_api
 from agentnexus.bootstrap.ground import open_ground
@@ -29,19 +24,7 @@ from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.ledger.books import Books
 from agentnexus.platform.process import die_with_parent
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def dies_after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    @wraps(work)
-    async def done_and_dead(*args: P.args, **kwargs: P.kwargs) -> T:
-        await work(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("still alive")
-
-    return done_and_dead
+from tests.dying import dies_after
 
 
 def arm(escrow: Escrow, books: Books, point: str) -> None:

@@ -15,9 +15,10 @@ from agentnexus.api.app import _on_invalid_request
 from agentnexus.core.canonical import idempotency_key
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.events import Event, EventName
-from agentnexus.marketplace.executions import routes as execution_faces
-from agentnexus.marketplace.executions.routes import execution_routes, sse
+from agentnexus.marketplace import streaming
+from agentnexus.marketplace.executions.routes import execution_routes
 from agentnexus.marketplace.listings.routes import listing_routes
+from agentnexus.marketplace.streaming import sse
 from agentnexus.platform.http import RequestContext, install_error_handlers
 from tests.marketplace.conftest import TRIAL_ID, Node
 from tests.marketplace.test_executions import started, stored
@@ -161,7 +162,7 @@ async def test_a_run_is_cancelled_over_http(http: httpx.AsyncClient, node: Node)
 
 
 async def test_a_quiet_stream_sends_comments_so_that_proxies_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution_faces, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(streaming, "HEARTBEAT_SECONDS", 0.01)
     gate = asyncio.Event()
 
     async def events() -> AsyncIterator[Event]:

@@ -11,33 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from agentnexus.devnet.chain import CHAIN_ID, DevelopmentChain
 from agentnexus.platform.database import Database
 from agentnexus.platform.process import die_with_parent
 from agentnexus.rails.evm.deployment import Manifest
 from agentnexus.wallets.service import Wallets
+from tests.dying import dies_after
 from tests.wallets.conftest import World, open_world
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def dies_after(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    @wraps(work)
-    async def done_and_dead(*args: P.args, **kwargs: P.kwargs) -> T:
-        await work(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("still alive")
-
-    return done_and_dead
 
 
 def arm(wallets: Wallets, world: World, point: str) -> None:

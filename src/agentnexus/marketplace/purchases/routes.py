@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated
 
@@ -13,28 +9,25 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from agentnexus.core.errors import InvalidInput, NexusError, Unavailable
-from agentnexus.core.events import Event
+from agentnexus.core.errors import NexusError, Unavailable
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.marketplace.entitlements.model import Use
 from agentnexus.marketplace.entitlements.service import Entitlements
 from agentnexus.marketplace.envelope import envelope
-from agentnexus.marketplace.executions.model import event_json
 from agentnexus.marketplace.purchases.model import QUANTITY_MAX, Purchase, Step
 from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
 from agentnexus.marketplace.purchases.views import access_json, purchase_json, right_json, use_json
+from agentnexus.marketplace.streaming import position, streamed
 from agentnexus.wallets.views import SignatureBody, signing_json
 
 WAIT_MAX = 30.0
-HEARTBEAT_SECONDS = 15.0
 ID_CHARACTERS_MAX = 80
 Json = dict[str, object]
 Who = Annotated[Caller, Depends(caller)]
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=KEY_CHARACTERS_MAX)]
 Wait = Annotated[float, Query(ge=0, le=WAIT_MAX, description="seconds to wait for it to move")]
 After = Annotated[int, Query(ge=0, le=2**31 - 1)]
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class PurchaseBody(BaseModel):
@@ -105,9 +98,7 @@ def _add_reading(router: APIRouter, purchases: Purchases, entitlements: Entitlem
     ) -> StreamingResponse:
         """Every event as server-sent events, from `after` or ``Last-Event-ID`` on, until nothing is under way."""
         await purchases.get(who.acts_for, _id(purchase_id))
-        start = _sequence(last_event_id) if last_event_id else after
-        frames = sse(purchases.events(who.acts_for, purchase_id, start))
-        return StreamingResponse(frames, media_type="text/event-stream", headers=HEADERS)
+        return streamed(purchases.events(who.acts_for, purchase_id, position(after, last_event_id)))
 
     @router.get("/me/purchases")
     async def mine(
@@ -177,27 +168,6 @@ def no_purchase_routes() -> APIRouter:
     return router
 
 
-async def sse(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    """Frames ``id / event / data``, with a comment now and then so that proxies keep the connection."""
-    following = asyncio.ensure_future(anext(events, None))
-    try:
-        while True:
-            done, _ = await asyncio.wait({following}, timeout=HEARTBEAT_SECONDS)
-            if not done:
-                yield b": still here\n\n"
-                continue
-            event = following.result()
-            if event is None:
-                return
-            body = json.dumps(event_json(event), separators=(",", ":"))
-            yield f"id: {event.sequence}\nevent: {event.name}\ndata: {body}\n\n".encode()
-            following = asyncio.ensure_future(anext(events, None))
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-
-
 def _line(purchase: Purchase, counts: dict[str, tuple[int, int]]) -> Json:
     used, running = counts.get(purchase.id, (0, 0))
     return purchase_json(purchase, used=used, running=running)
@@ -206,9 +176,3 @@ def _line(purchase: Purchase, counts: dict[str, tuple[int, int]]) -> Json:
 def _id(text: str) -> str:
     """Longer ones are nobody's, and none of them has to be looked for."""
     return text[:ID_CHARACTERS_MAX]
-
-
-def _sequence(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise InvalidInput("Last-Event-ID is not one of ours", next_step="leave it out", field="Last-Event-ID")
-    return int(text)

@@ -14,11 +14,10 @@ from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.core.money import AMOUNT
 from agentnexus.web.live import STREAM_HEADERS, Panels, live
 from agentnexus.web.pages import doors_of
-from agentnexus.web.pages.downloads import download, json_bytes
+from agentnexus.web.pages.downloads import result_file, result_json
 from agentnexus.web.pages.signing import signed_of
 from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import page
-from agentnexus.web.results import find_file
 from agentnexus.web.views.problems import problem_of
 
 RUNS_USUAL: Final = 5
@@ -144,15 +143,14 @@ async def use_result(request: Request) -> Response:
     """GET /uses/{use_id}/result.json"""
     doors = doors_of(request)
     value = await doors.purchases.use_result(await doors.user(request), request.path_params["use_id"])
-    return download(json_bytes(value), "application/json", "result.json")
+    return result_json(value)
 
 
 async def use_file(request: Request) -> Response:
     """GET /uses/{use_id}/file?at=<JSON pointer into the result>"""
     doors = doors_of(request)
     value = await doors.purchases.use_result(await doors.user(request), request.path_params["use_id"])
-    found = find_file(value, request.query_params.get("at", "")[:2000])
-    return download(found.read(), "application/octet-stream", found.name)
+    return result_file(request, value)
 
 
 routes = [

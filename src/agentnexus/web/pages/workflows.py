@@ -15,10 +15,9 @@ from agentnexus.core.errors import NexusError
 from agentnexus.web.doors import PlanEdit
 from agentnexus.web.live import RUN_PANELS, STREAM_HEADERS, live
 from agentnexus.web.pages import doors_of
-from agentnexus.web.pages.downloads import download, json_bytes
+from agentnexus.web.pages.downloads import download, json_bytes, result_file, result_json
 from agentnexus.web.pages.uploads import posted, text_of
 from agentnexus.web.rendering import page
-from agentnexus.web.results import find_file
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.runs import FINAL
 
@@ -93,15 +92,14 @@ async def result(request: Request) -> Response:
     """GET /tasks/{run_id}/result.json"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
-    return download(json_bytes(value), "application/json", "result.json")
+    return result_json(value)
 
 
 async def file(request: Request) -> Response:
     """GET /tasks/{run_id}/file?at=<JSON pointer into the result>"""
     doors = doors_of(request)
     value = await doors.runs.result(await doors.user(request), request.path_params["run_id"])
-    found = find_file(value, request.query_params.get("at", "")[:2000])
-    return download(found.read(), "application/octet-stream", found.name)
+    return result_file(request, value)
 
 
 async def receipt(request: Request) -> Response:
