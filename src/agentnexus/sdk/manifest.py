@@ -54,12 +54,19 @@ class PricedEvent(_Part):
 
 
 class Pricing(_Part):
-    """Decimal texts in `currency`; `free_runs` per buyer before the first charge."""
+    """Decimal texts in `currency`; `free_runs` per buyer before the first charge.
+
+    `per_month` also sells it by the month, with at most `runs_per_month` runs; `transferable`: who bought runs or a
+    month may pass them on.
+    """
 
     per_run: DecimalText = "0"
     currency: str = "USDC"
     events: tuple[PricedEvent, ...] = ()
     free_runs: int = Field(default=0, ge=0)
+    per_month: DecimalText | None = None
+    runs_per_month: int | None = Field(default=None, ge=1, le=1_000_000)
+    transferable: bool = False
 
     @property
     def maximum(self) -> Decimal:
@@ -136,6 +143,14 @@ class Manifest(_Part):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} has the same name twice")
+        return self
+
+    @model_validator(mode="after")
+    def _month_has_a_price(self) -> Manifest:
+        if self.pricing.per_month is not None and not Decimal(self.pricing.per_month):
+            raise ValueError("pricing.per_month is a price above zero; leave it out to sell runs only")
+        if self.pricing.runs_per_month is not None and self.pricing.per_month is None:
+            raise ValueError("pricing.runs_per_month needs pricing.per_month")
         return self
 
     @classmethod

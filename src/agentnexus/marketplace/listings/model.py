@@ -95,6 +95,12 @@ class Listing:
         """Where it is sold, below the API's address."""
         return f"/x402/agents/{self.id}"
 
+    @property
+    def month_price(self) -> Money | None:
+        """Of a whole month; None where it is sold by the run only."""
+        text = self.manifest.pricing.per_month
+        return None if text is None else self.price.asset.parse(text)
+
 
 @dataclass(frozen=True, slots=True)
 class ListingQuery:
@@ -166,6 +172,8 @@ def price_of(manifest: Manifest, asset: Asset) -> Money:
         raise InvalidInput(
             f"{manifest.name} has no price", next_step="set pricing.per_run in agent.toml", field="pricing.per_run"
         )
+    if manifest.pricing.per_month is not None:
+        asset.parse(manifest.pricing.per_month)  # says so, if it has more places than the asset
     return price
 
 
@@ -208,6 +216,8 @@ def listing_json(listing: Listing, api_url: str) -> dict[str, object]:
         "price": f"{listing.price.decimal:f}",
         "currency": listing.price.asset.symbol,
         "asset": listing.price.asset.caip19,
+        "month": _month_json(listing),
+        "transferable": manifest.pricing.transferable,
         "developer": {"name": listing.developer, "address": listing.seller},
         "statistics": {
             "runs": statistics.runs,
@@ -227,6 +237,13 @@ def listing_json(listing: Listing, api_url: str) -> dict[str, object]:
         "createdAt": listing.created_at.isoformat(),
         "updatedAt": listing.updated_at.isoformat(),
     }
+
+
+def _month_json(listing: Listing) -> dict[str, object] | None:
+    """`runs` null: as many as its owner likes."""
+    if listing.month_price is None:
+        return None
+    return {"price": f"{listing.month_price.decimal:f}", "runs": listing.manifest.pricing.runs_per_month}
 
 
 def short_json(listing: Listing, api_url: str) -> Mapping[str, object]:
