@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,7 +20,7 @@ from agentnexus.core.money import Asset, Money
 from agentnexus.core.payments import Hold, Payment, PaymentRequest
 from agentnexus.markets.x402.facilitation import Facilitation
 from agentnexus.markets.x402.pricing import PricedRoute, exact
-from agentnexus.markets.x402.reservations import MemoryReservations, Reservations
+from agentnexus.markets.x402.reservations import Claim, MemoryReservations, Reservation, Reservations
 from agentnexus.markets.x402.sell import SellerMiddleware
 from agentnexus.markets.x402.turn import CheckoutLimits
 from agentnexus.markets.x402.wire import PAYMENT_REQUIRED, decode_header, encode_header
@@ -194,6 +195,26 @@ async def open_shop(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield Shop(work, http, reservations, facilitator)
+
+
+async def late_copy(
+    shop: Shop, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> asyncio.Task[httpx.Response]:
+    """A copy of the request that has found the store empty and waits for its check."""
+    reservations, looked = shop.reservations, asyncio.Event()
+    find = reservations.find
+
+    async def noticed(claim: Claim) -> Reservation | None:
+        found = await find(claim)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(reservations, "find", noticed)
+    copy = asyncio.create_task(shop.http.get("/report", headers=headers))
+    async with asyncio.timeout(20):
+        await looked.wait()
+    monkeypatch.setattr(reservations, "find", find)
+    return copy
 
 
 async def sign(

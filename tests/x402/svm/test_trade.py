@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from tests.x402.conftest import client_of
-from tests.x402.support import RailPurse, Shop, Work, identified, open_shop, sign
+from tests.x402.support import RailPurse, Shop, Work, identified, late_copy, open_shop, sign
 from tests.x402.support import requirement as evm_requirement
 from tests.x402.support import v2_payment as evm_payment
 from tests.x402.svm.support import NETWORK, PRICE, Stage, presented
-from x402.schemas import PaymentRequired, PaymentRequirements
+from x402.schemas import PaymentRequired, PaymentRequirements, VerifyResponse
 
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import PaymentUnknown, SellerFailed, Unavailable
@@ -29,10 +29,13 @@ from agentnexus.markets.x402.facilitators import Facilitators
 from agentnexus.markets.x402.policy import PaymentPolicy, TermsRefused
 from agentnexus.markets.x402.pricing import PricedRoute
 from agentnexus.markets.x402.reservations_postgres import PostgresReservations
+from agentnexus.markets.x402.svm.facilitator import SolanaFacilitator
 from agentnexus.markets.x402.svm.pricing import WithBlockhash
 from agentnexus.markets.x402.wire import (
     PAYMENT_REQUIRED,
     PAYMENT_RESPONSE,
+    AnyPayload,
+    AnyRequirements,
     encode_header,
     read_settlement,
 )
@@ -150,6 +153,35 @@ async def test_eight_copies_of_one_payment_run_the_handler_once(stage: Stage) ->
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     assert (shop.work.runs, await stage.paid(), await stage.left()) == (1, PRICE, 9 * PRICE)
+
+
+class LateForTheFirst(SolanaFacilitator):
+    """Checks the first payment it is asked about only when told."""
+
+    gate: asyncio.Event | None = None
+
+    async def verify(self, payload: AnyPayload, requirements: AnyRequirements) -> VerifyResponse:
+        if self.gate is None:
+            self.gate = asyncio.Event()
+            await self.gate.wait()
+        return await super().verify(payload, requirements)
+
+
+async def test_a_copy_that_is_checked_after_the_settlement_gets_the_same_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stage.asked()
+    payment = header(asked, await stage.payload())
+    facilitator = LateForTheFirst(stage.settler(), [stage.asset])
+    async with shop_of(stage, [asked], facilitator=facilitator) as shop:
+        copy = await late_copy(shop, payment, monkeypatch)
+        first = await shop.http.get("/report", headers=payment)
+        assert facilitator.gate is not None
+        facilitator.gate.set()
+        answer = await copy
+    assert (first.status_code, answer.status_code) == (200, 200)
+    assert answer.content == first.content
+    assert (shop.work.runs, await stage.paid()) == (1, PRICE)
 
 
 async def test_copies_whose_slot_0_was_varied_are_the_same_payment(stage: Stage) -> None:

@@ -54,8 +54,11 @@ class Checkout:
                 continue
             if held is None or held.state in (SaleState.RUNNING, SaleState.FAILED):
                 refusal = await (self._verify(sale) if waited else verifying)
-                if refusal is not None:
+                if refusal is not None and not _taken_up(held, await self._reservations.find(sale.claim)):
                     return await send_response(sale.send, refusal)
+                if refusal is not None:
+                    waited = True
+                    continue
             mine = await self._reservations.reserve(sale.claim, owner, self._limits.lease)
             if mine.owner == owner and await self._work(sale, mine):
                 return None
@@ -110,3 +113,8 @@ class Checkout:
                 [(b"retry-after", b"2")],
             )
         return None if verified.is_valid else sale.refusal(verified.invalid_reason or str(Reason.UNEXPECTED_VERIFY))
+
+
+def _taken_up(before: Reservation | None, now: Reservation | None) -> bool:
+    """Whether another copy has begun since we looked: what it spends is then refused to us, who want the same."""
+    return now is not None and (before is None or now.owner != before.owner)
