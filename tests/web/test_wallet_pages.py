@@ -6,6 +6,7 @@ import html
 import re
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -74,6 +75,30 @@ async def test_without_contracts_the_page_says_what_to_do(site: Site, client: ht
     assert "nexus contracts deploy" in shown
     assert 'action="/wallet' not in shown
     assert "There is no key to take along" in await text(client, "/wallet/export")
+
+
+async def test_making_a_wallet_leads_back_to_where_it_was_needed(site: Site, client: httpx.AsyncClient) -> None:
+    wallet(site).before_making()
+    wanted, asked = "/agents/a/buy?kind=period", "/wallet?next=/agents/a/buy%3Fkind%3Dperiod"
+    shown = forms(await text(client, asked))
+    assert f'name="next" value="{wanted}"' in shown["/wallet"]
+    (passkey,) = re.findall(r'href="/connect\?next=([^"]*)"', (await client.get(asked)).text)
+    assert unquote(passkey) == asked, "and the way over a passkey leads there as well"
+    wallet(site).refuse = InvalidInput("that is no kind of wallet", field="kind")
+    refused = await client.post("/wallet", data={"kind": "none", "next": wanted})
+    assert f'name="next" value="{wanted}"' in html.unescape(refused.text), "a refusal forgets it not"
+    wallet(site).refuse = None
+    made = await client.post("/wallet", data={"kind": "server", "next": wanted})
+    assert (made.status_code, made.headers["location"]) == (303, wanted)
+    assert f'href="{wanted}">Go on where you were' in await text(client, asked)
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:0"])
+async def test_making_a_wallet_leads_to_no_other_site(site: Site, client: httpx.AsyncClient, elsewhere: str) -> None:
+    wallet(site).before_making()
+    assert "evil" not in (await client.get("/wallet", params={"next": elsewhere})).text
+    made = await client.post("/wallet", data={"kind": "server", "next": elsewhere})
+    assert made.headers["location"] == "/wallet?done=created"
 
 
 async def test_a_chain_that_does_not_answer_leaves_the_rest_of_the_page(site: Site, client: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agentnexus.core.errors import NexusError
+from agentnexus.identity.origin import local_path
 from agentnexus.web.live import STREAM_HEADERS, Panels, live
 from agentnexus.web.pages import doors_of
 from agentnexus.web.pages.signing import signed_of
@@ -25,18 +27,19 @@ PANELS = Panels("components/wallet.html", ("head", "signing", "facts"))
 
 
 async def index(request: Request) -> Response:
-    """GET /wallet?before=…; ``?done=created`` after a wallet was made."""
-    return await _index(request)
+    """GET /wallet?before=…; ``?done=created`` after one was made, ``?next=/…`` is where making it leads to."""
+    return await _index(request, {"next": request.query_params.get("next", "")})
 
 
-async def _index(request: Request, typed: dict[str, str] | None = None, error: NexusError | None = None) -> Response:
+async def _index(request: Request, typed: Mapping[str, str], error: NexusError | None = None) -> Response:
     """What was typed stays in its form; ``typed["form"]`` says beside which one the problem is shown."""
     doors = doors_of(request)
     before = request.query_params.get("before", "")[:200]
     found = await doors.wallet.page(await doors.user(request), before)
     return page(
         request, "pages/wallet.html", status=error.http_status if error else 200, page=found,
-        problem=problem_of(error), typed=dict.fromkeys(TYPED, "") | (typed or {}), before=before,
+        problem=problem_of(error), typed=dict.fromkeys(TYPED, "") | dict(typed), before=before,
+        next_path=local_path(typed.get("next", ""), ""),
         done=request.query_params.get("done", "")[:20] if request.method == "GET" else "",
     )  # fmt: skip
 
@@ -44,14 +47,14 @@ async def _index(request: Request, typed: dict[str, str] | None = None, error: N
 async def create(request: Request) -> Response:
     """POST /wallet: of one kind, once; asking again is harmless."""
     doors, data = doors_of(request), await posted(request)
-    typed = {name: text_of(data, name, limit=ID_CHARS) for name in ("kind", "credential_id", "address")}
+    typed = {name: text_of(data, name, limit=ID_CHARS) for name in ("kind", "credential_id", "address", "next")}
     try:
         await doors.wallet.create(
             await doors.user(request), typed["kind"], credential_id=typed["credential_id"], address=typed["address"]
         )
     except NexusError as error:
         return await _index(request, {"form": "create", **typed}, error)
-    return RedirectResponse(f"/wallet?{urlencode({'done': 'created'})}", 303)
+    return RedirectResponse(local_path(typed["next"], f"/wallet?{urlencode({'done': 'created'})}"), 303)
 
 
 async def send(request: Request) -> Response:
@@ -104,7 +107,7 @@ async def cancel_recovery(request: Request) -> Response:
             await doors.user(request), text_of(data, "key", limit=ADDRESS_CHARS)
         )
     except NexusError as error:
-        return await _index(request, None, error)
+        return await _index(request, {}, error)
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
 
 
