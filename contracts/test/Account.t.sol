@@ -199,6 +199,10 @@ contract AccountTest is AccountFixture {
         expectRefusedSignature(op);
     }
 
+    function test_Account_NamesTheEntryPointItTrusts() public view {
+        vm.assertEq(address(account.entryPoint()), address(entryPoint));
+    }
+
     // receivers
 
     function test_Account_TakesCoinAndTokensOfEveryKind() public {

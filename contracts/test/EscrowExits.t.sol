@@ -314,8 +314,13 @@ contract EscrowExitsTest is EscrowFixture {
         openCoin(terms(1));
         Escrow.Terms[] memory batch = new Escrow.Terms[](1);
         batch[0] = terms(1);
-        bytes[10] memory calls = [
+        bytes[14] memory calls = [
             abi.encodeCall(Escrow.depositNative, (terms(99))),
+            // A coin escrow takes no token anyway; that its lock speaks first shows that these doors have it.
+            abi.encodeCall(Escrow.deposit, (terms(99))),
+            abi.encodeCall(Escrow.depositBatch, (batch)),
+            abi.encodeCall(Escrow.depositWithAuthorization, (terms(99), 0, type(uint256).max, "")),
+            abi.encodeCall(Escrow.depositWithPermit2, (terms(99), 0, type(uint256).max, "")),
             abi.encodeCall(Escrow.release, (terms(1))),
             abi.encodeCall(Escrow.releasePart, (terms(1), 1)),
             abi.encodeCall(Escrow.releaseBatch, (batch)),

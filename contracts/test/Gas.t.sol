@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {Execution} from "@openzeppelin/contracts/account/utils/draft-ERC7579Utils.sol";
+import {PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.sol";
 import {Entitlements} from "../src/Entitlements.sol";
 import {Escrow} from "../src/Escrow.sol";
 import {TestUSDC} from "../src/TestUSDC.sol";
+import {IPermit2} from "../src/interfaces/IPermit2.sol";
 import {BlockingUSDC} from "./support/BlockingUSDC.sol";
 import {EscrowFixture} from "./support/EscrowFixture.sol";
+import {PaymasterFixture} from "./support/PaymasterFixture.sol";
 
 /// @notice What whole transactions of an ordinary key cost, with balances that are not zero; no more than the limits.
 /// @dev Isolation makes every call a transaction of its own; the figures go to `snapshots/`, which is checked in.
@@ -114,6 +118,96 @@ contract GasTest is EscrowFixture {
 
     function _within(string memory name, uint256 limit) private {
         uint256 used = vm.lastCallGas().gasTotalUsed;
+        vm.snapshotValue("Gas", name, used);
+        vm.assertLe(used, limit, name);
+    }
+}
+
+/// @notice What a whole purchase costs: the bundle of one sponsored operation that approves, deposits and mints. The
+/// account exists, has acted before and has USDC left; the class has tokens, of which the account has none of this id.
+/// forge-config: default.isolate = true
+contract PurchaseGasTest is PaymasterFixture {
+    uint256 private constant _MINTER_KEY = 0x314;
+    uint256 private constant _RUNS = uint256(keccak256("runs of an agent")) >> 64;
+    uint256 private constant _MONTHS = uint256(keccak256("months of an agent")) >> 64;
+    uint128 private constant _AMOUNT = 1_000_000;
+
+    TestUSDC private money;
+    Escrow private escrow;
+    Entitlements private tokens;
+    address private seller = address(0x5E11);
+    uint256 private used;
+
+    function setUp() public override {
+        super.setUp();
+        money = new TestUSDC(address(this));
+        escrow = new Escrow(address(money), IPermit2(address(0)), address(this), address(this), 0);
+        tokens = new Entitlements("", address(this), 0);
+        tokens.grantRole(tokens.MINTER_ROLE(), vm.addr(_MINTER_KEY));
+        tokens.grantRole(tokens.REGISTRAR_ROLE(), address(this));
+        tokens.createClass(_RUNS, 1_000, 0, true, "");
+        tokens.createClass(_MONTHS, 1_000, 30 days, true, "");
+        tokens.createClass(3, 1_000, 0, true, "");
+        money.mint(address(account), 10 * _AMOUNT);
+        vm.deal(bundler, 1 ether);
+        tokens.grantRole(tokens.MINTER_ROLE(), address(this));
+        tokens.mint(stranger, _RUNS << 64, 1);
+        tokens.mint(stranger, tokens.currentId(_MONTHS), 1);
+        _buy(3 << 64, 1);
+    }
+
+    function test_PurchaseOfRuns() public {
+        _buy(_RUNS << 64, 25);
+        _within("purchase of runs", 238_000);
+    }
+
+    function test_PurchaseOfAPeriod() public {
+        _buy(tokens.currentId(_MONTHS), 1);
+        _within("purchase of a period", 238_000);
+    }
+
+    function test_RenewalOfAPeriod() public {
+        _buy(tokens.currentId(_MONTHS), 1);
+        _buy(tokens.currentId(_MONTHS) + 1, 1);
+        _within("renewal of a period", 238_000);
+    }
+
+    /// @dev Salt and nonce are hashes, as those of the market are: each nonce is the first of its word.
+    function _buy(uint256 id, uint64 amount) private {
+        uint256 purchase = uint256(keccak256(abi.encode(id)));
+        Escrow.Terms memory deal = Escrow.Terms(address(account), seller, _AMOUNT, 0, 250, uint128(purchase));
+        Entitlements.Voucher memory voucher = Entitlements.Voucher(
+            address(account),
+            id,
+            amount,
+            uint64(purchase >> 128),
+            uint48(block.timestamp + 60),
+            address(escrow),
+            escrow.dealId(deal)
+        );
+        Execution[] memory calls = new Execution[](3);
+        calls[0] = Execution(address(money), 0, abi.encodeCall(money.approve, (address(escrow), _AMOUNT)));
+        calls[1] = Execution(address(escrow), 0, abi.encodeCall(escrow.deposit, (deal)));
+        calls[2] = Execution(
+            address(tokens),
+            0,
+            abi.encodeCall(
+                tokens.mintWithVoucher,
+                (voucher, vm.addr(_MINTER_KEY), signed(_MINTER_KEY, tokens.voucherHash(voucher)))
+            )
+        );
+        PackedUserOperation memory op =
+            withData(calls, abi.encodePacked(uint8(0), uint48(0), uint48(block.timestamp + 60)));
+        op.accountGasLimits = bytes32(uint256(60_000) << 128 | 300_000);
+        op.paymasterAndData = abi.encodePacked(op.paymasterAndData, signed(SIGNER_KEY, paymaster.sponsorshipHash(op)));
+        op.signature = ecdsa(OWNER_KEY, hashOf(op));
+        uint256 before = tokens.balanceOf(address(account), id);
+        send(op);
+        used = vm.lastCallGas().gasTotalUsed;
+        vm.assertEq(tokens.balanceOf(address(account), id), before + amount);
+    }
+
+    function _within(string memory name, uint256 limit) private {
         vm.snapshotValue("Gas", name, used);
         vm.assertLe(used, limit, name);
     }

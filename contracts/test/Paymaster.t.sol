@@ -10,6 +10,10 @@ import {Target} from "./support/AccountFixture.sol";
 import {PaymasterFixture} from "./support/PaymasterFixture.sol";
 
 contract PaymasterTest is PaymasterFixture {
+    function test_Paymaster_NamesTheEntryPointItTrusts() public view {
+        vm.assertEq(address(paymaster.entryPoint()), address(entryPoint));
+    }
+
     // sponsored
 
     function test_Sponsored_AnAccountWithoutCoinActs() public {

@@ -147,6 +147,13 @@ contract TestUSDCTest is Cheats {
         usdc.permit(payer, payee, 7, 1_000_000, v, r, s);
     }
 
+    function test_AContractWalletPermitsByItsOwnersSignature() public {
+        address wallet = address(new ContractWallet(payer));
+        bytes32 words = keccak256(abi.encode(_PERMIT, wallet, payee, uint256(7), uint256(0), uint256(1_000_000)));
+        usdc.permit(wallet, payee, 7, 1_000_000, signed(_KEY, _digest(words)));
+        vm.assertEq(usdc.allowance(wallet, payee), 7);
+    }
+
     function _expectTimeRevert(uint256 validAfter, uint256 validBefore) private {
         (uint8 v, bytes32 r, bytes32 s) = _signTransfer(_TRANSFER, 5, validAfter, validBefore);
         vm.expectRevert(
