@@ -115,7 +115,14 @@ def hiring_routes(
 ) -> APIRouter:
     """``/offers``, ``/hire``, ``/receipts`` and ``/discovery`` below the prefix it is mounted at."""
     router = APIRouter(tags=["hiring"])
+    _add_offers(router, hiring, usdc)
+    _add_hire(router, hiring, budgets, usdc, ids, prepaid=prepaid)
+    _add_receipts(router, hiring, rater)
+    _add_discovery(router, hiring)
+    return router
 
+
+def _add_offers(router: APIRouter, hiring: Hiring, usdc: Asset) -> None:
     @router.get("/offers")
     async def offers(who: Who, wanted: Annotated[OffersQuery, Query()]) -> dict[str, object]:
         """Offers of every market for a need, best first, each with scores and reasons; and why others were left out."""
@@ -142,6 +149,10 @@ def hiring_routes(
         choice = await hiring.explain(need_of(need), user_id=who.user_id, policy=policy)
         return {"success": True, "data": choice.explain() if choice else None}
 
+
+def _add_hire(
+    router: APIRouter, hiring: Hiring, budgets: PersonalBudgets, usdc: Asset, ids: Ids, *, prepaid: PrepaidHires | None
+) -> None:
     @router.post("/hire")
     async def hire(who: Who, body: HireRequest) -> dict[str, object]:
         """Hire the best seller; answers when the work is done, checked and paid, or has failed and is refunded."""
@@ -160,6 +171,8 @@ def hiring_routes(
             "data": {"key": key, "receipt": hired.receipt.model_dump(mode="json"), "output": hired.output},
         }
 
+
+def _add_receipts(router: APIRouter, hiring: Hiring, rater: RegistryRater | None) -> None:
     @router.get("/receipts")
     async def receipts(who: Who, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> dict[str, object]:
         """Your receipts, newest first."""
@@ -175,6 +188,8 @@ def hiring_routes(
             data |= await _published(rater, await hiring.receipt(receipt_id), body)
         return {"success": True, "data": data}
 
+
+def _add_discovery(router: APIRouter, hiring: Hiring) -> None:
     @router.get("/discovery")
     async def discovery(who: Who) -> dict[str, object]:
         """Health, success rate, time and cache hits of every market."""
@@ -182,5 +197,3 @@ def hiring_routes(
             "success": True,
             "data": [asdict(source) | {"success_rate": source.success_rate} for source in hiring.statistics()],
         }
-
-    return router

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.core.money import Asset, Money
 from agentnexus.core.ports import Ids
-from agentnexus.escrow.model import Account, Entry, EntryKind, ownership_message, plain
+from agentnexus.escrow.model import Account, Entry, EntryKind, EscrowBalance, ownership_message, plain
 from agentnexus.escrow.service import HISTORY_MAX, Escrow
 from agentnexus.identity.caller import Caller, caller
 from agentnexus.platform.sentences import SentenceRoute
@@ -53,6 +53,13 @@ class WithdrawBody(BaseModel):
 def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
     """``/escrow/…``."""
     router = APIRouter(prefix="/escrow", tags=["escrow"], route_class=SentenceRoute)
+    _add_opening(router, escrow)
+    _add_reading(router, escrow)
+    _add_moving(router, escrow, ids)
+    return router
+
+
+def _add_opening(router: APIRouter, escrow: Escrow) -> None:
     treasury = escrow.treasury
     main = treasury.assets[0]
 
@@ -81,42 +88,22 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
         account = await escrow.create(user_id, body.user_wallet, body.proof)
         return {"success": True, "escrow": await _view(escrow, account, main)}
 
+
+def _add_reading(router: APIRouter, escrow: Escrow) -> None:
+    treasury = escrow.treasury
+    main = treasury.assets[0]
+
     @router.get("/{user_id}/balance")
     async def balance(user_id: str, who: Who) -> dict[str, object]:
         """`balance` is what can be spent now, in USDC; `assets` has everything."""
         who.require_owner(user_id, "prepaid account")
         account = await escrow.account(user_id)
-        assets = []
-        for asset in treasury.assets:
-            held = await escrow.balance(user_id, asset)
-            assets.append(
-                {
-                    "symbol": asset.symbol,
-                    "asset": asset.caip19,
-                    "available": plain(held.available),
-                    "reserved": plain(held.reserved),
-                    "balance": plain(held.total),
-                }
-            )
+        held = {asset: await escrow.balance(user_id, asset) for asset in treasury.assets}
         return {
             "success": True,
-            "balance": _number((await escrow.balance(user_id, main)).available),
-            "assets": assets,
+            "balance": _number(held[main].available),
+            "assets": [_held(each) for each in held.values()],
             "userWallet": account.wallet,
-        }
-
-    @router.post("/{user_id}/deposit")
-    async def deposit(user_id: str, body: DepositBody, who: Who) -> dict[str, object]:
-        """Claim a transfer by its signature; it is credited once."""
-        who.require_owner(user_id, "prepaid account")
-        said = None if body.amount is None else f"{body.amount:f}"
-        seen = await escrow.deposit(user_id, body.signature, said)
-        account = await escrow.account(user_id)
-        return {
-            "success": True,
-            "escrow": await _view(escrow, account, main),
-            "credited": seen.amount.to_json(),
-            "message": "Deposit confirmed",
         }
 
     @router.get("/{user_id}/history")
@@ -136,6 +123,25 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
             "nextCursor": entries[-1].position if len(entries) == limit else None,
         }
 
+
+def _add_moving(router: APIRouter, escrow: Escrow, ids: Ids) -> None:
+    treasury = escrow.treasury
+    main = treasury.assets[0]
+
+    @router.post("/{user_id}/deposit")
+    async def deposit(user_id: str, body: DepositBody, who: Who) -> dict[str, object]:
+        """Claim a transfer by its signature; it is credited once."""
+        who.require_owner(user_id, "prepaid account")
+        said = None if body.amount is None else f"{body.amount:f}"
+        seen = await escrow.deposit(user_id, body.signature, said)
+        account = await escrow.account(user_id)
+        return {
+            "success": True,
+            "escrow": await _view(escrow, account, main),
+            "credited": seen.amount.to_json(),
+            "message": "Deposit confirmed",
+        }
+
     @router.post("/{user_id}/withdraw")
     async def withdraw(
         user_id: str, body: WithdrawBody, who: Who, idempotency_key: Annotated[str, Header(max_length=200)] = ""
@@ -145,8 +151,6 @@ def escrow_routes(escrow: Escrow, ids: Ids) -> APIRouter:
         amount = _asset(treasury.assets, body.asset).parse(f"{body.amount:f}")
         signature = await escrow.withdraw(user_id, amount, idempotency_key or ids.new("wd"), body.destination)
         return {"success": True, "signature": signature, "message": f"{plain(amount)} {body.asset} sent"}
-
-    return router
 
 
 def no_escrow_routes() -> APIRouter:
@@ -182,6 +186,16 @@ async def _view(escrow: Escrow, account: Account, asset: Asset) -> dict[str, obj
         "spent": _number(await escrow.spent(account.user_id, asset)),
         "createdAt": account.created_at.isoformat(),
         "lastTopUpAt": None if last is None else last.isoformat(),
+    }
+
+
+def _held(balance: EscrowBalance) -> dict[str, object]:
+    return {
+        "symbol": balance.available.asset.symbol,
+        "asset": balance.available.asset.caip19,
+        "available": plain(balance.available),
+        "reserved": plain(balance.reserved),
+        "balance": plain(balance.total),
     }
 
 
