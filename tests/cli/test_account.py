@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -101,6 +102,23 @@ async def test_a_wallet_that_the_node_signs_for_is_made_filled_used_and_handed_o
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert signer_from_keystore(kept, "correct horse battery").public_id == wallet.owner.key
     assert (await desk.run(*given, "--yes"))[0] == 1, "nothing is overwritten"
+
+
+async def test_a_key_is_handed_to_who_has_just_signed_in(desk: Desk) -> None:
+    tokens = Tokens(desk.world.database, SystemEntropy())
+    signed_in = desk.terminal.home / "sign-in.json"
+    signed_in.parent.mkdir(parents=True)
+    signed_in.touch(mode=0o600)
+    password, kept = desk.folder / "password", desk.folder / "my-key.json"
+    password.write_text("correct horse battery\n")
+    wanted = ("export", str(kept), "--password-file", str(password), "--yes")
+    codes = []
+    for token in (await tokens.issue("ann"), await tokens.admit("ann")):
+        signed_in.write_text(json.dumps({desk.terminal.url: {"user": "ann", "token": token}}))
+        await desk.told("create")
+        code, _, err = await desk.run(*wanted)
+        codes.append((code, "nexus sign-in" in err, kept.exists()))
+    assert codes == [(1, True, False), (0, False, True)]  # the first is a token that the operator gave
 
 
 @pytest.mark.parametrize("kind", [WalletKind.KEY, WalletKind.DELEGATED])

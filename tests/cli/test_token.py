@@ -8,7 +8,7 @@ import pytest
 
 from agentnexus.cli.app import LazyGroup
 from agentnexus.core.clock import SystemEntropy
-from agentnexus.identity.tokens import Tokens
+from agentnexus.identity.tokens import Holder, Tokens
 from agentnexus.platform.database import Database
 
 
@@ -26,7 +26,7 @@ def nexus(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
-async def found(database_url: str, token: str) -> tuple[str, str] | None:
+async def found(database_url: str, token: str) -> Holder | None:
     database = await Database.open(database_url, max_size=2)
     try:
         return await Tokens(database, SystemEntropy()).find(token)
@@ -41,7 +41,7 @@ def test_issue_list_and_revoke(nexus, database_url: str) -> None:  # type: ignor
     token = out.strip()
     assert (code, token.startswith("nx_")) == (0, True)
     assert "not shown again" in err
-    assert asyncio.run(found(database_url, token)) == ("alice", "operator")
+    assert asyncio.run(found(database_url, token)) == Holder("alice", "operator")
 
     code, out, _ = nexus("token", "list", "alice", "--json")
     (entry,) = json.loads(out)

@@ -13,7 +13,7 @@ from agentnexus.core.errors import NotAllowed, NotFound, RateLimited
 from agentnexus.identity.caller import COOKIE, Caller, Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.origin import counted_as, from_this_machine, is_loopback, may_act, same_origin
-from agentnexus.identity.tokens import PREFIX, Tokens
+from agentnexus.identity.tokens import PREFIX, Holder, Tokens
 from agentnexus.platform.database import Database
 
 
@@ -162,10 +162,10 @@ async def test_two_tokens_of_one_person_end_one_by_one_and_their_role_stays(data
     tokens = Tokens(database, SeededEntropy(1))
     first, second = await tokens.issue("ann", "operator"), await tokens.issue("ann")
     assert first != second
-    assert await tokens.find(second) == ("ann", "operator")
+    assert await tokens.find(second) == Holder("ann", "operator")
     assert await tokens.revoke(first)
     assert await tokens.find(first) is None
-    assert await tokens.find(second) == ("ann", "operator")
+    assert await tokens.find(second) == Holder("ann", "operator")
 
 
 @pytest.mark.parametrize(

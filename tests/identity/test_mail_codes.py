@@ -17,6 +17,7 @@ from agentnexus.core.clock import ManualClock, SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import InvalidInput, NotAllowed, RateLimited
 from agentnexus.identity import mail_codes
 from agentnexus.identity.mail_codes import MailLogin, normalised, person_of
+from agentnexus.identity.tokens import Holder
 from agentnexus.platform.database import Database
 from agentnexus.platform.mail import SmtpMailer
 from agentnexus.platform.sealing import Sealer
@@ -91,7 +92,7 @@ async def test_who_has_the_code_is_the_person_of_the_address(letters: Letters, d
         data = (await verify(client, challenge, letters.code())).json()["data"]
         assert data["user"] == person_of(ADA)
         assert re.fullmatch(r"mail\.[0-9a-f]{32}", data["user"])
-        assert await letters.desk.tokens.find(data["token"]) == (data["user"], "basic")
+        assert await letters.desk.tokens.find(data["token"]) == Holder(data["user"], "basic")
         # A day later it is the same person, by a session this time.
         challenge = await begin(client, ADA)
         answer = await verify(client, challenge, f" {letters.code()[:3]} {letters.code()[3:]} ", cookie=True)

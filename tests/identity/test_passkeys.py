@@ -18,6 +18,7 @@ from agentnexus.identity import passkeys as passkeys_module
 from agentnexus.identity.ceremonies import decoded, encoded
 from agentnexus.identity.passkeys import person_of
 from agentnexus.identity.sites import Site
+from agentnexus.identity.tokens import Holder
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.userops.passkeys import passkey_owner
 from tests.identity.authenticator import PRESENT, VERIFIED, Authenticator, Json
@@ -102,7 +103,7 @@ async def test_a_passkey_signs_its_person_in_again(desk: Desk, key: Authenticato
         answer = await sign_in(second, key)
         data = answer.json()["data"]
         assert data["user"] == person
-        assert await desk.tokens.find(data["token"]) == (person, "basic")
+        assert await desk.tokens.find(data["token"]) == Holder(person, "basic")
         assert "set-cookie" not in answer.headers
         assert (await who(second))["user"] is None  # a token answered is nobody's session
         assert (await sign_in(second, key, cookie=True)).json()["data"] == {"user": person}
@@ -112,7 +113,7 @@ async def test_a_passkey_signs_its_person_in_again(desk: Desk, key: Authenticato
 
 
 async def test_who_is_signed_in_adds_a_passkey_to_themselves(desk: Desk, key: Authenticator) -> None:
-    token = await desk.tokens.issue("ann")
+    token = await desk.tokens.admit("ann")
     other = Authenticator(ORIGIN, "nexus.example", credential_id=b"\x08" * 16)
     async with desk.browser(authorization=f"Bearer {token}") as client:
         assert (await create(client, key)).json()["data"].keys() == {"user", "passkey"}
@@ -126,7 +127,7 @@ async def test_who_is_signed_in_adds_a_passkey_to_themselves(desk: Desk, key: Au
 
 async def test_nobody_adds_a_passkey_to_somebody_else(desk: Desk, key: Authenticator) -> None:
     """A challenge that a stranger began is worth nothing to ann, and ann's nothing to a stranger or to bob."""
-    ann, bob = await desk.tokens.issue("ann"), await desk.tokens.issue("bob")
+    ann, bob = await desk.tokens.admit("ann"), await desk.tokens.admit("bob")
     async with desk.browser() as client:
         for begun, ended in (("", ann), (ann, ""), (ann, bob)):
             credential = key.create(await _as(client, begun, "/passkeys/options", {}))
@@ -150,7 +151,7 @@ async def test_a_known_credential_cannot_be_registered_again_with_another_key(de
         person = (await create(client, key)).json()["data"]["user"]
         thief = Authenticator(ORIGIN, "nexus.example", credential_id=key.credential_id)
         assert (await create(client, thief)).status_code == 409
-        token = await desk.tokens.issue("eve")
+        token = await desk.tokens.admit("eve")
         credential = thief.create(await _as(client, token, "/passkeys/options", {}))
         refused = await client.post(f"{AUTH}/passkeys", json={"credential": credential}, headers=_bearer(token))
         assert refused.status_code == 409
@@ -455,7 +456,7 @@ async def test_a_person_has_so_many_passkeys_and_no_more(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, key: Authenticator
 ) -> None:
     monkeypatch.setattr(passkeys_module, "PER_PERSON_MAX", 1)
-    token = await desk.tokens.issue("ann")
+    token = await desk.tokens.admit("ann")
     async with desk.browser(authorization=f"Bearer {token}") as client:
         await create(client, key)
         refused = await client.post(f"{AUTH}/passkeys/options")
@@ -495,7 +496,7 @@ async def test_a_lost_passkey_is_removed_and_signs_nobody_in(desk: Desk, key: Au
 
 
 async def test_nobody_removes_somebody_elses_passkey(desk: Desk, key: Authenticator) -> None:
-    token = await desk.tokens.issue("eve")
+    token = await desk.tokens.admit("eve")
     async with desk.browser() as client:
         await create(client, key)
         assert (await remove(client, key)).status_code == 403
@@ -515,7 +516,7 @@ async def test_of_two_passkeys_removed_at_once_one_stays(desk: Desk, key: Authen
 
 
 async def test_who_has_another_way_in_may_remove_the_last_one(desk: Desk, key: Authenticator) -> None:
-    token = await desk.tokens.issue("ann")
+    token = await desk.tokens.admit("ann")
     async with desk.browser(authorization=f"Bearer {token}") as client:
         await create(client, key)
         assert (await remove(client, key)).status_code == 200
@@ -538,7 +539,7 @@ async def test_what_a_device_lists_is_told_apart_by_its_day(desk: Desk) -> None:
         user = (await options(client))["user"]
         assert isinstance(user, dict)
         assert (user["name"], user["displayName"]) == ("AgentNexus 2026-11-20", "AgentNexus 2026-11-20")
-    token = await desk.tokens.issue("ann")
+    token = await desk.tokens.admit("ann")
     async with desk.browser(authorization=f"Bearer {token}") as client:
         user = (await options(client))["user"]
         assert isinstance(user, dict)

@@ -9,7 +9,7 @@ import pytest
 
 from agentnexus.core.clock import SeededEntropy, SystemEntropy
 from agentnexus.core.errors import InvalidInput, NotFound
-from agentnexus.identity.tokens import Tokens
+from agentnexus.identity.tokens import Holder, Tokens
 from agentnexus.platform.database import Database
 
 
@@ -23,7 +23,7 @@ async def passes(database: Database, seconds: float) -> None:
     async with database.connection() as connection:
         await connection.execute(
             """update identity.token set created_at = created_at - $1::interval, expires_at = expires_at - $1::interval,
-                      not_after = not_after - $1::interval,
+                      not_after = not_after - $1::interval, proven_at = proven_at - $1::interval,
                       last_used_at = last_used_at - $1::interval""",
             timedelta(seconds=seconds),
         )
@@ -32,7 +32,7 @@ async def passes(database: Database, seconds: float) -> None:
 async def test_a_token_with_an_end_is_good_until_then(database: Database, tokens: Tokens) -> None:
     token = await tokens.issue("alice", lives=timedelta(hours=1))
     await passes(database, 3590)
-    assert await tokens.find(token) == ("alice", "basic")
+    assert await tokens.find(token) == Holder("alice", "basic")
     await passes(database, 20)
     assert await tokens.find(token) is None
     assert await tokens.of("alice") == []
@@ -44,12 +44,12 @@ async def test_a_replaced_token_is_good_for_ten_more_minutes_and_the_new_one_end
     old = await tokens.issue("alice", "operator", lives=timedelta(days=1), label="laptop")
     given = (await tokens.of("alice"))[0].expires_at
     new = await tokens.rotate(old)
-    assert await tokens.find(old) == await tokens.find(new) == ("alice", "operator")
+    assert await tokens.find(old) == await tokens.find(new) == Holder("alice", "operator")
     kept = (await tokens.of("alice"))[0]
     assert (kept.label, kept.expires_at) == ("laptop", given)
     await passes(database, 601)
     assert await tokens.find(old) is None
-    assert await tokens.find(new) == ("alice", "operator")
+    assert await tokens.find(new) == Holder("alice", "operator")
     with pytest.raises(NotFound):
         await tokens.rotate(old)
     await passes(database, 86_400)
@@ -65,7 +65,7 @@ async def test_asking_again_for_a_lost_answer_gives_a_token_that_lives_as_long(
         await passes(database, 60)
         again = await tokens.rotate(old)
         await passes(database, 86_400)
-        assert await tokens.find(again) == ("alice", "basic")
+        assert await tokens.find(again) == Holder("alice", "basic")
 
 
 async def test_replacing_never_makes_an_old_token_live_longer(database: Database, tokens: Tokens) -> None:
@@ -79,7 +79,7 @@ async def test_two_that_replace_one_token_at_once_both_get_a_good_one(tokens: To
     old = await tokens.issue("alice")
     both = await asyncio.gather(tokens.rotate(old), tokens.rotate(old))
     assert len(set(both)) == 2
-    assert [await tokens.find(token) for token in both] == [("alice", "basic")] * 2
+    assert [await tokens.find(token) for token in both] == [Holder("alice", "basic")] * 2
 
 
 async def test_a_revoked_or_unknown_token_is_not_replaced(tokens: Tokens) -> None:
@@ -93,11 +93,11 @@ async def test_a_revoked_or_unknown_token_is_not_replaced(tokens: Tokens) -> Non
 async def test_an_operator_is_made_and_unmade_and_signing_in_changes_nobody(tokens: Tokens) -> None:
     token = await tokens.issue("alice")
     await tokens.issue("alice", "operator")
-    assert await tokens.find(token) == ("alice", "operator")
+    assert await tokens.find(token) == Holder("alice", "operator")
     await tokens.issue("alice")
-    assert await tokens.find(token) == ("alice", "operator")
+    assert await tokens.find(token) == Holder("alice", "operator")
     await tokens.issue("alice", "basic")
-    assert await tokens.find(token) == ("alice", "basic")
+    assert await tokens.find(token) == Holder("alice", "basic")
 
 
 async def test_owners_see_their_tokens_without_secrets_and_end_only_their_own(tokens: Tokens) -> None:
@@ -111,7 +111,7 @@ async def test_owners_see_their_tokens_without_secrets_and_end_only_their_own(to
         await tokens.end(bobs.id, "alice")
     assert await tokens.find(foreign) is not None
     await tokens.end(listed[0].id, "alice")
-    assert (await tokens.find(second), await tokens.find(first)) == (None, ("alice", "basic"))
+    assert (await tokens.find(second), await tokens.find(first)) == (None, Holder("alice", "basic"))
     await tokens.end(bobs.id)  # an operator
     assert await tokens.find(foreign) is None
     assert [entry.user_id for entry in await tokens.of()] == ["alice"]

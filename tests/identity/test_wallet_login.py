@@ -11,7 +11,7 @@ from eth_account.messages import encode_defunct
 from agentnexus.core.clock import ManualClock, SeededEntropy
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.identity.sites import Site
-from agentnexus.identity.tokens import Tokens
+from agentnexus.identity.tokens import Holder, Tokens
 from agentnexus.identity.wallets import WalletLogin
 from agentnexus.platform.database import Database
 from agentnexus.platform.signing import Ed25519Signer
@@ -37,7 +37,7 @@ async def test_an_evm_wallet_signs_in_whatever_case_its_address_has(login: Walle
     asked = await login.challenge(EVM.address, SITE)
     person, token = await login.sign_in(EVM.address.lower(), asked.nonce, sign(asked.message))
     assert person == EVM.address.lower()
-    assert await Tokens(database, SeededEntropy(9)).find(token) == (person, "basic")
+    assert await Tokens(database, SeededEntropy(9)).find(token) == Holder(person, "basic")
 
 
 async def test_an_ed25519_key_signs_in(login: WalletLogin) -> None:

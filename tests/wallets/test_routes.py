@@ -42,7 +42,7 @@ class Site:
 
     async def ask(self, user_id: str, method: str, path: str, **kwargs: object) -> httpx.Response:
         if user_id not in self.clients:
-            token = await self.tokens.issue(user_id)
+            token = await self.tokens.admit(user_id)
             self.clients[user_id] = httpx.AsyncClient(
                 transport=httpx.ASGITransport(self.app),
                 base_url="http://nexus.test",
@@ -185,6 +185,45 @@ async def test_the_key_is_exported_when_it_is_really_wanted(site: Site) -> None:
     assert (handed["address"], handed["owner"]) == (made["address"], made["owner"])
     assert len(str(handed["key"])) == 66
     assert (await site.data("ann", "GET", "/account"))["exported_at"] is not None
+
+
+async def grow_old(site: Site) -> None:
+    """As if everybody had signed in six minutes ago."""
+    async with site.world.database.connection() as connection:
+        await connection.execute("update identity.token set proven_at = proven_at - interval '6 minutes'")
+
+
+async def test_a_stolen_token_takes_no_key_and_lets_nobody_else_in(site: Site) -> None:
+    await site.wallet()
+    bob = site.world.chain.accounts["bob"].address
+    session = {
+        "key": bob,
+        "valid_until": "2030-01-01T00:00:00Z",
+        "permissions": [{"contract": bob, "function": ""}],
+    }
+    await grow_old(site)
+    for path, body in (
+        ("/export", {"confirm": True}),
+        ("/guardian", {"guardian": bob, "delay_seconds": 86_400}),
+        ("/sessions", session),
+    ):
+        status, error = await site.refused("ann", "POST", path, json=body, headers=KEY)
+        assert (status, error["code"]) == (403, "sign_in_again"), path
+    account = await site.data("ann", "GET", "/account")
+    assert (account["exported_at"], account["guardian"]) == (None, None)
+    # What defends the account stays within reach.
+    body = {"calls": [{"to": site.world.seller, "amount": "1"}]}
+    await site.data("ann", "POST", "/user-operations", json=body, headers=KEY)
+
+
+async def test_the_owner_of_a_key_signs_for_a_guardian_whenever_that_was(site: Site) -> None:
+    alice = site.world.chain.accounts["alice"].address
+    await site.data("alice", "POST", "", json={"kind": "key", "address": alice})
+    await grow_old(site)
+    body = {"guardian": site.world.chain.accounts["bob"].address, "delay_seconds": 86_400}
+    begun = await site.data("alice", "POST", "/guardian", json=body, headers=KEY)
+    assert begun["state"] == "unsigned"
+    assert begun["sign"] is not None
 
 
 async def test_settings_are_operations_too(site: Site) -> None:

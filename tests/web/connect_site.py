@@ -30,6 +30,7 @@ from agentnexus.web.app import create_pages
 from agentnexus.web.doors import Doors
 from tests.identity.desk import Desk, open_desk
 from tests.web.preview import preview_app
+from tests.web.wallet_preview import PreviewWallet
 
 
 @dataclass
@@ -40,6 +41,7 @@ class ConnectSite:
     desk: Desk
     mail: MailFolder
     port: int
+    wallet: PreviewWallet
     came: list[str] = field(default_factory=list)
 
     @property
@@ -71,7 +73,8 @@ def connect_site(database: Database, folder: Path, *, local_user: str = "", with
     )  # fmt: skip
     given = login if with_mail else None
     desk.app.include_router(mail_routes(given, desk.door), prefix="/api/v1")
-    site = ConnectSite(desk.app, desk, mail, port)
+    preview = preview_app()
+    site = ConnectSite(desk.app, desk, mail, port, preview.state.wallet)
     callers = Callers(desk.tokens, local_user=local_user or None)
 
     async def user(request: Request) -> str:
@@ -80,7 +83,7 @@ def connect_site(database: Database, folder: Path, *, local_user: str = "", with
         site.came.append(found.user_id)
         return found.user_id
 
-    doors: Doors = preview_app().state.doors
+    doors: Doors = preview.state.doors
     door = HouseSignIn(desk.door, desk.passkeys, given, mail.path if with_mail else None)
     desk.app.router.routes.extend(create_pages(replace(doors, sign_in=door, user=user)))
     return site

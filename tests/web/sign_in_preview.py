@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentnexus.core.errors import NotAllowed
+from agentnexus.core.errors import NotAllowed, SignInAgain
 from agentnexus.identity.caller import COOKIE
 from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView
 
@@ -18,7 +18,7 @@ PASSKEYS = [
     PasskeyView("AQ", "Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
     PasskeyView("Ag", '<script>alert("name")</script>', NOW - timedelta(days=1)),
 ]
-ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", PASSKEYS)
+ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", "ada@example.org", PASSKEYS)
 LOCAL = VisitorView("local", "local", "local")
 
 
@@ -31,6 +31,7 @@ class PreviewSignIn:
     left: int = 0
     removed: list[str] = field(default_factory=list)
     refuse: Exception | None = None
+    too_old: bool = False
 
     async def page(self, request: Request) -> ConnectPage:
         return self.shown
@@ -49,6 +50,10 @@ class PreviewSignIn:
     async def leave(self, request: Request, response: Response) -> None:
         self.left += 1
         response.delete_cookie(COOKIE)
+
+    async def require_recent(self, request: Request) -> None:
+        if self.too_old:
+            raise SignInAgain("this needs a proof of who you are that is not older than 5 minutes")
 
     async def remove_passkey(self, request: Request, passkey_id: str) -> None:
         if self.refuse:

@@ -12,11 +12,14 @@ import pytest
 
 from agentnexus.core.errors import Conflict, RateLimited
 from agentnexus.identity.mail_codes import person_of
+from agentnexus.identity.tokens import Holder
 from agentnexus.platform.database import Database
 from agentnexus.web.views.sign_in import ConnectPage, short_person
+from tests.identity.test_tokens import passes
 from tests.web.connect_site import ConnectSite, connect_site
 from tests.web.preview import preview_app
 from tests.web.sign_in_preview import ADA, LOCAL
+from tests.web.wallet_preview import page as wallet_page
 
 ADDRESS = "ada@example.org"
 
@@ -155,7 +158,10 @@ async def test_a_new_sign_in_ends_the_one_before(client: httpx.AsyncClient, site
     for email in (ADDRESS, "bob@example.org"):
         await client.post("/connect/code", data={**await ask(client, email), "code": site.code()})
         tokens.append(client.cookies["nexus_session"])
-    assert [await site.desk.tokens.find(token) for token in tokens] == [None, (person_of("bob@example.org"), "basic")]
+    assert [await site.desk.tokens.find(token) for token in tokens] == [
+        None,
+        Holder(person_of("bob@example.org"), "basic"),
+    ]
 
 
 async def test_the_local_user_is_told_so_and_may_become_somebody_else(database: Database, tmp_path: Path) -> None:
@@ -256,3 +262,78 @@ async def test_the_header_names_who_is_signed_in(client: httpx.AsyncClient, site
 )
 def test_people_are_named_where_there_is_little_room(person: str, short: str) -> None:
     assert short_person(person) == short
+
+
+async def sign_in(client: httpx.AsyncClient, site: ConnectSite, form: dict[str, str] | None = None) -> httpx.Response:
+    return await client.post("/connect/code", data={**(form or await ask(client)), "code": site.code()})
+
+
+async def test_an_old_session_is_led_to_a_new_proof_and_back_to_the_key(
+    client: httpx.AsyncClient, site: ConnectSite, database: Database
+) -> None:
+    await sign_in(client, site)
+    assert (await client.get("/wallet/export")).status_code == 200
+    await passes(database, 301)
+    assert (await client.get("/wallet")).status_code == 200  # looking needs no proof
+    asked = await client.get("/wallet/export")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/connect?again=1&next=%2Fwallet%2Fexport")
+    page = await client.get(asked.headers["location"])
+    assert "<h1>Sign in again</h1>" in page.text
+    assert f"You are {ADDRESS}" in page.text
+    assert f'value="{ADDRESS}"' in page.text
+    assert 'data-passkey="sign-in"' in page.text
+    assert 'data-passkey="create"' not in page.text  # a thief has passkeys, too
+    back = await sign_in(client, site, await ask(client, next_path=hidden(page, "next")))
+    assert (back.status_code, back.headers["location"]) == (303, "/wallet/export")
+    assert (await client.get("/wallet/export")).status_code == 200
+
+
+async def test_nothing_that_a_thief_would_want_is_done_with_an_old_session(
+    client: httpx.AsyncClient, site: ConnectSite, database: Database
+) -> None:
+    await sign_in(client, site)
+    await passes(database, 301)
+    origin = {"origin": site.url, "referer": f"{site.url}/wallet?before=1"}
+    for path, data in (
+        ("/wallet/export", {"confirm": "yes"}),
+        ("/wallet/guardian", {"guardian": "0x" + "1" * 40, "days": "7", "key": "k"}),
+        ("/connect/passkeys/remove", {"passkey": "AQ"}),
+    ):
+        answer = await client.post(path, data=data, headers=origin)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/connect?again=1&next=%2Fwallet"), path
+    foreign = await client.post(
+        "/wallet/export", data={"confirm": "yes"}, headers={"referer": "https://evil.example/x"}
+    )
+    assert foreign.headers["location"] == "/connect?again=1&next=%2F"
+    program = await client.post("/wallet/export", data={"confirm": "yes"}, headers={"accept": "application/json"})
+    assert (program.status_code, program.json()["error"]["code"]) == (403, "sign_in_again")
+    wallet = site.wallet
+    assert (wallet.exported, wallet.guardians) == (0, [])
+
+
+async def test_a_wallet_that_its_owner_signs_for_asks_for_no_other_proof(
+    client: httpx.AsyncClient, site: ConnectSite, database: Database
+) -> None:
+    site.wallet.shown = wallet_page("passkey")
+    await sign_in(client, site)
+    await passes(database, 301)
+    data = {"guardian": "0x" + "1" * 40, "days": "7", "key": "k"}
+    assert (await client.post("/wallet/guardian", data=data)).headers["location"].startswith("/wallet/operations/")
+    assert "There is no key to take along" in (await client.get("/wallet/export")).text
+
+
+async def test_a_wrong_address_leaves_the_visitor_where_they_prove_who_they_are(
+    client: httpx.AsyncClient, site: ConnectSite
+) -> None:
+    await sign_in(client, site)
+    page = await client.post("/connect/email", data={"email": "nobody", "next": "/wallet/export", "again": "1"})
+    assert page.status_code == 400
+    assert "<h1>Sign in again</h1>" in page.text
+    assert hidden(page, "next") == "/wallet/export"
+    assert 'value="nobody"' in page.text
+
+
+async def test_who_is_signed_out_signs_in_whatever_the_address_says(client: httpx.AsyncClient) -> None:
+    page = await client.get("/connect?again=1&next=/wallet/export")
+    assert "<h1>Sign in</h1>" in page.text
+    assert 'data-passkey="create"' in page.text

@@ -140,6 +140,9 @@ class PreviewWallet:
         self.sent.append(typed)
         return "op_signed"
 
+    async def signed_here(self, user_id: str) -> bool:
+        return self.shown.wallet is not None and self.shown.wallet.kind == "server"
+
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         self._may()
         self.guardians.append((guardian, days, key))

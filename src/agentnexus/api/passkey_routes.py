@@ -67,8 +67,12 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     router = APIRouter(tags=["auth"], prefix="/auth/passkeys")
 
     async def owner(request: Request, *, own: bool) -> Caller | None:
+        """Whose passkey it will be, None for somebody new. Another way in is for who has just come by one."""
         visit = await door.sessions.visit(request)
-        return None if own and visit.way == "local" else visit.caller
+        if visit.caller is None or (own and visit.way == "local"):
+            return None
+        visit.caller.require_recent()
+        return visit.caller
 
     @router.post("/options")
     async def creation(request: Request, body: PersonBody | None = None) -> dict[str, object]:
@@ -107,6 +111,7 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     @router.delete("/{credential_id}")
     async def remove(credential_id: str, who: Who) -> dict[str, object]:
         """It signs you in no more. A wallet that it owns is still its own."""
+        who.require_recent()
         await passkeys.remove(who.user_id, decoded(credential_id))
         return {"success": True, "data": {"removed": True}}
 

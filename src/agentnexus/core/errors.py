@@ -4,6 +4,7 @@ NexusError
 ├── InvalidInput            400  the request itself is wrong (names the field)
 │   └── InvalidPlan         422  a workflow plan that cannot run
 ├── NotAllowed              403  the caller may not do this
+│   └── SignInAgain         403  only who has just shown who they are may do this
 ├── NotFound                404  there is no such thing, or it belongs to somebody else
 ├── Conflict                409  the state does not allow it, or one key came with two bodies
 ├── Cancelled               409  somebody stopped it: what was held goes back
@@ -39,6 +40,7 @@ class ErrorCode(StrEnum):
     INVALID_INPUT = "invalid_input"
     INVALID_PLAN = "invalid_plan"
     NOT_ALLOWED = "not_allowed"
+    SIGN_IN_AGAIN = "sign_in_again"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     CANCELLED = "cancelled"
@@ -101,6 +103,10 @@ class InvalidPlan(InvalidInput):
 class NotAllowed(NexusError):
     code = ErrorCode.NOT_ALLOWED
     http_status = 403
+
+
+class SignInAgain(NotAllowed):
+    code = ErrorCode.SIGN_IN_AGAIN
 
 
 class NotFound(NexusError):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from starlette.requests import HTTPConnection
 
-from agentnexus.core.errors import NotAllowed, NotFound
+from agentnexus.core.errors import NotAllowed, NotFound, SignInAgain
 from agentnexus.identity.origin import from_this_machine, may_act
-from agentnexus.identity.tokens import Tokens
+from agentnexus.identity.tokens import Holder, Tokens
 
 COOKIE = "nexus_session"
 SIGNED_OUT = "signed_out"  # `details.reason` of refusals that signing in would end
+RECENT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`role` is ``basic`` or ``operator``; an operator may see and touch what others own."""
+    """`role` is ``basic`` or ``operator``; an operator may see and touch what others own.
+
+    `proof_age`: since they last showed who they are; None where they did not, as with a token given to them.
+    """
 
     user_id: str
     role: str = "basic"
+    proof_age: timedelta | None = field(default=None, compare=False)
 
     @property
     def acts_for(self) -> str | None:
@@ -30,6 +36,16 @@ class Caller:
         """Raises `NotFound`, not 403: a stranger must not learn that it exists."""
         if self.role != "operator" and self.user_id != owner_id:
             raise NotFound(f"there is no {what} with that id", next_step="check the id and whose token you use")
+
+    def require_recent(self) -> None:
+        """For what a stolen token must not do. Raises `SignInAgain` unless they have just shown who they are."""
+        if self.proof_age is None or self.proof_age > RECENT:
+            minutes = int(RECENT.total_seconds() // 60)
+            raise SignInAgain(
+                f"this needs a proof of who you are that is not older than {minutes} minutes",
+                next_step="sign in again (`nexus sign-in`, or the page /connect), then repeat it",
+                seconds=int(RECENT.total_seconds()),
+            )
 
 
 class Callers:
@@ -46,14 +62,14 @@ class Callers:
         """
         is_explicit, token = self._sent(connection)
         if token:
-            caller = await self._tokens.find(token)
-            if caller is None:
+            holder = await self._tokens.find(token)
+            if holder is None:
                 raise NotAllowed(
                     "the access token is unknown, revoked or over",
                     next_step="sign in with your wallet, or ask the operator for one (`nexus token issue`)",
                     reason=None if is_explicit else SIGNED_OUT,
                 )
-            return Caller(*caller)
+            return self._caller(connection, holder)
         local = self._local(connection)
         if local is None:
             raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>", reason=SIGNED_OUT)
@@ -68,7 +84,7 @@ class Callers:
         found = await self._tokens.find(token) if token else None
         if found is None and is_explicit:
             return await self.identify(connection)  # which says what is wrong
-        return self._local(connection) if found is None else Caller(*found)
+        return self._local(connection) if found is None else self._caller(connection, found)
 
     def _sent(self, connection: HTTPConnection) -> tuple[bool, str]:
         """Whether the token came in the header, and the token; "" for none."""
@@ -82,9 +98,17 @@ class Callers:
             )
         return False, connection.cookies.get(COOKIE, "")
 
+    def _caller(self, connection: HTTPConnection, holder: Holder) -> Caller:
+        """The local user needs no token here, so one of theirs takes nothing away either."""
+        local = self._local(connection)
+        if local is not None and local.user_id == holder.person_id:
+            return Caller(holder.person_id, holder.role, local.proof_age)
+        return Caller(holder.person_id, holder.role, holder.proof_age)
+
     def _local(self, connection: HTTPConnection) -> Caller | None:
+        """Being at this machine is all the proof that the local user can give, and is given with every request."""
         if self._local_user is not None and from_this_machine(connection):
-            return Caller(self._local_user)
+            return Caller(self._local_user, proof_age=timedelta())
         return None
 
 

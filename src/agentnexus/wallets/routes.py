@@ -180,7 +180,8 @@ def wallet_routes(wallets: Wallets, passkeys: Passkeys) -> APIRouter:
 
     @router.post("/export")
     async def export(body: ExportBody, who: Who, response: Response) -> dict[str, object]:
-        """The key of a wallet that this node signs for. Whoever has it has the wallet."""
+        """The key of a wallet that this node signs for, for who has just signed in. Whoever has it has the wallet."""
+        who.require_recent()
         if not body.confirm:
             raise InvalidInput(
                 "whoever has the key has the wallet",
@@ -226,6 +227,7 @@ def _add_settings(router: APIRouter, wallets: Wallets) -> None:
     @router.post("/guardian", status_code=202)
     async def guardian(body: GuardianBody, who: Who, key: Key) -> dict[str, object]:
         """Who may propose a new owner of your account; you have the delay to refuse."""
+        await _require_owner(wallets, who)
         begun = await wallets.set_guardian(
             who.user_id, body.guardian or ZERO_ADDRESS, body.delay_seconds, key=key, gas=body.gas
         )
@@ -239,6 +241,7 @@ def _add_settings(router: APIRouter, wallets: Wallets) -> None:
     @router.post("/sessions", status_code=202)
     async def grant(body: SessionBody, who: Who, key: Key) -> dict[str, object]:
         """Let a key act for your account within limits."""
+        await _require_owner(wallets, who)
         begun = await wallets.grant_session(who.user_id, await _grant(wallets, body), key=key, gas=body.gas)
         return await _answer(wallets, begun)
 
@@ -251,6 +254,12 @@ def _add_settings(router: APIRouter, wallets: Wallets) -> None:
     async def allow_gas(body: AllowanceBody, who: Who, key: Key) -> dict[str, object]:
         """Let the paymaster take up to so much USDC for gas that you pay with it (`gas: usdc`)."""
         return await _answer(wallets, await wallets.allow_gas(who.user_id, body.amount, key=key))
+
+
+async def _require_owner(wallets: Wallets, who: Caller) -> None:
+    """Who else may act for an account is its owner's to say: they sign, or have just signed in where this node does."""
+    if (await wallets.of(who.user_id)).kind is WalletKind.SERVER:
+        who.require_recent()
 
 
 async def _grant(wallets: Wallets, body: SessionBody) -> Grant:

@@ -182,6 +182,9 @@ class WalletDoor(Protocol):
     async def send(self, user_id: str, typed: SendTyped) -> str:
         """The operation's id; sent twice under one key, it is one."""
 
+    async def signed_here(self, user_id: str) -> bool:
+        """Whether this node has the key, and nobody else is asked before the wallet does something."""
+
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         """The operation's id."""
 
@@ -307,7 +310,10 @@ class SignInDoor(Protocol):
         """Sign it out."""
 
     async def remove_passkey(self, request: Request, passkey_id: str) -> None:
-        """Of the visitor's own."""
+        """Of the visitor's own; `SignInAgain` as below."""
+
+    async def require_recent(self, request: Request) -> None:
+        """For what a stolen session must not do. Raises `SignInAgain` unless the visitor has just signed in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,11 @@ class HouseSignIn:
 
     async def remove_passkey(self, request: Request, passkey_id: str) -> None:
         visitor = await self.door.sessions.callers.identify(request)
+        visitor.require_recent()
         await self.passkeys.remove(visitor.user_id, decoded(passkey_id))
+
+    async def require_recent(self, request: Request) -> None:
+        (await self.door.sessions.callers.identify(request)).require_recent()
 
     async def _visitor(self, person_id: str, way: str) -> VisitorView:
         address = "" if self.mail is None else await self.mail.address_of(person_id)
@@ -63,6 +67,7 @@ class HouseSignIn:
             person_id,
             address or short_person(person_id),
             way,
+            address,
             [PasskeyView(each.id, each.name, each.created_at, each.last_used_at) for each in own],
         )
 

@@ -28,6 +28,9 @@ class NoWallets:
     async def send(self, user_id: str, typed: SendTyped) -> str:
         raise _no_wallets()
 
+    async def signed_here(self, user_id: str) -> bool:
+        return False
+
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         raise _no_wallets()
 

@@ -96,6 +96,12 @@ class HouseWallet:
         item = Transfer(typed.to, typed.amount, typed.asset)
         return (await self._wallets.send(user_id, [item], key=f"page:{typed.key}", gas=_payer(typed.gas))).id
 
+    async def signed_here(self, user_id: str) -> bool:
+        try:
+            return (await self.of(user_id)).kind is WalletKind.SERVER
+        except NotFound:
+            return False
+
     async def set_guardian(self, user_id: str, guardian: str, days: str, key: str) -> str:
         if not (days.isascii() and days.isdigit() and len(days) <= 3):
             raise InvalidInput("a delay is a number of days", field="days", next_step="give 1 to 60")

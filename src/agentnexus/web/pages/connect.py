@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from agentnexus.core.errors import NexusError
+from agentnexus.core.errors import NexusError, SignInAgain
 from agentnexus.identity.origin import local_path
 from agentnexus.web.pages import doors_of
 from agentnexus.web.pages.uploads import posted, text_of
@@ -21,17 +21,19 @@ EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS, PASSKEY_CHARS = 300, 40, 1
 
 
 async def connect(request: Request) -> Response:
-    """GET /connect; ``?next=/…`` is where signing in leads to."""
-    return await _connect(request, request.query_params.get("next", ""))
+    """GET /connect; ``?next=/…`` is where signing in leads to, ``?again=1`` is for who is to prove who they are."""
+    return await _connect(request, request.query_params.get("next", ""), again="again" in request.query_params)
 
 
-async def _connect(request: Request, next_path: str, email: str = "", error: NexusError | None = None) -> Response:
+async def _connect(
+    request: Request, next_path: str, email: str = "", error: NexusError | None = None, *, again: bool = False
+) -> Response:
     door = doors_of(request).sign_in
     found = await door.page(request)
     request.state.visitor = found.visitor.person_id if found.visitor else ""
     response = page(
         request, "pages/connect.html", status=error.http_status if error else 200, page=found,
-        next_path=local_path(next_path, ""), here=HERE, email=email, problem=problem_of(error),
+        next_path=local_path(next_path, ""), here=HERE, email=email, again=again, problem=problem_of(error),
     )  # fmt: skip
     if found.stale:  # who cannot be told from a stranger is one, here as everywhere
         await door.leave(request, response)
@@ -41,12 +43,12 @@ async def _connect(request: Request, next_path: str, email: str = "", error: Nex
 async def send_code(request: Request) -> Response:
     """POST /connect/email: the address; leads to where the code goes in, so that a reload sends no other one."""
     data = await posted(request)
-    next_path, email = text_of(data, "next", limit=NEXT_CHARS), ""
+    next_path, again, email = text_of(data, "next", limit=NEXT_CHARS), bool(text_of(data, "again", limit=1)), ""
     try:
         email = text_of(data, "email", limit=EMAIL_CHARS)
         challenge = await doors_of(request).sign_in.send_code(request, email)
     except NexusError as error:
-        return await _connect(request, next_path, email, error)
+        return await _connect(request, next_path, email, error, again=again)
     return RedirectResponse(
         f"{HERE}/code?{urlencode({'challenge': challenge, 'next': local_path(next_path, '')})}", 303
     )
@@ -93,6 +95,8 @@ async def remove_passkey(request: Request) -> Response:
     passkey = text_of(await posted(request), "passkey", limit=PASSKEY_CHARS)
     try:
         await doors_of(request).sign_in.remove_passkey(request, passkey)
+    except SignInAgain:
+        raise  # leads there and back
     except NexusError as error:
         return await _connect(request, "", error=error)
     return RedirectResponse(HERE, 303)

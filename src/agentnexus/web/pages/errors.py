@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
-from agentnexus.core.errors import NexusError
+from agentnexus.core.errors import NexusError, SignInAgain
 from agentnexus.identity.caller import SIGNED_OUT
 from agentnexus.platform.logs import correlation_id, log
 from agentnexus.web.rendering import is_fragment, page
@@ -55,6 +55,8 @@ def error_page(request: Request, status: int, message: str, next_step: str = "",
 async def on_expected(request: Request, error: Exception) -> Response:
     """A `NexusError` with its own status, message and next step."""
     assert isinstance(error, NexusError)
+    if isinstance(error, SignInAgain) and not wants_json(request) and not is_fragment(request):
+        return RedirectResponse(f"/connect?{urlencode({'again': 1, 'next': _asked_on(request)})}", 303)
     if error.details.get("reason") == SIGNED_OUT and not wants_json(request):
         return _sign_in(request, error)
     return error_page(request, error.http_status, sentence(error.message), sentence(error.next_step), str(error.code))
@@ -63,10 +65,17 @@ async def on_expected(request: Request, error: Exception) -> Response:
 def _sign_in(request: Request, error: NexusError) -> Response:
     """Leads who looks at a page to where they sign in, and back; what was sent by a form has to be sent again."""
     if request.method == "GET" and "text/html" in request.headers.get("accept", "") and not is_fragment(request):
-        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/connect?{urlencode({'next': asked})}", 303)
+        return RedirectResponse(f"/connect?{urlencode({'next': _asked_on(request)})}", 303)
     advice = "Sign in (Connect, at the top), then send it again."
     return error_page(request, error.http_status, sentence(error.message), advice, str(error.code))
+
+
+def _asked_on(request: Request) -> str:
+    """The page that the visitor looks at: the one asked for, or the one with the form that was sent."""
+    if request.method == "GET":
+        return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    form = urlsplit(request.headers.get("referer", ""))
+    return form.path if form.path and form.netloc == request.headers.get("host") else "/"
 
 
 async def on_http(request: Request, error: Exception) -> Response:

@@ -79,10 +79,9 @@ async def guardian(request: Request) -> Response:
     """POST /wallet/guardian: whoever may replace a lost key, after some days."""
     doors, data = doors_of(request), await posted(request)
     typed = {name: text_of(data, name, limit=ADDRESS_CHARS) for name in ("guardian", "days", "key")}
+    user = await _owner(request)
     try:
-        operation_id = await doors.wallet.set_guardian(
-            await doors.user(request), typed["guardian"], typed["days"], typed["key"]
-        )
+        operation_id = await doors.wallet.set_guardian(user, typed["guardian"], typed["days"], typed["key"])
     except NexusError as error:
         return await _index(request, {"form": "guardian", **typed, "key": ""}, error)
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
@@ -145,15 +144,14 @@ async def sign(request: Request) -> Response:
 
 async def confirm_export(request: Request) -> Response:
     """GET /wallet/export: what it means, before the key is shown."""
-    doors = doors_of(request)
-    found = await doors.wallet.page(await doors.user(request))
+    found = await doors_of(request).wallet.page(await _owner(request))
     return page(request, "pages/export.html", page=found, secret="", problem=None)
 
 
 async def export(request: Request) -> Response:
     """POST /wallet/export: the key, on a page that no cache keeps."""
     doors, data = doors_of(request), await posted(request)
-    user = await doors.user(request)
+    user = await _owner(request)
     found = await doors.wallet.page(user)
     if not text_of(data, "confirm", limit=10):
         return page(request, "pages/export.html", page=found, secret="", problem=None, status=422)
@@ -164,6 +162,15 @@ async def export(request: Request) -> Response:
             request, "pages/export.html", page=found, secret="", problem=problem_of(error), status=error.http_status
         )
     return page(request, "pages/export.html", page=found, secret=secret, problem=None)
+
+
+async def _owner(request: Request) -> str:
+    """The visitor. Where this node signs by itself, only who has just signed in: a stolen session is not enough."""
+    doors = doors_of(request)
+    user = await doors.user(request)
+    if await doors.wallet.signed_here(user):
+        await doors.sign_in.require_recent(request)
+    return user
 
 
 routes = [

@@ -22,11 +22,12 @@ class PasskeyView:
 
 @dataclass(frozen=True, slots=True)
 class VisitorView:
-    """Who is signed in. `name` is for people, `way` is ``session``, ``token`` or ``local``."""
+    """Who is signed in. `name` is for people, `way` is ``session``, ``token`` or ``local``; `address` gets codes."""
 
     person_id: str
     name: str
     way: str
+    address: str = ""
     passkeys: Sequence[PasskeyView] = ()
 
 

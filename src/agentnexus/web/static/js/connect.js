@@ -29,6 +29,10 @@ export function setUpConnectPage() {
         await action();
         window.location.assign(page.dataset.next);
       } catch (error) {
+        if (error.code === "sign_in_again") {
+          window.location.assign(`/connect?again=1&next=${encodeURIComponent(window.location.pathname)}`);
+          return;
+        }
         problem.querySelector("strong").textContent = wordsFor(error);
         problem.hidden = false;
         button.disabled = false;

@@ -72,7 +72,10 @@ export async function call(path, body = {}) {
     body: JSON.stringify(body),
   });
   const { data, error } = await answer.json();
-  if (!answer.ok) throw new Error([error.message, error.next_step].filter(Boolean).join(". "));
+  if (!answer.ok) {
+    const text = [error.message, error.next_step].filter(Boolean).join(". ");
+    throw Object.assign(new Error(text), { code: error.code });
+  }
   return data;
 }
 
