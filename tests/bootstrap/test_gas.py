@@ -36,6 +36,8 @@ from agentnexus.rails.evm.indexer.model import Change
 from agentnexus.rails.evm.paymaster.service import UserSponsor
 from agentnexus.rails.evm.sending import send_directly
 from agentnexus.rails.evm.userops import OwnerSigner, SelfBundler, Sender, UserOperation, build
+from agentnexus.wallets.model import Wallet, WalletKind
+from agentnexus.wallets.store import WalletStore
 from tests.bootstrap.support import contract_facts, with_settings
 from tests.chain_fixtures import ContractsChain
 
@@ -187,3 +189,27 @@ async def test_the_local_policy_knows_the_code_of_our_accounts(contracts_chain: 
     policy, _ = market_policies(manifest, chain.usdc.reference)
     assert policy.delegates == (await manifest.factory(chain.rpc).implementation(),)
     assert ZERO_ADDRESS not in {rule.contract for rule in policy.rules}
+
+
+async def test_who_bought_something_with_their_wallet_is_no_newcomer_to_those_who_pay_gas(
+    ground: Ground, connected: Chain, books: Books
+) -> None:
+    async def shares_with_newcomers(user_id: str) -> bool:
+        service = open_paymaster(ground, connected, books)  # as after a restart
+        assert service is not None
+        policies = (await service.describe(user_id))["policies"]
+        assert isinstance(policies, list)
+        return "newcomers" in policies[0]["left"]
+
+    network = connected.sender.network.caip2
+    owner = Owner("0x" + "ab" * 20)
+    account = Wallet("wal_1", "ann", network, "0x" + "cd" * 20, WalletKind.KEY, owner, ground.clock.now())
+    assert await shares_with_newcomers("ann")
+    await WalletStore(ground.database, network).add(account, None, -1)
+    assert await shares_with_newcomers("ann")
+    own, price = f"external:wallet:{network}:{account.address}", connected.usdc.parse("0.02")
+    await books.transfer("bought", own, "seller:somebody", price)
+    assert not await shares_with_newcomers("ann")
+    assert await shares_with_newcomers("ben")
+    await books.transfer("refunded", "seller:somebody", own, price)
+    assert await shares_with_newcomers("ann")

@@ -17,7 +17,7 @@ from agentnexus.ledger.books import Books
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.networks import NETWORKS
 from agentnexus.rails.evm.paymaster.policy import SponsorPolicy
-from agentnexus.rails.evm.paymaster.service import Chain, PaymasterService
+from agentnexus.rails.evm.paymaster.service import Chain, Giving, PaymasterService
 from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.userops import UserOperation
 from agentnexus.rails.evm.userops.model import nonce_of
@@ -26,7 +26,7 @@ from agentnexus.rails.evm.userops.model import nonce_of
 async def ask(service: PaymasterService, operation: UserOperation, lane: int, user: str) -> int:
     """The cost of a promise, 0 when the budget refused it."""
     try:
-        promised = await service.sponsor(user, replace(operation, nonce=nonce_of(lane, 0)))
+        promised = await service.sponsor(user, replace(operation, nonce=nonce_of(lane, 0)), giving=Giving.NOW)
     except BudgetExceeded:
         return 0
     return promised.max_cost_wei

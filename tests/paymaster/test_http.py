@@ -218,7 +218,8 @@ async def test_a_spent_budget_is_told_as_throttling_with_when_it_frees(site: Sit
     first = await site.result("pm_getPaymasterData", plain(operation), ENTRY_POINT, CHAIN, {})
     accounts, policy = site.desk.service().accounts, site.desk.policies[0]
     used = Money(accounts.coin, (await site.desk.booked())[1])
-    await site.desk.books.budgets.change(accounts.budget_id(policy, "alice"), Limits(per_day=used))
+    budget = accounts.budget_ids(policy, "alice", newcomer=False)["you"]
+    await site.desk.books.budgets.change(budget, Limits(per_day=used))
     assert await site.result("pm_getPaymasterData", plain(operation), ENTRY_POINT, CHAIN, {}) == first
     other = replace(operation, nonce=nonce_of(1, 0))
     code, data = await site.error("pm_getPaymasterData", plain(other), ENTRY_POINT, CHAIN, {})

@@ -48,6 +48,7 @@ class World:
     bundler: SelfBundler
     home: Path
     passkeys: dict[str, SoftPasskey] = field(default_factory=dict)
+    payers: set[str] = field(default_factory=set)  # who paid for something here; others are newcomers
 
     @property
     def policies(self) -> tuple[SponsorPolicy, ...]:
@@ -62,7 +63,18 @@ class World:
             signer,
             self.manifest.address("AccountFactory"),
         )
-        return PaymasterService(self.database, self.books, where, policies or self.policies, clock=clock or self.clock)
+
+        async def paid(user_id: str) -> bool:
+            return user_id in self.payers
+
+        return PaymasterService(
+            self.database, self.books, where, policies or self.policies, clock=clock or self.clock, paid=paid
+        )
+
+    async def reserved(self) -> int:
+        """Wei of the deposit that is promised."""
+        balance = await self.books.balance(self.paymaster().accounts.deposit, self.chain.network.native)
+        return balance.reserved.atomic
 
     def wallets(
         self,

@@ -25,12 +25,14 @@ from agentnexus.rails.evm.paymaster.senders import implementation_of
 from agentnexus.rails.evm.paymaster.service import Chain as GasChain
 from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
+from agentnexus.wallets.store import WalletStore
 
 INDEXER = "contracts"
 FOLLOWED = ("Escrow", "Entitlements")
 KEEP_SECONDS = 5.0
 LATE_SECONDS = 120.0
 USDC_PER_COIN = 3_000_000_000  # what gas is sold for in the local economy: atomic USDC for a whole coin
+PAID_USDC_MIN = "0.01"  # who has bought less than that is a newcomer: a run of a cheap agent
 
 
 def load_contracts(ground: Ground) -> Manifest | None:
@@ -118,7 +120,17 @@ def open_paymaster(ground: Ground, chain: Chain, books: Books) -> PaymasterServi
     )
     paymaster, factory = manifest.address("Paymaster"), manifest.address("AccountFactory")
     where = GasChain(chain.sender.rpc, chain.sender.network, paymaster, signer, factory)
-    return PaymasterService(ground.database, books, where, policies, clock=ground.clock)
+    wallets = WalletStore(ground.database, where.network.caip2)
+
+    async def paid(user_id: str) -> bool:
+        """By what left their wallet for purchases, less what came back."""
+        wallet = await wallets.of_user(user_id)
+        if wallet is None:
+            return False
+        spent = await books.balance(f"external:wallet:{where.network.caip2}:{wallet.address}", chain.usdc)
+        return -spent.posted.atomic >= chain.usdc.parse(PAID_USDC_MIN).atomic
+
+    return PaymasterService(ground.database, books, where, policies, clock=ground.clock, paid=paid)
 
 
 def market_policies(manifest: Manifest, usdc: str) -> tuple[SponsorPolicy, ...]:
@@ -141,6 +153,7 @@ def market_policies(manifest: Manifest, usdc: str) -> tuple[SponsorPolicy, ...]:
         per_user_hour="0.05",
         per_user_day="0.2",
         per_day="5",
+        newcomers_per_day="1",
     )
     sold = given.model_copy(
         update={

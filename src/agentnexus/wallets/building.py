@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ from agentnexus.rails.evm.networks import Network
 from agentnexus.rails.evm.paymaster.policy import account_calls, choose
 from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.paymaster.senders import implementation_of
-from agentnexus.rails.evm.paymaster.service import PaymasterService, UserSponsor
+from agentnexus.rails.evm.paymaster.service import Giving, PaymasterService, UserSponsor
 from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.userops.build import Sender, build
 from agentnexus.rails.evm.userops.bundler import Bundler
@@ -27,6 +28,8 @@ from agentnexus.wallets.signing import Undelegated, unsigned
 
 # An operation that pays its own gas has no end on the chain; its price is out of date by then.
 OWN_GAS_LIFETIME = timedelta(minutes=10)
+# A passkey signs a hash, which shows nobody the sponsor's signature; other wallets show all that they sign.
+_GIVING = {WalletKind.SERVER: Giving.NOW, WalletKind.PASSKEY: Giving.LATER}
 _LANE_BYTES = 24
 _UNTIL_AT = slice(7, 13)  # in the paymaster's data: after mode and the time it begins
 
@@ -80,18 +83,15 @@ class UserGas:
     user_id: str
     payer: GasPayer
     usdc: Asset
+    giving: Giving = Giving.OPEN
 
     async def stub(self, operation: UserOperation) -> UserOperation:
         return await self._chosen(operation).stub(operation)
 
     async def final(self, operation: UserOperation) -> UserOperation:
         try:
-            return await self._chosen(operation).final(operation)
-        except InsufficientFunds as error:  # ours: the account's own money is asked after elsewhere
-            raise Unavailable(
-                "what this node pays gas from is used up, or not counted yet",
-                next_step="try again later, or let the account pay its gas: gas = account",
-            ) from error
+            with _ours_told():
+                return await self._chosen(operation).final(operation)
         except NotSponsored as error:
             most = error.details.get("amount")
             if self.payer is not GasPayer.USDC or not isinstance(most, str):
@@ -112,7 +112,19 @@ class UserGas:
                 next_step="let the account pay its gas: gas = account",
             )
         policy = choose(policies, self.user_id, operation, account_calls(operation))
-        return UserSponsor(self.service, self.user_id, policy.id)
+        return UserSponsor(self.service, self.user_id, policy.id, self.giving)
+
+
+@contextmanager
+def _ours_told() -> Iterator[None]:
+    """An empty deposit of ours is not told as the user's lack of money, which is asked after elsewhere."""
+    try:
+        yield
+    except InsufficientFunds as error:
+        raise Unavailable(
+            "what this node pays gas from is used up, or not counted yet",
+            next_step="try again later, or let the account pay its gas: gas = account",
+        ) from error
 
 
 class Builder:
@@ -137,17 +149,29 @@ class Builder:
             self._chain.sender(wallet),
             calls,
             signer=signer,
-            sponsor=self._sponsor(wallet.user_id, gas),
+            sponsor=self._sponsor(wallet, gas),
             lane=lane_of(operation_id),
         )
         return Form(built, to_hex(built.hash(self._bundler.chain_id)), self._valid_until(built))
 
-    def _sponsor(self, user_id: str, gas: GasPayer) -> UserGas | None:
+    async def promise(self, wallet: Wallet, form_hash: str, gas: GasPayer) -> None:
+        """The owner has signed this form: from now on somebody pays for it. Raises what the paymaster says."""
+        if gas is not GasPayer.ACCOUNT and self._paymaster is not None:
+            with _ours_told():
+                await self._paymaster.confirm(wallet.user_id, form_hash)
+
+    async def give_back(self, form_hash: str, gas: GasPayer) -> None:
+        """Nobody will sign this form."""
+        if form_hash and gas is not GasPayer.ACCOUNT and self._paymaster is not None:
+            await self._paymaster.drop(form_hash)
+
+    def _sponsor(self, wallet: Wallet, gas: GasPayer) -> UserGas | None:
         if gas is GasPayer.ACCOUNT:
             return None
         if self._paymaster is None:
             raise Unavailable("this node pays nobody's gas", next_step="let the account pay its gas: gas = account")
-        return UserGas(self._paymaster, user_id, gas, self._chain.usdc)
+        giving = _GIVING.get(wallet.kind, Giving.OPEN)
+        return UserGas(self._paymaster, wallet.user_id, gas, self._chain.usdc, giving)
 
     def _valid_until(self, operation: UserOperation) -> datetime:
         if operation.paymaster is None:

@@ -194,6 +194,7 @@ class Wallets:
                 "another operation has made your account meanwhile, and this one would make it again",
                 next_step="ask for what is to be signed again, and sign that",
             )
+        await self._builder.promise(wallet, operation.hash, operation.gas)
         if not await self.store.signed(operation_id, whole, operation.hash, self._clock.now()):
             return await self.sign(user_id, operation_id, answer)  # signed or built anew by somebody meanwhile
         if not wallet.proven:

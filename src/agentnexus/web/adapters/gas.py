@@ -34,9 +34,12 @@ def _left_today(policy: Mapping[str, object]) -> str:
     """The least of what is left for this person and for everybody."""
     left = policy.get("left")
     known = left if isinstance(left, Mapping) else {}
+    whole = {"you": policy.get("per_user_day"), "everybody": policy.get("per_day")}
+    if "newcomers" in known:
+        whole["newcomers"] = policy.get("newcomers_per_day")
     amounts = [
-        status["per_day"] if isinstance(status := known.get(whose), Mapping) and "per_day" in status else whole
-        for whose, whole in (("you", policy.get("per_user_day")), ("everybody", policy.get("per_day")))
+        status["per_day"] if isinstance(status := known.get(whose), Mapping) and "per_day" in status else most
+        for whose, most in whole.items()
     ]
     return short(min(Decimal(str(each)) for each in amounts))
 

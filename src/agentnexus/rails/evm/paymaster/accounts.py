@@ -43,17 +43,26 @@ class GasAccounts:
     def money(self, wei: int) -> Money:
         return Money(self.coin, wei)
 
-    def budget_id(self, policy: SponsorPolicy, user_id: str = "") -> str:
-        """Of a policy, or of one user under it."""
+    def budget_ids(self, policy: SponsorPolicy, user_id: str, *, newcomer: bool) -> dict[str, str]:
+        """Budgets that a promise to this user counts in, from the widest to their own, by whose they are."""
         base = f"paymaster:{self.network.caip2}:{self.paymaster}:{policy.id}"
-        return f"{base}:user:{user_id}" if user_id else base
+        if not newcomer or policy.newcomers_per_day is None:
+            return {"everybody": base, "you": f"{base}:user:{user_id}"}
+        return {"everybody": base, "newcomers": f"{base}:newcomers", "you": f"{base}:newcomers:user:{user_id}"}
 
-    async def budget(self, policy: SponsorPolicy, user_id: str) -> str:
+    async def budget(self, policy: SponsorPolicy, user_id: str, *, newcomer: bool) -> str:
         """The user's budget under the policy, made or changed to what the policy says now; its id."""
-        base, own = self.budget_id(policy), self.budget_id(policy, user_id)
-        await self._ensure(base, None, policy.limits(self.coin))
-        await self._ensure(own, base, policy.user_limits(self.coin))
-        return own
+        ids = self.budget_ids(policy, user_id, newcomer=newcomer)
+        limits = {
+            "everybody": policy.limits(self.coin),
+            "newcomers": policy.newcomers_limits(self.coin) or Limits(),
+            "you": policy.user_limits(self.coin),
+        }
+        above: str | None = None
+        for whose, budget_id in ids.items():
+            await self._ensure(budget_id, above, limits[whose])
+            above = budget_id
+        return ids["you"]
 
     async def _ensure(self, budget_id: str, parent: str | None, limits: Limits) -> None:
         try:

@@ -91,7 +91,8 @@ class SponsorPolicy(BaseModel):
     """Whose operations, which calls, how much. Amounts are decimal text in the chain's own coin.
 
     With `paid_in` the account pays its gas in a token; limits then bound what is laid out for it. `users` and `senders`
-    are the only ones, None for all. An operation fits when a rule covers each of its calls.
+    are the only ones, None for all. An operation fits when a rule covers each of its calls. `newcomers_per_day` is for
+    all together who never paid for anything; of it at most half at once is promised to what nobody has signed yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,6 +109,7 @@ class SponsorPolicy(BaseModel):
     per_user_hour: AmountText | None = None
     per_user_day: AmountText
     per_day: AmountText
+    newcomers_per_day: AmountText | None = None
     maximum_gas: int = Field(default=2_000_000, gt=0)
     # What is paid for bytes goes to the bundler whatever it spent, so it is bounded by itself.
     maximum_pre_verification_gas: int = Field(default=200_000, gt=0)
@@ -120,6 +122,10 @@ class SponsorPolicy(BaseModel):
         """Of one user's operations."""
         hour = None if self.per_user_hour is None else coin.parse(self.per_user_hour)
         return Limits(per_hour=hour, per_day=coin.parse(self.per_user_day))
+
+    def newcomers_limits(self, coin: Asset) -> Limits | None:
+        """Of all newcomers' operations together; None where they are no others than everybody."""
+        return None if self.newcomers_per_day is None else Limits(per_day=coin.parse(self.newcomers_per_day))
 
     def refusal(self, user_id: str, operation: UserOperation, calls: Sequence[AccountCall]) -> str:
         """Why this policy does not pay for the operation, whose calls `account_calls` reads; empty when it does."""

@@ -1,18 +1,21 @@
 """Deciding and signing: what our paymaster pays for; each promise is reserved in the ledger before it is given.
 
 A signature is good for minutes, in windows of a fixed grid: the same operation asked for again in one window gets the
-same bytes, and one reservation.
+same bytes, and one reservation. What nobody can use before the owner has signed is only offered, and promised then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum, auto
+from typing import TypeVar
 
-from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, RateLimited
+from agentnexus.core.errors import Conflict, InsufficientFunds, InvalidInput, NexusError, NotFound, RateLimited
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.books import Books
+from agentnexus.ledger.limits import Rejection
 from agentnexus.ledger.model import ReservationState
 from agentnexus.platform.database import Database
 from agentnexus.platform.telemetry import sponsorships_total
@@ -40,8 +43,12 @@ from agentnexus.rails.evm.userops.sponsors import (
     TOKEN_VERIFICATION_GAS,
 )
 
+_T = TypeVar("_T")
 WINDOW_SECONDS = 150  # a signature lives for one to two of these
 OPEN_PER_NONCE_MAX = 3
+# Of what was handed out: how much one user may leave unsigned, and which part of theirs all newcomers may.
+UNSIGNED_PER_USER_MAX = 5
+UNSIGNED_PART = 2
 PAYMASTER_GAS_MAX = 250_000
 # A stub never has more zero bytes than the real signature, or it would seem cheaper than that (ERC-7677).
 STUB_SIGNATURE = b"\x55" * 64 + b"\x1c"
@@ -62,12 +69,21 @@ class Chain:
     factory: str
 
 
+class Giving(StrEnum):
+    """Who can use the signature of ours before the account's owner has signed, and so when gas is promised."""
+
+    LATER = auto()  # nobody: the caller keeps it to himself until `confirm`, and nothing is promised before
+    OPEN = auto()  # whoever asked: promised at once, and bounded, since perhaps nobody ever signs
+    NOW = auto()  # the caller signs for the account himself, at once
+
+
 class PaymasterService:
     """Sponsors operations on one chain. Any number of processes may run one with the same key and database.
 
     Args:
         policies: in the order they are tried.
         name: told to wallets as who pays.
+        paid: whether a user ever paid for something here; who did not is a newcomer to policies that tell them apart.
     """
 
     def __init__(
@@ -79,6 +95,7 @@ class PaymasterService:
         *,
         clock: Clock,
         name: str = "AgentNexus",
+        paid: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         require_network(chain.signer, chain.network)
         self.chain = replace(chain, paymaster=address(chain.paymaster, field="paymaster"))
@@ -89,7 +106,9 @@ class PaymasterService:
         self._store = SponsorshipStore(database, chain.network.caip2, self.chain.paymaster)
         self._clock = clock
         self._fees = FeeOracle(chain.rpc, chain.network, clock, FeeLimits())
-        self._budgets: dict[tuple[str, str], str] = {}
+        self._paid = paid
+        self._known_to_pay: set[str] = set()
+        self._budgets: dict[tuple[str, str, bool], str] = {}
 
     def check_target(self, entry_point: str, chain_id: int) -> None:
         """Raises `InvalidInput` for another EntryPoint or chain than ours."""
@@ -122,22 +141,52 @@ class PaymasterService:
             stubbed = with_gas(stubbed, await self._estimate(stubbed))
         return stubbed
 
-    async def sponsor(self, user_id: str, operation: UserOperation, policy_id: str = "") -> UserOperation:
+    async def sponsor(
+        self, user_id: str, operation: UserOperation, policy_id: str = "", giving: Giving = Giving.OPEN
+    ) -> UserOperation:
         """The operation with our signature, which pays whatever it costs up to its own limits.
 
         Raises `NotSponsored`, `BudgetExceeded`, `InsufficientFunds` (our deposit), `ContractRefused` (it would fail),
-        `Conflict` (it was used), `RateLimited` (too many for one nonce), `InvalidInput`, `Unavailable`.
+        `Conflict` (it was used), `RateLimited` (too many for one nonce, or unsigned), `InvalidInput`, `Unavailable`.
         """
+        return await self._counted("promised", self._sponsored(user_id, operation, policy_id, giving))
+
+    async def confirm(self, user_id: str, user_operation_hash: str) -> None:
+        """Its owner has signed: promise what was offered, count what was handed out as signed.
+
+        Raises `Conflict` when it is over, `BudgetExceeded` and `InsufficientFunds` as `sponsor` does: the same may be
+        asked again while the offer is good.
+        """
+        known = await self._known(user_operation_hash, user_id)
+        if known is None:
+            raise NotFound("nobody offered to pay for this operation", next_step="build it again")
+        if known.state is SponsorshipState.SIGNED and not known.unsigned:
+            return
+        policy = next((each for each in self.policies if each.id == known.policy), None)
+        if policy is None:
+            raise NotSponsored(f"policy {known.policy} has ended", next_step="build the operation again")
+        was_offered = known.state is SponsorshipState.OFFERED
+        taken = await self._store.take(user_operation_hash, unsigned=False)
+        if taken is None:
+            raise _ended()
+        if taken.state is not SponsorshipState.SIGNED:
+            await self._counted("promised" if was_offered else "confirmed", self._reserve(taken, policy))
+
+    async def drop(self, user_operation_hash: str) -> bool:
+        """Nobody will sign it. True when nothing was promised; what was handed out holds until its time is over."""
+        return await self._store.drop(user_operation_hash, self._clock.now())
+
+    async def _counted(self, status: str, work: Awaitable[_T]) -> _T:
         counted = sponsorships_total.labels
         try:
-            promised = await self._promise(user_id, operation, policy_id)
+            done = await work
         except NexusError as error:
             counted(self.chain.network.caip2, str(error.code)).inc()
             raise
-        counted(self.chain.network.caip2, "promised").inc()
-        return promised
+        counted(self.chain.network.caip2, status).inc()
+        return done
 
-    async def _promise(self, user_id: str, operation: UserOperation, policy_id: str) -> UserOperation:
+    async def _sponsored(self, user_id: str, operation: UserOperation, policy_id: str, giving: Giving) -> UserOperation:
         calls = account_calls(operation)
         policy = choose(self.policies, user_id, operation, calls, policy_id)
         promised = await self._signed(operation, policy)
@@ -160,20 +209,83 @@ class PaymasterService:
             maximum_cost=promised.max_cost_wei,
             valid_until=datetime.fromtimestamp(self._valid_until(), UTC),
             paymaster_data=promised.paymaster_data,
-            state=SponsorshipState.RESERVING,
+            state=SponsorshipState.OFFERED if giving is Giving.LATER else SponsorshipState.RESERVING,
+            unsigned=giving is Giving.OPEN,
+            newcomer=await self._is_newcomer(policy, user_id),
         )
-        _require_owner(await self._store.keep(sponsorship, self._clock.now()), user_id)
-        await self._reserve(sponsorship, policy)
+        await self._promise(sponsorship, policy, giving)
         return promised
+
+    async def _promise(self, sponsorship: Sponsorship, policy: SponsorPolicy, giving: Giving) -> None:
+        """Offer it, or reserve what it can cost."""
+        if giving is Giving.LATER:
+            await self._require_left(sponsorship, policy)
+
+        def fits(of_user: int, of_newcomers: int) -> None:
+            self._check_unsigned(sponsorship, policy, of_user, of_newcomers)
+
+        bound = fits if giving is Giving.OPEN else None
+        kept = await self._store.keep(sponsorship, self._clock.now(), bound)
+        _require_owner(kept, sponsorship.user_id)
+        if giving is Giving.LATER:
+            return
+        if kept.state is SponsorshipState.OFFERED:  # kept to ourselves until now
+            taken = await self._store.take(kept.user_operation_hash, unsigned=sponsorship.unsigned)
+            if taken is None:
+                raise _ended()
+        await self._reserve(kept, policy)
+
+    def _check_unsigned(self, sponsorship: Sponsorship, policy: SponsorPolicy, of_user: int, of_newcomers: int) -> None:
+        """Handing out costs who asks nothing, and holds what others could use: raises `RateLimited` when it is much."""
+        if of_user >= UNSIGNED_PER_USER_MAX:
+            raise RateLimited(
+                f"{UNSIGNED_PER_USER_MAX} operations of yours are sponsored and wait to be signed and sent",
+                next_step="send one of them, or wait until they expire",
+                retry_after_seconds=2 * WINDOW_SECONDS,
+            )
+        limits = policy.newcomers_limits(self.accounts.coin)
+        if not sponsorship.newcomer or limits is None or limits.per_day is None:
+            return
+        if (of_newcomers + sponsorship.maximum_cost) * UNSIGNED_PART > limits.per_day.atomic:
+            raise RateLimited(
+                "too much gas is promised for operations of newcomers that nobody has signed",
+                next_step="try again in some minutes, use a wallet with a passkey, or let the account pay its gas",
+                retry_after_seconds=2 * WINDOW_SECONDS,
+            )
+
+    async def _require_left(self, sponsorship: Sponsorship, policy: SponsorPolicy) -> None:
+        """An offer reserves nothing; but nobody is asked to sign what could not be promised now."""
+        await self._budget(policy, sponsorship)
+        asked = self.accounts.money(sponsorship.maximum_cost)
+        ids = self.accounts.budget_ids(policy, sponsorship.user_id, newcomer=sponsorship.newcomer)
+        for budget_id in ids.values():
+            status = await self._books.budgets.status(budget_id)
+            most = {} if status.limits.per_payment is None else {"per_payment": status.limits.per_payment}
+            for name, left in {**most, **status.left}.items():
+                if left < asked:
+                    raise Rejection(budget_id, name, left, asked).to_error()
+        held = (await self._books.balance(self.accounts.deposit, self.accounts.coin)).available
+        if held < asked:
+            raise InsufficientFunds(
+                "the paymaster's deposit does not cover this", next_step="try again when it is filled"
+            )
+
+    async def _is_newcomer(self, policy: SponsorPolicy, user_id: str) -> bool:
+        """Whoever paid once is none for ever."""
+        if policy.newcomers_per_day is None or user_id in self._known_to_pay:
+            return False
+        if self._paid is None or not await self._paid(user_id):
+            return True
+        self._known_to_pay.add(user_id)
+        return False
 
     async def describe(self, user_id: str) -> dict[str, object]:
         """What is paid for and what is left of it for this user, for people and programs; not for whom else."""
         policies = []
         for policy in self.policies:
-            left = {}
-            for whose, name in (("", "everybody"), (user_id, "you")):
-                status = await self._left(self.accounts.budget_id(policy, whose))
-                left[name] = status
+            newcomer = await self._is_newcomer(policy, user_id)
+            ids = self.accounts.budget_ids(policy, user_id, newcomer=newcomer)
+            left = {whose: await self._left(budget_id) for whose, budget_id in ids.items()}
             policies.append({**policy.model_dump(mode="json", exclude={"users", "senders"}), "left": left})
         return {
             "sponsor": self.name,
@@ -300,7 +412,7 @@ class PaymasterService:
     async def _reserve(self, sponsorship: Sponsorship, policy: SponsorPolicy) -> None:
         reservation = await self._books.reserve(
             self.accounts.key(sponsorship.user_operation_hash),
-            budget_id=await self._budget(policy, sponsorship.user_id),
+            budget_id=await self._budget(policy, sponsorship),
             payer_account=self.accounts.deposit,
             payee_account=self.accounts.gas,
             amount=self.accounts.money(sponsorship.maximum_cost),
@@ -314,13 +426,19 @@ class PaymasterService:
             return
         if reservation.state is ReservationState.PENDING:
             await self._books.void(reservation.key, "released before it was given")
-        raise Conflict("the promise for this operation has ended", next_step="build the operation again and ask anew")
+        raise _ended()
 
-    async def _budget(self, policy: SponsorPolicy, user_id: str) -> str:
-        known = self._budgets.get((policy.id, user_id))
+    async def _budget(self, policy: SponsorPolicy, sponsorship: Sponsorship) -> str:
+        user_id, newcomer = sponsorship.user_id, sponsorship.newcomer
+        known = self._budgets.get((policy.id, user_id, newcomer))
         if known is None:
-            known = self._budgets[policy.id, user_id] = await self.accounts.budget(policy, user_id)
+            known = await self.accounts.budget(policy, user_id, newcomer=newcomer)
+            self._budgets[policy.id, user_id, newcomer] = known
         return known
+
+
+def _ended() -> Conflict:
+    return Conflict("the promise for this operation has ended", next_step="build the operation again and ask anew")
 
 
 def _terms(policy: SponsorPolicy, valid_until: int) -> Policy:
@@ -350,9 +468,10 @@ class UserSponsor:
     service: PaymasterService
     user_id: str
     policy_id: str = ""
+    giving: Giving = Giving.OPEN
 
     async def stub(self, operation: UserOperation) -> UserOperation:
         return self.service.stub(self.user_id, operation, self.policy_id)
 
     async def final(self, operation: UserOperation) -> UserOperation:
-        return await self.service.sponsor(self.user_id, operation, self.policy_id)
+        return await self.service.sponsor(self.user_id, operation, self.policy_id, self.giving)

@@ -202,7 +202,7 @@ class Settling:
             found = await self._store.find(connection, user_operation_hash, lock=True)
             if found is None or found.valid_until >= before:
                 return False
-            if found.state not in (SponsorshipState.RESERVING, SponsorshipState.SIGNED):
+            if found.state in (SponsorshipState.USED, SponsorshipState.RELEASED):
                 return False
             return await self._void(connection, found, "expired")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,8 +14,8 @@ from agentnexus.platform.database import Connection, Database
 
 _KEEP = """
 insert into paymaster.sponsorship (network, paymaster, user_operation_hash, sender, nonce, user_id, policy,
-    maximum_cost, valid_until, paymaster_data, state, created_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'reserving', $11) on conflict do nothing
+    maximum_cost, valid_until, paymaster_data, state, unsigned, newcomer, created_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing
 """
 _ONE = "select * from paymaster.sponsorship where network = $1 and paymaster = $2 and user_operation_hash = $3"
 _OF_NONCE = """
@@ -22,9 +23,18 @@ select * from paymaster.sponsorship
 where network = $1 and paymaster = $2 and sender = $3 and nonce = $4 and state in ('reserving', 'signed')
 order by created_at
 """
+# What was handed out and may never be signed: how many of one user, and what those of newcomers cost at most together.
+_UNSIGNED = """
+select count(*) filter (where user_id = $4) as of_user,
+       coalesce(sum(maximum_cost) filter (where newcomer and policy = $5), 0) as of_newcomers
+from paymaster.sponsorship
+where network = $1 and paymaster = $2 and unsigned and state in ('reserving', 'signed') and valid_until > $3
+    and user_operation_hash <> $6
+"""
 
 
 class SponsorshipState(StrEnum):
+    OFFERED = "offered"  # kept here until its owner has signed; nothing is promised
     RESERVING = "reserving"  # not given to anybody
     SIGNED = "signed"  # may be used until it expires
     USED = "used"
@@ -33,7 +43,12 @@ class SponsorshipState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sponsorship:
-    """A promise to pay the gas of one operation. Costs in wei; `user_operation_hash` as EntryPoint tells it."""
+    """A promise to pay the gas of one operation. Costs in wei; `user_operation_hash` as EntryPoint tells it.
+
+    Args:
+        unsigned: it was handed out, and nobody knows whether the owner of the account ever signs.
+        newcomer: the user had paid for nothing here.
+    """
 
     user_operation_hash: str
     sender: str
@@ -44,6 +59,8 @@ class Sponsorship:
     valid_until: datetime
     paymaster_data: bytes
     state: SponsorshipState
+    unsigned: bool = False
+    newcomer: bool = False
     actual_cost: int | None = None
     succeeded: bool | None = None
     transaction: str | None = None
@@ -60,6 +77,8 @@ class Sponsorship:
             valid_until=row["valid_until"],
             paymaster_data=row["paymaster_data"],
             state=SponsorshipState(row["state"]),
+            unsigned=row["unsigned"],
+            newcomer=row["newcomer"],
             actual_cost=None if row["actual_cost"] is None else int(row["actual_cost"]),
             succeeded=row["succeeded"],
             transaction=row["transaction"],
@@ -73,9 +92,27 @@ class SponsorshipStore:
         self.database = database
         self._scope = (network, paymaster)
 
-    async def keep(self, sponsorship: Sponsorship, now: datetime) -> Sponsorship:
-        """Note it before anything else happens; the row that is there already when there is one."""
+    async def keep(
+        self, sponsorship: Sponsorship, now: datetime, fits: Callable[[int, int], None] | None = None
+    ) -> Sponsorship:
+        """Note it before anything else happens; the row that is there already when there is one.
+
+        Args:
+            fits: raises when the user has too many that nobody signed (first), or newcomers promises of so much (wei).
+        """
         async with self.database.transaction() as connection:
+            if fits is not None:
+                await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", "|".join(self._scope))
+                row = await connection.fetchrow(
+                    _UNSIGNED,
+                    *self._scope,
+                    now,
+                    sponsorship.user_id,
+                    sponsorship.policy,
+                    sponsorship.user_operation_hash,
+                )
+                assert row is not None  # sums of no rows are a row as well
+                fits(row["of_user"], int(row["of_newcomers"]))
             await connection.execute(
                 _KEEP,
                 *self._scope,
@@ -87,11 +124,40 @@ class SponsorshipStore:
                 sponsorship.maximum_cost,
                 sponsorship.valid_until,
                 sponsorship.paymaster_data,
+                str(sponsorship.state),
+                sponsorship.unsigned,
+                sponsorship.newcomer,
                 now,
             )
             kept = await self.find(connection, sponsorship.user_operation_hash)
             assert kept is not None
             return kept
+
+    async def take(self, user_operation_hash: str, *, unsigned: bool) -> Sponsorship | None:
+        """About to be promised, whatever it was before; None when it is over."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(
+                "update paymaster.sponsorship set unsigned = $4,"
+                " state = case state when 'offered' then 'reserving' else state end"
+                " where network = $1 and paymaster = $2 and user_operation_hash = $3"
+                " and state in ('offered', 'reserving', 'signed') returning *",
+                *self._scope,
+                user_operation_hash,
+                unsigned,
+            )
+        return Sponsorship.from_row(row) if row else None
+
+    async def drop(self, user_operation_hash: str, now: datetime) -> bool:
+        """Forget an offer. False when it is promised already, and then holds until its end."""
+        async with self.database.connection() as connection:
+            dropped = await connection.fetchval(
+                "update paymaster.sponsorship set state = 'released', ended_at = $4 where network = $1"
+                " and paymaster = $2 and user_operation_hash = $3 and state = 'offered' returning true",
+                *self._scope,
+                user_operation_hash,
+                now,
+            )
+        return dropped is True
 
     async def give(self, user_operation_hash: str) -> bool:
         """From now on the signature may be used. False when it was released meanwhile."""
@@ -121,7 +187,7 @@ class SponsorshipStore:
         async with self.database.connection() as connection:
             rows = await connection.fetch(
                 "select user_operation_hash from paymaster.sponsorship where network = $1 and paymaster = $2"
-                " and state in ('reserving', 'signed') and valid_until < $3 order by valid_until limit $4",
+                " and state in ('offered', 'reserving', 'signed') and valid_until < $3 order by valid_until limit $4",
                 *self._scope,
                 before,
                 limit,
