@@ -90,7 +90,7 @@ class Shop:
 
     @property
     def token(self) -> int:
-        from agentnexus.marketplace.purchases.model import agent_class
+        from agentnexus.marketplace.purchases.kinds import agent_class
 
         return epoch_id(agent_class(AGENT))
 

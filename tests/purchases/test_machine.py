@@ -22,6 +22,7 @@ from agentnexus.ledger.books import Books
 from agentnexus.ledger.memory import MemoryBooks
 from agentnexus.ledger.model import ReservationState
 from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.marketplace.entitlements.holdings import Held
 from agentnexus.marketplace.entitlements.store import EntitlementStore
 from agentnexus.marketplace.listings.service import Listings
 from agentnexus.marketplace.purchases.acts import Acts
@@ -90,7 +91,10 @@ class Model:
     async def balance(self, _holder: str, _token: int) -> int:
         return self.now.tokens
 
-    async def prepare_class(self, _number: int) -> None:
+    async def balances(self, held: Sequence[tuple[str, int]]) -> list[int]:
+        return [self.now.tokens for _ in held]
+
+    async def prepare_class(self, _purchase: Purchase) -> None:
         self.trip("before")
 
     async def is_active(self, _number: int) -> bool:
@@ -117,7 +121,8 @@ class Model:
         self._back(DealStatus.EXPIRED)
         return "0x"
 
-    async def revoke(self, _purchase: Purchase, _key: str, count: int) -> str:
+    async def revoke(self, _purchase: Purchase, _key: str, count: int, *, holder: str) -> str:
+        assert holder == _purchase.wallet
         self.trip("before")
         self.change(tokens=self.now.tokens - count)
         self.trip("after")
@@ -193,8 +198,8 @@ class Model:
         assert 0 <= paid_at_most <= QUANTITY
         return 0
 
-    async def used(self, _purchase: str) -> int:
-        return 0
+    async def held(self, purchase_ids: Sequence[str]) -> list[Held]:
+        return [Held(each, WALLET, QUANTITY, True, 0, 0, 0) for each in purchase_ids]
 
 
 class Machine:

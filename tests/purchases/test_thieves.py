@@ -103,7 +103,7 @@ async def test_a_run_that_cannot_be_seen_now_is_not_given_up(
 
 def test_a_result_is_shown_of_completed_runs_only(shop: Shop) -> None:
     now = shop.world.clock.now()
-    use = Use("use_1", "ann", "k", AGENT, "pur_1", "exe_1", "sha256:1", UseState.COMPLETED, now)
+    use = Use("use_1", "ann", "k", AGENT, "pur_1", "0xwallet", "exe_1", "sha256:1", UseState.COMPLETED, now)
     run = Execution("exe_1", AGENT, "1", "ann", ExecutionStatus.COMPLETED, 1, now, output={"text": "the work"})
     assert use_json(use, run)["output"] == {"text": "the work"}
     for state in (UseState.FAILED, UseState.RUNNING):
@@ -169,9 +169,9 @@ async def test_a_buyer_who_burns_their_tokens_at_the_last_moment_pays_all_the_sa
     class Overtaken(Market):
         """The tokens are gone after they were counted, and before they are taken back."""
 
-        async def revoke(self, purchase: Purchase, key: str, count: int) -> str:
+        async def revoke(self, purchase: Purchase, key: str, count: int, *, holder: str) -> str:
             await act_as(shop, purchase.wallet, self.tokens.burn(purchase.wallet, shop.token, 2))
-            return await super().revoke(purchase, key, count)
+            return await super().revoke(purchase, key, count, holder=holder)
 
     plain = shop.market
     overtaken = Overtaken(plain.sender, plain.escrow, plain.tokens, plain.usdc, plain.operator)

@@ -47,7 +47,7 @@ async def test_a_run_that_succeeds_pays_the_seller_its_price_less_the_fee_and_bu
     assert await shop.booked(f"seller:{shop.world.chain.network.caip2}:{shop.seller}") == shop.price - fee
     await shop.check_books()
     (right,) = await shop.entitlements.list(buyer)
-    assert (right.runs_left, right.runs_used, right.runs_bought, right.status) == (2, 1, 3, RightStatus.ACTIVE)
+    assert (right.runs_left, right.usage_count, right.runs_bought, right.status) == (2, 1, 3, RightStatus.ACTIVE)
 
 
 async def test_a_run_that_fails_costs_nothing_and_is_still_there(shop: Shop, buyer: str) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from agentnexus.marketplace.executions.model import USE_KEY
+from agentnexus.marketplace.purchases.kinds import Kind
 
 
 class UseState(StrEnum):
@@ -18,13 +19,14 @@ class UseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A run that a purchase pays for."""
+    """A run that a purchase pays for, on a token of `wallet`."""
 
     id: str
     user_id: str
     key: str
     agent_id: str
     purchase_id: str
+    wallet: str
     execution_id: str
     input_hash: str
     state: UseState
@@ -60,38 +62,51 @@ class Access:
     """What somebody may run now.
 
     Args:
-        runs_left: that may be started; what the chain says, less what is under way.
+        runs_left: bought ones that may be started; what the chain says, less what is under way.
         under_way: runs that were started and are not settled.
+        until: when the period ends that allows runs now; None without one.
+        period_runs_left: that it still allows; None: as many as they like, or no period.
     """
 
     runs_left: int
     under_way: int
+    until: datetime | None = None
+    period_runs_left: int | None = None
 
 
 class RightStatus(StrEnum):
     ACTIVE = "active"
     USED_UP = "used_up"
     EXPIRED = "expired"
-    REVOKED = "revoked"  # refunded, or taken back
+    REVOKED = "revoked"  # refunded, taken back, or passed on
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A user's entitlement to one agent, over all their purchases of it.
+    """A user's entitlement of one kind to one agent, over all tokens they have of it.
 
     Args:
-        token_id: on chain, of `wallet`.
-        expires_at: when the first of the runs that are left ends.
+        runs_left: None: as many as they like.
+        usage_count: runs that succeeded; `max_usage` how many there may be in all, None without a limit.
+        runs_bought: tokens; of periods, how many periods.
+        starts_at: of the first period that is not over.
+        expires_at: when the first of the runs that are left ends; the end of the last period.
+        token_id: on chain, of `wallet`; the newest of them.
+        purchases: the user's own, oldest first; what they were given by others is not among them.
     """
 
     agent_id: str
     agent_name: str
+    kind: Kind
     status: RightStatus
-    runs_left: int
+    runs_left: int | None
     runs_bought: int
-    runs_used: int
+    usage_count: int
+    max_usage: int | None
     under_way: int
+    starts_at: datetime | None
     expires_at: datetime | None
+    transferable: bool
     wallet: str
     token_id: int
     purchases: tuple[str, ...]

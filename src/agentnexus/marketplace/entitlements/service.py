@@ -12,17 +12,23 @@ import asyncpg
 
 from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, Unavailable
 from agentnexus.core.ports import Clock, Ids
-from agentnexus.marketplace.entitlements.model import LOOK_AFTER, Access, Right, RightStatus, Token, Use, UseState
-from agentnexus.marketplace.entitlements.store import EntitlementStore, no_right
+from agentnexus.marketplace.entitlements.choosing import next_lot, passing
+from agentnexus.marketplace.entitlements.model import LOOK_AFTER, Access, Right, Use, UseState
+from agentnexus.marketplace.entitlements.reading import Reading
+from agentnexus.marketplace.entitlements.settling import Settling
+from agentnexus.marketplace.entitlements.stock import Lot
+from agentnexus.marketplace.entitlements.store import EntitlementStore
 from agentnexus.marketplace.executions.model import Execution, ExecutionStatus, input_hash
 from agentnexus.marketplace.executions.service import Executions
-from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, delay
+from agentnexus.marketplace.purchases.kinds import Kind
+from agentnexus.marketplace.purchases.model import delay
 from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
-from agentnexus.platform.database import Connection, Database
+from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
-from agentnexus.rails.evm.contracts import ContractRefused, DealStatus, epoch_id
+from agentnexus.rails.evm.encoding import address
 from agentnexus.runtime.supervisor import check_input
+from agentnexus.wallets.model import Operation, OperationState, SigningRequest
 
 LOOKS_MAX = 20
 POLL_SECONDS = 1.0
@@ -53,6 +59,8 @@ class Entitlements:
         ids: Ids,
     ) -> None:
         self.store: EntitlementStore = purchases.acts.rights
+        self.reading = Reading(database, purchases, clock)
+        self._settling = Settling(purchases)
         self._database = database
         self._purchases = purchases
         self._executions = executions
@@ -62,18 +70,36 @@ class Entitlements:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def list(self, user_id: str) -> Sequence[Right]:
-        """Every agent that the user bought runs of, newest first; balances as they were mirrored last."""
-        found = [await self._right(*each) for each in await self.store.rights_of(user_id)]
-        return [each for each in found if each.runs_bought]
+        """What the user bought or was given, by agent and kind, newest first; balances as they were mirrored last."""
+        return await self.reading.rights(user_id)
 
     async def access(self, user_id: str, agent_id: str) -> Access:
-        """What may be run now, read from the chain. Raises `NotFound` for somebody who never bought it."""
-        token, _burnt = await self.store.right(user_id, agent_id)
-        balance = await self._purchases.acts.market.balance(token.wallet, token.token_id)
-        async with self._database.connection() as connection:
-            under_way = await self.store.under_way_of(connection, user_id, agent_id)
-            free = [count for _, count in await self._free(connection, user_id, agent_id)]
-        return Access(max(min(balance - under_way, sum(free)), 0), under_way)
+        """What may be run now, read from the chain. Raises `NotFound` for somebody who never had a right to it."""
+        return (await self.reading.now(user_id, agent_id)).access()
+
+    async def transfer(self, user_id: str, agent_id: str, kind: Kind, *, to: str, count: int, key: str) -> Operation:
+        """Pass tokens on to another wallet, once per key: an operation of the user's own wallet, to sign as any other.
+
+        Raises `InvalidInput` (no address), `NotFound` (nothing of that kind), `Conflict` (not passed on by this agent's
+        rules, fewer are there, some are under way), and what `Wallets.begin` raises.
+        """
+        receiver, market = address(to, field="to"), self._purchases.acts.market
+        stock = await self.reading.now(user_id, agent_id)
+        lot = passing(stock, agent_id, kind, receiver, count)
+        what = "a month" if kind is Kind.PERIOD else f"{count} run{'s' * (count > 1)}"
+        return await self._purchases.acts.wallets.begin(
+            user_id,
+            [market.tokens.safe_transfer(lot.held.wallet, receiver, lot.token_id, count)],
+            key=f"pass-on:{_checked_key(key)}",
+            purpose="transfer",
+            title=f"Pass {what} of {lot.purchase.agent_name} on",
+        )
+
+    async def signing_request(self, operation: Operation) -> SigningRequest | None:
+        """What the owner of a wallet signs to pass something on; None where nothing is to be signed."""
+        if operation.state is not OperationState.UNSIGNED:
+            return None
+        return await self._purchases.acts.wallets.signing_request(operation.user_id, operation.id)
 
     async def run(self, user_id: str, agent_id: str, value: object, key: str) -> Use:
         """Start a run on what the user bought, once per key.
@@ -81,9 +107,7 @@ class Entitlements:
         It goes on when the caller goes away; `use` tells what became of it. Raises `InvalidInput` (names the field),
         `NotFound` (nothing bought, not for sale), `Conflict` (no run left, or another input under the key).
         """
-        if not key or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
-            raise InvalidInput("a run needs a key", field="Idempotency-Key", next_step="send an Idempotency-Key header")
-        known = await self.store.use_of_key(user_id, key)
+        known = await self.store.use_of_key(user_id, _checked_key(key))
         if known is None:
             listing = await self._purchases.acts.listings.for_sale(agent_id)
             await asyncio.to_thread(check_input, listing.input_schema, value)
@@ -151,52 +175,29 @@ class Entitlements:
     async def _open(self, user_id: str, agent_id: str, value: object, key: str) -> Use:
         """A run counts against what the chain says now: read while no run of it was settled in between."""
         for _ in range(LOOKS_MAX):
-            token, burnt = await self.store.right(user_id, agent_id)
-            balance = await self._purchases.acts.market.balance(token.wallet, token.token_id)
+            tokens, burnt = await self.reading.tokens(user_id, agent_id)
+            balances = await self.reading.balances(tokens)
             async with self._database.transaction() as connection:
                 if await self.store.lock(connection, user_id, agent_id) != burnt:
                     continue
                 known = await self.store.use_of_key(user_id, key, connection)
                 if known is not None:
                     return known
-                purchase = await self._purchase_for(connection, user_id, agent_id, balance)
-                use = self._new(user_id, agent_id, purchase.id, key, input_hash(agent_id, value))
+                stock = await self.reading.stock(connection, tokens, balances)
+                use = self._new(user_id, next_lot(stock, agent_id), key, input_hash(agent_id, value))
                 await self.store.open_use(connection, use, json.dumps(value).encode("ascii"))
                 return use
         raise Unavailable("too many runs end at this moment", next_step="try again")
 
-    async def _purchase_for(self, connection: Connection, user_id: str, agent_id: str, balance: int) -> Purchase:
-        """The oldest purchase with a run that is free."""
-        under_way = await self.store.under_way_of(connection, user_id, agent_id)
-        free = await self._free(connection, user_id, agent_id)
-        if balance - under_way > 0:
-            for purchase, count in free:
-                if count > 0:
-                    return purchase
-        if not under_way:
-            raise no_right(agent_id)
-        raise Conflict(
-            f"the {under_way} runs you have left of {agent_id} are all under way",
-            next_step="wait until one has ended, or buy more",
-            under_way=under_way,
-        )
-
-    async def _free(self, connection: Connection, user_id: str, agent_id: str) -> Sequence[tuple[Purchase, int]]:
-        """Purchases that runs may start on, oldest first, and how many."""
-        now = self._clock.now()
-        bought = await self._purchases.store.of_agent(connection, user_id, agent_id)
-        usable = [each for each in bought if each.usable(now)]
-        counts = await self.store.counts([each.id for each in usable], connection)
-        return [(each, each.quantity - sum(counts.get(each.id, (0, 0)))) for each in usable]
-
-    def _new(self, user_id: str, agent_id: str, purchase_id: str, key: str, hashed: str) -> Use:
+    def _new(self, user_id: str, lot: Lot, key: str, hashed: str) -> Use:
         now = self._clock.now()
         return Use(
             id=self._ids.new("use"),
             user_id=user_id,
             key=key,
-            agent_id=agent_id,
-            purchase_id=purchase_id,
+            agent_id=lot.purchase.agent_id,
+            purchase_id=lot.purchase.id,
+            wallet=lot.held.wallet,
             execution_id=self._ids.new("exe"),
             input_hash=hashed,
             state=UseState.RUNNING,
@@ -248,94 +249,22 @@ class Entitlements:
         except NexusError:
             return ExecutionStatus.RUNNING
 
-    async def _give_back_single(self, use: Use, purchase: Purchase) -> None:
-        """Whoever bought one run and got nothing for it has the money back."""
-        if purchase.quantity == 1 and purchase.state is PurchaseState.COMPLETED:
-            with contextlib.suppress(Conflict):  # another try of it runs already
-                await self._purchases.refund(use.user_id, purchase.id, "its run failed")
-
     # -- settling ---------------------------------------------------------------------------------------------------
 
     async def _settle(self, use: Use) -> None:
-        """What follows from its end, until it is done: pay the seller and burn a token, or give a single one back."""
-        transaction = ""
+        """What follows from its end, until it is done."""
         try:
             purchase = await self._purchases.get(None, use.purchase_id)
-            if use.state is UseState.COMPLETED:
-                transaction = await self._pay(use, purchase)
-            else:
-                await self._give_back_single(use, purchase)
+            transaction = await self._settling.settle(use, purchase)
         except NexusError as error:
             log.warning("entitlements.not_settled", use=use.id, error=error.message)
             await self.store.later(use, self._clock.now() + delay(use.retries))
             return
+        burnt = purchase.token_id if purchase.kind is Kind.RUNS else None
         async with self._database.transaction() as connection:
-            await self.store.settle(connection, use, transaction, self._clock.now())
+            await self.store.settle(connection, use, transaction, self._clock.now(), token_id=burnt)
         await self._purchases.look(purchase)
         self._wakeups.notify(topic(use.id))
-
-    async def _pay(self, use: Use, purchase: Purchase) -> str:
-        """The transaction that paid the seller; "" when the deal has ended otherwise: then nobody can. Burns a token.
-
-        Each of the two once, however often it is asked.
-        """
-        market, transaction = self._purchases.acts.market, ""
-        (seen,) = await market.seen([purchase])
-        if seen.status is DealStatus.NONE and purchase.state is not PurchaseState.FAILED:
-            raise Unavailable("its deal is not on the chain now", next_step="wait: a dropped block comes again")
-        if seen.status is DealStatus.OPEN or await market.was_sent(f"{use.id}:release"):
-            # Buyers may release a part by themselves: what is left is less than a price then.
-            transaction = await self._release(use, purchase, min(purchase.price.atomic, seen.remaining))
-        await self._burn(use, purchase)
-        return transaction
-
-    async def _release(self, use: Use, purchase: Purchase, amount: int) -> str:
-        market = self._purchases.acts.market
-        try:
-            return await market.release(purchase, use.id, amount)
-        except ContractRefused:
-            (seen,) = await market.seen([purchase])
-            if seen.status is DealStatus.OPEN:
-                raise
-            return ""
-
-    async def _burn(self, use: Use, purchase: Purchase) -> None:
-        """Take one token back; holders may have burnt it by themselves."""
-        market, token = self._purchases.acts.market, epoch_id(purchase.agent_class)
-        if not await market.balance(purchase.wallet, token) and not await market.was_sent(f"{use.id}:revoke"):
-            return
-        try:
-            await market.revoke(purchase, f"{use.id}:revoke", 1)
-        except ContractRefused:
-            if await market.balance(purchase.wallet, token):
-                raise
-
-    # -- reading ----------------------------------------------------------------------------------------------------
-
-    async def _right(self, token: Token, balance: int) -> Right:
-        now, user_id, agent_id = self._clock.now(), token.user_id, token.agent_id
-        async with self._database.connection() as connection:
-            all_bought = await self._purchases.store.of_agent(connection, user_id, agent_id)
-            bought = [each for each in all_bought if each.state in (PurchaseState.COMPLETED, PurchaseState.REFUNDED)]
-            counts = await self.store.counts([each.id for each in bought], connection)
-            under_way = await self.store.under_way_of(connection, user_id, agent_id)
-        usable = [(each, each.quantity - sum(counts.get(each.id, (0, 0)))) for each in bought if each.usable(now)]
-        left = max(min(balance - under_way, sum(count for _, count in usable)), 0)
-        used = sum(succeeded for succeeded, _ in counts.values())
-        ends = [each.expires_at for each, count in usable if count > 0 and each.expires_at is not None]
-        return Right(
-            agent_id=agent_id,
-            agent_name=bought[-1].agent_name if bought else agent_id,
-            status=_status(bought, left + under_way, used),
-            runs_left=left,
-            runs_bought=sum(each.quantity for each in bought),
-            runs_used=used,
-            under_way=under_way,
-            expires_at=min(ends, default=None),
-            wallet=token.wallet,
-            token_id=token.token_id,
-            purchases=tuple(each.id for each in bought),
-        )
 
     async def _repeat(self, work: Callable[[], Awaitable[int]]) -> None:
         while True:
@@ -348,10 +277,11 @@ class Entitlements:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-def _status(bought: Sequence[Purchase], left: int, used: int) -> RightStatus:
-    if left:
-        return RightStatus.ACTIVE
-    if used >= sum(each.quantity for each in bought):
-        return RightStatus.USED_UP
-    last = bought[-1].deal if bought else DealStatus.REFUNDED
-    return RightStatus.EXPIRED if last in (DealStatus.EXPIRED, DealStatus.OPEN) else RightStatus.REVOKED
+def _checked_key(key: str) -> str:
+    if not key or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
+        raise InvalidInput(
+            f"this needs a key of at most {KEY_CHARACTERS_MAX} printable characters",
+            field="Idempotency-Key",
+            next_step="send an Idempotency-Key header",
+        )
+    return key

@@ -9,12 +9,13 @@ from decimal import Decimal
 import asyncpg
 
 from agentnexus.core.errors import NotFound
+from agentnexus.marketplace.entitlements.holdings import Held, held_in
 from agentnexus.marketplace.entitlements.model import Token, Use, UseState
 from agentnexus.platform.database import Connection, Database
 
 OWN_TURN = timedelta(seconds=5)
 _COLUMNS = (
-    "id, user_id, key, agent_id, purchase_id, execution_id, input_hash, state, error, transaction, retries,"
+    "id, user_id, key, agent_id, purchase_id, wallet, execution_id, input_hash, state, error, transaction, retries,"
     " next_try_at, created_at, finished_at, settled_at"
 )
 _UNDER_WAY = "(state = 'running' or (state = 'completed' and settled_at is null))"
@@ -32,39 +33,40 @@ class EntitlementStore:
             await connection.execute(
                 """insert into marketplace.entitlement (user_id, agent_id, wallet, token_id, balance, created_at,
                        updated_at) values ($1, $2, $3, $4, $5, $6, $6)
-                   on conflict (user_id, agent_id) do update set wallet = $3, token_id = $4, balance = $5,
-                       updated_at = $6""",
+                   on conflict (user_id, token_id) do update set wallet = $3, balance = $5, updated_at = $6""",
                 right.user_id, right.agent_id, right.wallet, Decimal(right.token_id), Decimal(balance), now,
             )  # fmt: skip
 
     async def lock(self, connection: Connection, user_id: str, agent_id: str) -> int:
         """Hold a right; how many of its tokens were burnt for runs. Raises `NotFound` for one that never was."""
-        burnt: int | None = await connection.fetchval(
-            "select burnt from marketplace.entitlement where user_id = $1 and agent_id = $2 for update",
+        rows = await connection.fetch(
+            "select burnt from marketplace.entitlement where user_id = $1 and agent_id = $2 order by token_id"
+            " for update",
             user_id, agent_id,
         )  # fmt: skip
-        if burnt is None:
+        if not rows:
             raise no_right(agent_id)
-        return burnt
+        return sum(row["burnt"] for row in rows)
 
-    async def right(self, user_id: str, agent_id: str) -> tuple[Token, int]:
-        """The token, and how many of it were burnt for runs; raises `NotFound`."""
+    async def tokens(self, user_id: str, agent_id: str) -> tuple[Sequence[Token], int]:
+        """The user's tokens of an agent, and how many of them were burnt for runs; raises `NotFound`."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                "select wallet, token_id, burnt from marketplace.entitlement where user_id = $1 and agent_id = $2",
+            rows = await connection.fetch(
+                """select user_id, agent_id, wallet, token_id, burnt from marketplace.entitlement
+                    where user_id = $1 and agent_id = $2 order by token_id""",
                 user_id, agent_id,
             )  # fmt: skip
-        if row is None:
+        if not rows:
             raise no_right(agent_id)
-        return Token(user_id, agent_id, row["wallet"], int(row["token_id"])), row["burnt"]
+        return [_token(row) for row in rows], sum(row["burnt"] for row in rows)
 
-    async def rights(self, after: tuple[str, str], limit: int) -> list[tuple[Token, int]]:
-        """Everybody's tokens and balances, by user and agent."""
+    async def rights(self, after: tuple[str, int], limit: int) -> list[tuple[Token, int]]:
+        """Everybody's tokens and balances, by user and token."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 """select user_id, agent_id, wallet, token_id, balance from marketplace.entitlement
-                    where (user_id, agent_id) > ($1, $2) order by user_id, agent_id limit $3""",
-                *after, limit,
+                    where (user_id, token_id) > ($1, $2) order by user_id, token_id limit $3""",
+                after[0], Decimal(after[1]), limit,
             )  # fmt: skip
         return [(_token(row), int(row["balance"])) for row in rows]
 
@@ -73,29 +75,38 @@ class EntitlementStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 """select user_id, agent_id, wallet, token_id, balance from marketplace.entitlement where user_id = $1
-                    order by created_at desc, agent_id""",
+                    order by created_at desc, token_id desc""",
                 user_id,
             )
         return [(_token(row), int(row["balance"])) for row in rows]
 
-    async def used(self, purchase_id: str) -> int:
-        """Runs that succeeded on a purchase."""
-        return (await self.counts([purchase_id])).get(purchase_id, (0, 0))[0]
+    async def received(self, user_id: str, wallet: str) -> list[Token]:
+        """Tokens that others passed on to the user's wallet, and that were not noted yet."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select distinct p.agent_id, p.token_id from marketplace.holding h
+                     join marketplace.purchase p on p.id = h.purchase_id
+                    where h.wallet = $2 and h.count > 0 and p.user_id <> $1 and p.state = 'completed'
+                      and not exists (select from marketplace.entitlement e
+                                       where e.user_id = $1 and e.token_id = p.token_id)""",
+                user_id, wallet,
+            )  # fmt: skip
+        return [Token(user_id, row["agent_id"], wallet, int(row["token_id"])) for row in rows]
 
-    async def counts(
-        self, purchase_ids: Sequence[str], connection: Connection | None = None
-    ) -> dict[str, tuple[int, int]]:
-        """By purchase: runs that succeeded, and runs that still run."""
-        if connection is None:
-            async with self._database.connection() as own:
-                return await self.counts(purchase_ids, own)
-        rows = await connection.fetch(
-            """select purchase_id, count(*) filter (where state = 'completed') as completed,
-                      count(*) filter (where state = 'running') as running
-                 from marketplace.use where purchase_id = any($1::text[]) group by purchase_id""",
-            list(purchase_ids),
-        )
-        return {row["purchase_id"]: (row["completed"], row["running"]) for row in rows}
+    async def noted(self, token_id: int, wallets: Sequence[str]) -> list[Token]:
+        """Who is known to have tokens of an id in these wallets."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select user_id, agent_id, wallet, token_id from marketplace.entitlement
+                    where token_id = $1 and wallet = any($2::text[])""",
+                Decimal(token_id), list(wallets),
+            )  # fmt: skip
+        return [_token(row) for row in rows]
+
+    async def held(self, purchase_ids: Sequence[str]) -> Sequence[Held]:
+        """Who holds how much of purchases, and ran how often on them."""
+        async with self._database.connection() as connection:
+            return await held_in(connection, purchase_ids)
 
     async def under_way(self, connection: Connection, purchase_id: str) -> int:
         """Runs of a purchase that are not settled."""
@@ -105,21 +116,13 @@ class EntitlementStore:
         )
         return count
 
-    async def under_way_of(self, connection: Connection, user_id: str, agent_id: str) -> int:
-        """The same over all purchases of an agent."""
-        count: int = await connection.fetchval(
-            f"select count(*) from marketplace.use where user_id = $1 and agent_id = $2 and {_UNDER_WAY}",  # noqa: S608 - our own text
-            user_id,
-            agent_id,
-        )
-        return count
-
     async def open_use(self, connection: Connection, use: Use, value: bytes) -> None:
         await connection.execute(
-            """insert into marketplace.use (id, user_id, key, agent_id, purchase_id, execution_id, input_hash, input,
-                   state, next_try_at, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, $10)""",
-            use.id, use.user_id, use.key, use.agent_id, use.purchase_id, use.execution_id, use.input_hash, value,
-            use.next_try_at, use.created_at,
+            """insert into marketplace.use (id, user_id, key, agent_id, purchase_id, wallet, execution_id, input_hash,
+                   input, state, next_try_at, created_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'running', $10, $11)""",
+            use.id, use.user_id, use.key, use.agent_id, use.purchase_id, use.wallet, use.execution_id, use.input_hash,
+            value, use.next_try_at, use.created_at,
         )  # fmt: skip
 
     async def use_of_key(self, user_id: str, key: str, connection: Connection | None = None) -> Use | None:
@@ -192,8 +195,13 @@ class EntitlementStore:
             )
         return None if row is None else _use(row)
 
-    async def settle(self, connection: Connection, use: Use, transaction: str, now: datetime) -> bool:
-        """Nothing is left to do for it: paid and burnt, or given back. False when somebody noted that before."""
+    async def settle(
+        self, connection: Connection, use: Use, transaction: str, now: datetime, *, token_id: int | None
+    ) -> bool:
+        """Nothing is left to do for it: paid and burnt, or given back. False when somebody noted that before.
+
+        `token_id`: of which one is burnt; None of a run that used up none.
+        """
         await self.lock(connection, use.user_id, use.agent_id)
         done = await connection.execute(
             """update marketplace.use set settled_at = $2, transaction = $3, next_try_at = null
@@ -202,10 +210,10 @@ class EntitlementStore:
         )  # fmt: skip
         if done != "UPDATE 1":
             return False
-        if use.state is UseState.COMPLETED:
+        if use.state is UseState.COMPLETED and token_id is not None:
             await connection.execute(
-                "update marketplace.entitlement set burnt = burnt + 1 where user_id = $1 and agent_id = $2",
-                use.user_id, use.agent_id,
+                "update marketplace.entitlement set burnt = burnt + 1 where user_id = $1 and token_id = $2",
+                use.user_id, Decimal(token_id),
             )  # fmt: skip
         return True
 

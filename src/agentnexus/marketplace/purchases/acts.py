@@ -25,6 +25,7 @@ from agentnexus.marketplace.purchases.model import (
     ended,
     entitled,
     looked,
+    passed_on,
     prepared,
     refunded,
     reviewed,
@@ -33,7 +34,7 @@ from agentnexus.marketplace.purchases.model import (
     watched,
 )
 from agentnexus.marketplace.purchases.ports import Check, Payer
-from agentnexus.rails.evm.contracts import DealStatus, epoch_id
+from agentnexus.rails.evm.contracts import DealStatus
 from agentnexus.wallets.model import Operation, OperationState, WalletKind
 
 SETTLE_SECONDS = 5.0
@@ -121,14 +122,13 @@ class Acts:
 
     async def _prepare(self, purchase: Purchase) -> Purchase:
         await self.listings.for_sale(purchase.agent_id)
-        await self.market.prepare_class(purchase.agent_class)
-        runs = "run" if purchase.quantity == 1 else "runs"
+        await self.market.prepare_class(purchase)
         operation = await self.wallets.begin(
             purchase.user_id,
             await self.market.calls(purchase),
             key=purchase.operation_key(),
             purpose="purchase",
-            title=f"Buy {purchase.quantity} {runs} of {purchase.agent_name}",
+            title=f"Buy {purchase.what} of {purchase.agent_name}",
         )
         return prepared(purchase, operation.id, operation.state, self.clock.now())
 
@@ -158,12 +158,14 @@ class Acts:
 
     async def _entitle(self, purchase: Purchase) -> Purchase:
         seen = await self._seen(purchase)
-        useless = await self._useless(purchase) if seen.status is DealStatus.OPEN else ""
+        useless = await self._useless(purchase, seen) if seen.status is DealStatus.OPEN else ""
         await self.mirror(purchase)
         return entitled(purchase, seen, useless, self.clock.now())
 
-    async def _useless(self, purchase: Purchase) -> str:
+    async def _useless(self, purchase: Purchase, seen: Seen) -> str:
         """Why the right would be good for nothing."""
+        if purchase.period is not None and purchase.period.ends_at <= seen.chain_time:
+            return "its month was over before it was paid"
         try:
             await self.listings.for_sale(purchase.agent_id)
         except NotFound as error:
@@ -173,24 +175,42 @@ class Acts:
         return "" if await self.market.is_active(purchase.agent_class) else "runs of this agent are switched off"
 
     async def _refund(self, purchase: Purchase) -> Purchase:
-        """First the money, then the tokens: what is left of them."""
+        """First the money, then the tokens: what is left of them. Of what can be passed on, the tokens come first."""
         seen = await self._seen(purchase)
         if seen.status is DealStatus.OPEN:
             over = seen.expires_at is not None and seen.expires_at <= seen.chain_time
+            if purchase.transferable and not over and not await self._took_tokens(purchase):
+                return passed_on(purchase, seen, self.clock.now())
             await (self.market.expire(purchase) if over else self.market.refund(purchase))
             seen = await self._seen(purchase)
         if seen.status.is_final and seen.status is not DealStatus.RELEASED:
-            used = await self.rights.used(purchase.id)
-            held = await self.market.balance(purchase.wallet, epoch_id(purchase.agent_class))
-            if count := min(held, purchase.quantity - used):
-                await self.market.revoke(purchase, f"{purchase.id}:revoke", count)
+            for held in await self.rights.held([purchase.id]):
+                there = await self.market.balance(held.wallet, purchase.token_id)
+                if count := min(there, held.unburnt):
+                    await self.market.revoke(purchase, revocation(purchase, held.wallet), count, holder=held.wallet)
         await self.mirror(purchase)
         return refunded(purchase, seen, self.clock.now())
 
+    async def _took_tokens(self, purchase: Purchase) -> bool:
+        """Take what its buyer must still have; False when they have passed some of it on, and nothing is taken."""
+        key = revocation(purchase, purchase.wallet)
+        mine = [each for each in await self.rights.held([purchase.id]) if each.wallet == purchase.wallet]
+        count = sum(each.unburnt for each in mine)
+        there = await self.market.balance(purchase.wallet, purchase.token_id)
+        if not await self.market.was_sent(key) and (there < count or not count):
+            return False
+        await self.market.revoke(purchase, key, count, holder=purchase.wallet)
+        return True
+
     async def mirror(self, purchase: Purchase) -> None:
-        """Keep what the chain says of the buyer's tokens."""
-        token = Token(purchase.user_id, purchase.agent_id, purchase.wallet, epoch_id(purchase.agent_class))
-        await self.rights.mirror(token, await self.market.balance(token.wallet, token.token_id), self.clock.now())
+        """Keep what the chain says of its tokens: the buyer's, and those of everybody whom they were passed on to."""
+        tokens = [Token(purchase.user_id, purchase.agent_id, purchase.wallet, purchase.token_id)]
+        if purchase.transferable:
+            holders = {each.wallet for each in await self.rights.held([purchase.id])} - {purchase.wallet}
+            tokens += await self.rights.noted(purchase.token_id, sorted(holders))
+        balances = await self.market.balances([(each.wallet, each.token_id) for each in tokens])
+        for token, balance in zip(tokens, balances, strict=True):
+            await self.rights.mirror(token, balance, self.clock.now())
 
     async def _seen(self, purchase: Purchase) -> Seen:
         return (await self.market.seen([purchase]))[0]
@@ -201,6 +221,11 @@ class Acts:
             await self.books.void(purchase.reservation, "nothing was paid")
         except (NotFound, Conflict):
             return
+
+
+def revocation(purchase: Purchase, holder: str) -> str:
+    """Key of the transaction that takes a purchase's tokens back from somebody."""
+    return f"{purchase.id}:revoke" if holder == purchase.wallet else f"{purchase.id}:revoke:{holder}"
 
 
 def seller_account(purchase: Purchase) -> str:

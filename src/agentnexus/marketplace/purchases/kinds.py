@@ -1,7 +1,7 @@
 """What is sold of an agent: a number of runs, or a period in which it may be run; and which token says so. Pure rules.
 
-Periods are the contract's epochs: 30 days, counted from the Unix epoch, the same for everybody. So a token's id says when
-it is good, and one that is bought in the middle costs the days that are left.
+Periods are the contract's epochs: 30 days, counted from the Unix epoch, the same for everybody. So a token's id says
+when it is good, and one that is bought in the middle costs the days that are left.
 """
 
 from __future__ import annotations
@@ -83,8 +83,18 @@ class PurchaseQuote:
     def amount(self) -> Money:
         return self.price * self.quantity
 
+    @property
+    def starts_at(self) -> datetime | None:
+        return None if self.period is None else self.period.starts_at
 
-def quoted(listing: Listing, kind: Kind, quantity: int, period: Period, fee_bps: int, now: datetime) -> PurchaseQuote:
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.period is None else self.period.ends_at
+
+
+def quoted(
+    listing: Listing, kind: Kind, quantity: int, *, period: Period, fee_bps: int, now: datetime
+) -> PurchaseQuote:
     """Raises `InvalidInput` for a number that cannot be, or an agent that is not sold like this."""
     transferable = listing.manifest.pricing.transferable
     if kind is Kind.RUNS:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentnexus.core.errors import Conflict, Unavailable
+from agentnexus.marketplace.purchases.kinds import PERIOD_SECONDS, Kind
 from agentnexus.marketplace.purchases.model import Purchase, Seen
-from agentnexus.rails.evm.contracts import Call, ContractRefused, DealStatus, Entitlements, Escrow, Voucher, epoch_id
+from agentnexus.rails.evm.contracts import Call, ContractRefused, DealStatus, Entitlements, Escrow, Voucher
 from agentnexus.rails.evm.contracts.abi import AbiValue, abi_of
 from agentnexus.rails.evm.contracts.contract import as_int, as_tuple
 from agentnexus.rails.evm.contracts.refusals import explained
@@ -71,14 +72,19 @@ class Market:
         """Atomic USDC of an address."""
         return await self.usdc.balance(holder)
 
-    async def prepare_class(self, number: int) -> None:
-        """Make an agent's class when it is the first time."""
+    async def prepare_class(self, purchase: Purchase) -> None:
+        """Make an agent's class when it is the first time that this kind of it is sold."""
+        number = purchase.agent_class
         try:
             await self.tokens.class_of(number)
         except ContractRefused as error:
             if error.error != "NoSuchClass":
                 raise
-            await self.send(f"class:{number:x}", self.tokens.create_class(number, cap=CLASS_CAP))
+            period = PERIOD_SECONDS if purchase.kind is Kind.PERIOD else 0
+            makes = self.tokens.create_class(
+                number, cap=CLASS_CAP, period_seconds=period, soulbound=not purchase.transferable
+            )
+            await self.send(f"class:{number:x}", makes)
 
     async def is_active(self, number: int) -> bool:
         try:
@@ -96,7 +102,7 @@ class Market:
         approve = Call(self.usdc.contract, _APPROVE + word(self.escrow.address) + word(amount))
         voucher = Voucher(
             to=purchase.wallet,
-            token_id=epoch_id(purchase.agent_class),
+            token_id=purchase.token_id,
             nonce=purchase.voucher_nonce,
             valid_until=int(purchase.valid_until.timestamp()),
             deal=purchase.deal_bytes,
@@ -120,10 +126,9 @@ class Market:
         """Pay the seller for one run; the transaction."""
         return await self.send(f"{use_id}:release", self.escrow.release_part(purchase.terms, amount))
 
-    async def revoke(self, purchase: Purchase, key: str, count: int) -> str:
+    async def revoke(self, purchase: Purchase, key: str, count: int, *, holder: str) -> str:
         """Take tokens of a purchase back."""
-        token = epoch_id(purchase.agent_class)
-        return await self.send(key, self.tokens.revoke(purchase.wallet, token, purchase.deal_bytes, count))
+        return await self.send(key, self.tokens.revoke(holder, purchase.token_id, purchase.deal_bytes, count))
 
     async def was_sent(self, key: str) -> bool:
         """Whether a transaction of this key was signed: then it is on the chain, or may still come there."""

@@ -8,11 +8,13 @@ from agentnexus.core.errors import NotFound
 from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.model import ReservationState, TransferKind
+from agentnexus.marketplace.entitlements.holdings import Passed, pass_on, take_back
 from agentnexus.marketplace.purchases.acts import seller_account
 from agentnexus.marketplace.purchases.model import Purchase
 from agentnexus.marketplace.purchases.service import DUE, Purchases
 from agentnexus.platform.database import Connection
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS
 from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.indexer.model import Change, ChangeKind
 
@@ -38,6 +40,7 @@ class Mirror:
         self._store = purchases.store
         self._books = purchases.acts.books
         self._escrow = escrow
+        self._entitlements = purchases.acts.market.tokens.address
         self._wakeups = wakeups
         self._clock = clock
 
@@ -47,7 +50,7 @@ class Mirror:
 
     async def told(self, connection: Connection, change: Change) -> None:
         """Book it, and have the purchase looked at. Events of deals that nobody bought here are not ours."""
-        if change.event.event in TOKENS:
+        if change.event.contract == self._entitlements:
             await self._tokens(connection, change)
         elif change.event.contract == self._escrow:
             purchase = await self._store.poke(connection, str(change.event.arguments["id"]), self._clock.now())
@@ -59,8 +62,19 @@ class Mirror:
         """Somebody's balance changed, by us or by themselves."""
         told = change.event.arguments
         holders = [str(told[name]) for name in ("from", "to", "holder") if name in told]
+        await self._pass_on(connection, change)
         if await self._store.poke_holders(connection, holders, self._clock.now()):
             self._wakeups.notify(DUE)
+
+    async def _pass_on(self, connection: Connection, change: Change) -> None:
+        """What backs tokens goes with them; undone newest first, as events are."""
+        event = change.event
+        where = f"{event.block.hash}:{event.transaction}:{event.log_index}"
+        for number, passed in enumerate(_passed(change)):
+            if change.kind is ChangeKind.REVERTED:
+                await take_back(connection, f"{where}:{number}")
+            else:
+                await pass_on(connection, f"{where}:{number}", passed)
 
     async def _book(self, connection: Connection, purchase: Purchase, change: Change) -> None:
         opens = change.event.event == "Deposited" and change.kind is ChangeKind.APPLIED
@@ -107,3 +121,14 @@ def _legs(purchase: Purchase, change: Change) -> list[_Leg]:
         _Leg(deal, fees, amount("fee"), TransferKind.FEE),
         _Leg(deal, buyer, amount("toBuyer"), TransferKind.REFUND),
     ]
+
+
+def _passed(change: Change) -> list[Passed]:
+    """Nothing where tokens were minted or burnt."""
+    told = change.event.arguments
+    giver, receiver = str(told.get("from", ZERO_ADDRESS)), str(told.get("to", ZERO_ADDRESS))
+    if ZERO_ADDRESS in (giver, receiver) or giver == receiver:
+        return []
+    ids, values = (told["ids"], told["values"]) if "ids" in told else ([told["id"]], [told["value"]])
+    assert isinstance(ids, list) and isinstance(values, list), "the event has two lists"
+    return [Passed(giver, receiver, int(str(each)), int(str(n))) for each, n in zip(ids, values, strict=True)]

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from agentnexus.core.errors import NexusError, NotFound
+from agentnexus.core.errors import Conflict, NexusError, NotFound
 from agentnexus.core.money import Money
+from agentnexus.marketplace.purchases.kinds import SIGNING_TIME, Kind, Period, agent_class, token_of
 from agentnexus.rails.evm.contracts.escrow import DealStatus, DealTerms
 from agentnexus.rails.evm.encoding import from_hex, keccak
 from agentnexus.wallets.model import OperationState
 
 RETRIES_MAX = 5
-QUANTITY_MAX = 1_000
 LEASE = timedelta(seconds=15)  # for what whoever took a purchase is silent at most, before another takes it
 SIGNING_LOOK = timedelta(seconds=10)
+# A period's money is there for a day longer: for runs that were under way at its end.
+LINGERS = timedelta(days=1)
 # No run starts on a deal that may end before it: three attempts of the longest agent, half an hour each, and to settle.
 ENDS_SOON = timedelta(hours=2)
 
@@ -69,7 +71,7 @@ class Purchase:
     """One purchase as it is kept.
 
     Args:
-        price: of one run; `seller` and `wallet` are addresses.
+        price: of one run, or of the whole period; `seller` and `wallet` are addresses.
         valid_until: after this the chain takes its operation no more.
         attempt: number of its operation: a new one is made when one can never be mined.
         retries: in a row, for reasons that pass; 0 once something moves.
@@ -77,6 +79,9 @@ class Purchase:
         remaining: atomic units that the deal still holds.
         expires_at: when anybody may send back what is left.
         booked_by: change of the chain by which it is in the ledger.
+        period, runs_max: of a period: which, and how many runs it allows; None: as many as its owner likes.
+        transferable: its tokens can be passed on.
+        upgrade: unused runs of the agent are given back once it is there.
     """
 
     id: str
@@ -109,6 +114,11 @@ class Purchase:
     error: Mapping[str, object] | None = None
     refund_reason: str = ""
     booked_by: str = ""
+    kind: Kind = Kind.RUNS
+    period: Period | None = None
+    runs_max: int | None = None
+    transferable: bool = False
+    upgrade: bool = False
     version: int = 1
 
     @property
@@ -137,7 +147,16 @@ class Purchase:
 
     @property
     def agent_class(self) -> int:
-        return agent_class(self.agent_id)
+        return agent_class(self.agent_id, self.kind, transferable=self.transferable)
+
+    @property
+    def token_id(self) -> int:
+        return token_of(self.agent_class, self.period)
+
+    @property
+    def capacity(self) -> int | None:
+        """Runs that it allows in all; None: as many as its owner likes."""
+        return self.quantity if self.kind is Kind.RUNS else self.runs_max
 
     @property
     def reservation(self) -> str:
@@ -167,11 +186,39 @@ class Purchase:
             return Act.VALIDATE
         return _ACTS.get(self.step, Act.LOOK) if self.state is PurchaseState.PROCESSING else Act.LOOK
 
+    @property
+    def starts_at(self) -> datetime | None:
+        return None if self.period is None else self.period.starts_at
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.period is None else self.period.ends_at
+
+    @property
+    def what(self) -> str:
+        """``3 runs``, ``a month until 2026-12-05``."""
+        if self.period is not None:
+            return f"a month until {self.period.ends_at:%Y-%m-%d}"
+        return "1 run" if self.quantity == 1 else f"{self.quantity} runs"
+
+    @property
+    def is_there(self) -> bool:
+        """Its tokens and its money are on the chain."""
+        entitled = self.state is PurchaseState.COMPLETED and self.step is Step.ENTITLED
+        return entitled and self.deal in (DealStatus.OPEN, DealStatus.RELEASED) and self.expires_at is not None
+
     def usable(self, now: datetime) -> bool:
         """Whether runs may start on it."""
-        entitled = self.state is PurchaseState.COMPLETED and self.step is Step.ENTITLED
-        held = self.deal in (DealStatus.OPEN, DealStatus.RELEASED)
-        return entitled and held and self.expires_at is not None and now < self.expires_at - ENDS_SOON
+        if not self.is_there or self.expires_at is None:
+            return False
+        if self.period is not None:
+            return self.period.starts_at <= now < self.period.ends_at
+        return now < self.expires_at - ENDS_SOON
+
+    @property
+    def good_until(self) -> datetime | None:
+        """When the right ends; None before the deal is there."""
+        return self.expires_at if self.period is None else self.period.ends_at
 
 
 _SENT_BACK = (DealStatus.REFUNDED, DealStatus.EXPIRED, DealStatus.RESOLVED)
@@ -202,9 +249,16 @@ class Watched:
     error: Mapping[str, object] | None = None
 
 
-def agent_class(agent_id: str) -> int:
-    """The number of an agent's class of entitlements: 192 bits, never 0."""
-    return int.from_bytes(keccak(f"agentnexus:{agent_id}".encode())[:24], "big") | 1
+def payable_until(period: Period | None, now: datetime) -> datetime:
+    """When the chain takes its operation no more: nobody pays for a period that is over."""
+    end = now + SIGNING_TIME
+    return (end if period is None else min(end, period.ends_at)).replace(microsecond=0)
+
+
+def lifetime_of(period: Period | None, runs_live: timedelta, now: datetime) -> int:
+    """Seconds from the deposit until anybody may send back what is left."""
+    lives = runs_live if period is None else period.ends_at - now + LINGERS
+    return int(lives.total_seconds())
 
 
 def delay(retries: int) -> timedelta:
@@ -277,6 +331,15 @@ def refunded(purchase: Purchase, seen: Seen, now: datetime) -> Purchase:
         return _later(current, now, purchase.retries)
     ends = PurchaseState.COMPLETED if seen.status is DealStatus.RELEASED else PurchaseState.REFUNDED
     return _final(current, ends, Step.ENTITLED if ends is PurchaseState.COMPLETED else Step.ENDED, now)
+
+
+def passed_on(purchase: Purchase, seen: Seen, now: datetime) -> Purchase:
+    """It was to go back, but its buyer has passed some of it on: others may run it until it ends."""
+    told = Conflict(
+        "it cannot be given back: some of it was passed on", next_step="what nobody uses comes back at its end"
+    )
+    kept = _final(_mirrored(purchase, seen), PurchaseState.COMPLETED, Step.ENTITLED, now, error=told.to_json())
+    return replace(kept, refund_reason="")
 
 
 def giving_up(purchase: Purchase, error: Mapping[str, object] | None, now: datetime) -> Purchase:

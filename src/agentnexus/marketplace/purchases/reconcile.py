@@ -36,7 +36,7 @@ async def reconcile(purchases: Purchases, market: Market, clock: Clock) -> int:
 
 async def _rights(purchases: Purchases, market: Market, clock: Clock) -> int:
     """Balances of tokens, put right."""
-    differing, after, rights = 0, ("", ""), purchases.acts.rights
+    differing, after, rights = 0, ("", -1), purchases.acts.rights
     while page := await rights.rights(after, PAGE):
         on_chain = await market.balances([(token.wallet, token.token_id) for token, _ in page])
         for (token, mirrored), balance in zip(page, on_chain, strict=True):
@@ -45,7 +45,7 @@ async def _rights(purchases: Purchases, market: Market, clock: Clock) -> int:
                 purchase_differences_total.inc()
                 log.warning("purchases.balance", agent=token.agent_id, mirrored=mirrored, on_chain=balance)
                 await rights.mirror(token, balance, clock.now())
-        after = (page[-1][0].user_id, page[-1][0].agent_id)
+        after = (page[-1][0].user_id, page[-1][0].token_id)
     return differing
 
 

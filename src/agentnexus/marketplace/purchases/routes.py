@@ -15,11 +15,12 @@ from agentnexus.identity.caller import Caller, caller
 from agentnexus.marketplace.entitlements.model import Use
 from agentnexus.marketplace.entitlements.service import Entitlements
 from agentnexus.marketplace.envelope import envelope
-from agentnexus.marketplace.purchases.model import QUANTITY_MAX, Purchase, Step
+from agentnexus.marketplace.purchases.kinds import QUANTITY_MAX, Kind
+from agentnexus.marketplace.purchases.model import Purchase, Step
 from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
-from agentnexus.marketplace.purchases.views import access_json, purchase_json, right_json, use_json
+from agentnexus.marketplace.purchases.views import access_json, purchase_json, quote_json, right_json, use_json
 from agentnexus.marketplace.streaming import position, streamed
-from agentnexus.wallets.views import SignatureBody, signing_json
+from agentnexus.wallets.views import SignatureBody, operation_json, signing_json
 
 WAIT_MAX = 30.0
 ID_CHARACTERS_MAX = 80
@@ -31,12 +32,17 @@ After = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 class PurchaseBody(BaseModel):
-    """How many runs. `at_most`: what you were told they cost, as decimal text; nothing is bought for more."""
+    """How many runs, or a period. `at_most`: what you were told it costs, as decimal text; nothing is bought for more.
+
+    `upgrade`: unused runs of the agent are given back once the period is there.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
+    kind: Kind = Kind.RUNS
     quantity: int = Field(default=1, ge=1, le=QUANTITY_MAX)
     at_most: str | None = Field(default=None, pattern=r"^[0-9]{1,30}(\.[0-9]{1,18})?$")
+    upgrade: bool = False
 
 
 class ExecuteBody(BaseModel):
@@ -47,20 +53,29 @@ class ExecuteBody(BaseModel):
     input: JsonValue
 
 
+class TransferBody(BaseModel):
+    """What is passed on, and to which address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind = Kind.RUNS
+    to: str = Field(max_length=ID_CHARACTERS_MAX)
+    count: int = Field(default=1, ge=1, le=QUANTITY_MAX)
+
+
 def purchase_routes(purchases: Purchases, entitlements: Entitlements, clock: Clock) -> APIRouter:
     """The router, below the prefix it is put at."""
     router = APIRouter(tags=["purchases"])
     _add_purchases(router, purchases, entitlements, clock)
     _add_reading(router, purchases, entitlements, clock)
+    _add_rights(router, entitlements, clock)
     _add_uses(router, entitlements, clock)
     return router
 
 
 def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitlements, clock: Clock) -> None:
     async def shown(purchase: Purchase, who: Caller) -> Json:
-        counts = await entitlements.store.counts([purchase.id])
-        used, running = counts.get(purchase.id, (0, 0))
-        body = purchase_json(purchase, used=used, running=running)
+        body = purchase_json(purchase, await entitlements.store.held([purchase.id]))
         sign, refused = None, None
         if purchase.step is Step.SIGNING and purchase.user_id == who.user_id:
             try:
@@ -69,11 +84,21 @@ def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitl
                 refused = error.to_json()
         return envelope(body | {"sign": sign, "sign_error": refused}, clock)
 
+    @router.get("/agents/{agent_id}/quote")
+    async def quote(
+        agent_id: str, who: Who, kind: Kind = Kind.RUNS, quantity: Annotated[int, Query(ge=1, le=QUANTITY_MAX)] = 1
+    ) -> Json:
+        """What buying costs the caller now."""
+        return envelope(quote_json(await purchases.quote(who.user_id, agent_id, kind, quantity)), clock)
+
     @router.post("/agents/{agent_id}/purchase", status_code=202)
     async def buy(agent_id: str, body: PurchaseBody, who: Who, key: Key) -> Json:
-        """Buy runs with the caller's wallet, once per `Idempotency-Key`; `sign` is what its owner has to sign."""
+        """Buy it with the caller's wallet, once per `Idempotency-Key`; `sign` is what its owner has to sign."""
         at_most = None if body.at_most is None else Decimal(body.at_most)
-        return await shown(await purchases.begin(who.user_id, agent_id, body.quantity, key, at_most=at_most), who)
+        bought = await purchases.begin(
+            who.user_id, agent_id, body.quantity, key, kind=body.kind, at_most=at_most, upgrade=body.upgrade
+        )
+        return await shown(bought, who)
 
     @router.get("/purchases/{purchase_id}")
     async def purchase(purchase_id: str, who: Who, wait: Wait = 0.0) -> Json:
@@ -108,25 +133,34 @@ def _add_reading(router: APIRouter, purchases: Purchases, entitlements: Entitlem
     ) -> Json:
         """The caller's purchases, newest first; `before` is the last id of the page before."""
         found = await purchases.list(who.user_id, before, limit)
-        counts = await entitlements.store.counts([each.id for each in found])
-        lines = [_line(each, counts) for each in found]
+        held = await entitlements.store.held([each.id for each in found])
+        lines = [purchase_json(each, held) for each in found]
         more = found[-1].id if len(found) == limit else None
         return envelope(lines, clock, pagination={"limit": limit, "nextBefore": more})
+
+
+def _add_rights(router: APIRouter, entitlements: Entitlements, clock: Clock) -> None:
+    @router.get("/me/entitlements")
+    async def rights(who: Who) -> Json:
+        """What the caller bought or was given, and what is left of it."""
+        return envelope([right_json(each) for each in await entitlements.list(who.user_id)], clock)
+
+    @router.get("/me/entitlements/{agent_id}")
+    async def access(agent_id: str, who: Who) -> Json:
+        """What the caller may run now, read from the chain."""
+        return envelope(access_json(agent_id, await entitlements.access(who.user_id, agent_id)), clock)
+
+    @router.post("/me/entitlements/{agent_id}/transfer", status_code=202)
+    async def transfer(agent_id: str, body: TransferBody, who: Who, key: Key) -> Json:
+        """Pass it on to another wallet, once per `Idempotency-Key`: an operation of the caller's wallet."""
+        operation = await entitlements.transfer(who.user_id, agent_id, body.kind, to=body.to, count=body.count, key=key)
+        sign = signing_json(await entitlements.signing_request(operation))
+        return envelope(operation_json(operation) | {"sign": sign}, clock)
 
 
 def _add_uses(router: APIRouter, entitlements: Entitlements, clock: Clock) -> None:
     async def shown(use: Use) -> Json:
         return envelope(use_json(use, await entitlements.execution(use)), clock)
-
-    @router.get("/me/entitlements")
-    async def rights(who: Who) -> Json:
-        """What the caller bought, and how many runs are left of each."""
-        return envelope([right_json(each) for each in await entitlements.list(who.user_id)], clock)
-
-    @router.get("/me/entitlements/{agent_id}")
-    async def access(agent_id: str, who: Who) -> Json:
-        """Runs the caller may start now, read from the chain."""
-        return envelope(access_json(agent_id, await entitlements.access(who.user_id, agent_id)), clock)
 
     @router.post("/agents/{agent_id}/execute", status_code=202)
     async def execute(agent_id: str, body: ExecuteBody, who: Who, key: Key) -> Json:
@@ -154,9 +188,10 @@ def no_purchase_routes() -> APIRouter:
             next_step="pay per run over x402; its operator deploys the contracts (`nexus contracts deploy`)",
         )
 
-    for path in ("/agents/{agent_id}/purchase", "/agents/{agent_id}/execute"):
+    for path in ("/agents/{agent_id}/purchase", "/agents/{agent_id}/execute", "/me/entitlements/{id}/transfer"):
         router.add_api_route(path, not_sold, methods=["POST"], include_in_schema=False)
     for path in (
+        "/agents/{agent_id}/quote",
         "/purchases/{path:path}",
         "/me/purchases",
         "/me/entitlements",
@@ -166,11 +201,6 @@ def no_purchase_routes() -> APIRouter:
     ):
         router.add_api_route(path, not_sold, methods=["GET", "POST"], include_in_schema=False)
     return router
-
-
-def _line(purchase: Purchase, counts: dict[str, tuple[int, int]]) -> Json:
-    used, running = counts.get(purchase.id, (0, 0))
-    return purchase_json(purchase, used=used, running=running)
 
 
 def _id(text: str) -> str:

@@ -8,33 +8,37 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import asyncpg
 
-from agentnexus.core.errors import Conflict, InvalidInput, NexusError, error_from_json
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, error_from_json
 from agentnexus.core.events import Event
 from agentnexus.core.ports import Clock, Ids
+from agentnexus.marketplace.entitlements.holdings import Held, held_in
 from agentnexus.marketplace.entitlements.store import EntitlementStore
 from agentnexus.marketplace.listings.model import Listing
 from agentnexus.marketplace.purchases.acts import Acts, is_due
+from agentnexus.marketplace.purchases.kinds import Kind, Period, PurchaseQuote, quoted
 from agentnexus.marketplace.purchases.model import (
     LEASE,
-    QUANTITY_MAX,
+    Act,
     Purchase,
     PurchaseState,
     Step,
     giving_up,
+    lifetime_of,
+    payable_until,
     refunding,
 )
 from agentnexus.marketplace.purchases.store import PurchaseStore
-from agentnexus.platform.database import Database
+from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.contracts import DealStatus
 from agentnexus.wallets.model import Answer, OperationState, SigningRequest, Wallet
 
 LIFETIME = timedelta(days=30)
-SIGNING_TIME = timedelta(hours=1)  # how long the chain takes the operation, and its buyer may think about it
 POLL_SECONDS = 1.0
 AT_ONCE = 8
 KEY_CHARACTERS_MAX = 200
@@ -48,12 +52,20 @@ def topic(purchase_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What somebody asks for under a key."""
+    """What somebody asks for under a key. `at_most`: what they were told that it costs."""
 
     user_id: str
     agent_id: str
+    kind: Kind
     quantity: int
+    upgrade: bool
     key: str
+    at_most: Decimal | None
+
+    def is_of(self, purchase: Purchase) -> bool:
+        """Whether a purchase is what it asks for."""
+        asked = (self.agent_id, self.kind, self.quantity, self.upgrade)
+        return asked == (purchase.agent_id, purchase.kind, purchase.quantity, purchase.upgrade)
 
 
 class Purchases:
@@ -82,27 +94,48 @@ class Purchases:
         self._lifetime = lifetime
         self._running: set[asyncio.Task[Purchase]] = set()
 
+    async def quote(self, user_id: str, agent_id: str, kind: Kind, quantity: int = 1) -> PurchaseQuote:
+        """What buying would cost this user now; a period that they have is followed by the next.
+
+        Raises `NotFound` (not for sale), `InvalidInput`, `Conflict` (they have the next period as well).
+        """
+        listing = await self.acts.listings.for_sale(agent_id)
+        fee_bps, period = await self.acts.market.fee_bps(), Period.on_sale(self._clock.now())
+        if kind is Kind.PERIOD:
+            with contextlib.suppress(NotFound):  # without a wallet nothing was bought
+                wallet = await self.acts.wallets.of(user_id)
+                async with self._database.connection() as connection:
+                    period = await self._period(connection, wallet, agent_id)
+        return quoted(listing, kind, quantity, period=period, fee_bps=fee_bps, now=self._clock.now())
+
     async def begin(
-        self, user_id: str, agent_id: str, quantity: int, key: str, *, at_most: Decimal | None = None
+        self,
+        user_id: str,
+        agent_id: str,
+        quantity: int,
+        key: str,
+        *,
+        kind: Kind = Kind.RUNS,
+        at_most: Decimal | None = None,
+        upgrade: bool = False,
     ) -> Purchase:
-        """Buy runs of an agent, once per key of a user. `at_most`: what the buyer was told that it costs.
+        """Buy runs of an agent, or a period of it, once per key of a user. `at_most`: what the buyer was told it costs.
+
+        With `upgrade`, unused runs of it are given back once the period is there.
 
         Returns when it waits for a signature, is on its way, or has to be tried again later. Raises at once, and for
         the same key each time: `NotFound` (not for sale, no wallet), `InvalidInput`, `InsufficientFunds`,
         `BudgetExceeded`, what the checks raise, and what a contract or a sponsor refuses; `Conflict` for another order
-        under the key, and for what has become dearer.
+        under the key, for what has become dearer, a third period, and an upgrade of nothing.
         """
-        order = _Order(user_id, agent_id, _checked(quantity), _checked_key(key))
+        order = _Order(user_id, agent_id, kind, quantity, upgrade, _checked_key(key), at_most)
         known = await self.store.of_key(user_id, key)
         if known is None:
-            listing = await self.acts.listings.for_sale(agent_id)
-            _require_price(listing, quantity, at_most)
-            wallet = await self.acts.wallets.of(user_id)
-            known, is_new = await self.store.open(await self._new(order, listing, wallet))
+            known, is_new = await self._open(order)
             if is_new:
                 self._notify(known)
                 known = await self._drive(known, hands_over=True)
-        if (known.agent_id, known.quantity) != (agent_id, quantity):
+        if not order.is_of(known):
             raise Conflict("this key was used for another purchase", next_step="use a new key", purchase=known.id)
         if known.state is PurchaseState.FAILED and not known.operation_id and known.error is not None:
             error = error_from_json(known.error)
@@ -177,15 +210,13 @@ class Purchases:
         if purchase.step is Step.SIGNING:
             return await self._cancel(purchase, reason)
         if purchase.step is not Step.ENTITLED or purchase.deal is not DealStatus.OPEN:
-            raise Conflict(
-                f"there is nothing to give back: {purchase.state}, {purchase.step or 'begun'}",
-                next_step="wait until it is completed" if not purchase.state.final else "look at your wallet",
-            )
+            raise _nothing_to_give_back(purchase)
         async with self._database.transaction() as connection:
             rights: EntitlementStore = self.acts.rights
             await rights.lock(connection, purchase.user_id, purchase.agent_id)
             if await rights.under_way(connection, purchase.id):
                 raise Conflict("a run of it is under way", next_step="wait until it has ended")
+            _require_unshared(purchase, await held_in(connection, [purchase.id]))
             now = self._clock.now()
             due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
             moved = await self.store.move_in(connection, purchase, due)
@@ -222,7 +253,50 @@ class Purchases:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _new(self, order: _Order, listing: Listing, wallet: Wallet) -> Purchase:
+    async def _open(self, order: _Order) -> tuple[Purchase, bool]:
+        """The purchase of an order's key, and whether it is new."""
+        listing = await self.acts.listings.for_sale(order.agent_id)
+        fee_bps, period = await self.acts.market.fee_bps(), Period.on_sale(self._clock.now())
+        price = partial(quoted, listing, order.kind, order.quantity, fee_bps=fee_bps)
+        price(period=period, now=self._clock.now())  # refuses what is not sold before anything else is asked for
+        wallet = await self.acts.wallets.of(order.user_id)
+        if order.upgrade:
+            await self._require_upgrade(order)
+        async with self._database.transaction() as connection:
+            if order.kind is Kind.PERIOD:
+                await self.store.lock_orders(connection, wallet.address, order.agent_id)
+                known = await self.store.of_key(order.user_id, order.key, connection)
+                if known is not None:
+                    return known, False
+                period = await self._period(connection, wallet, order.agent_id)
+            quote = price(period=period, now=self._clock.now())
+            _require_price(quote, order.at_most)
+            opened = await self.store.open(connection, self._new(order, listing, quote, wallet))
+        if opened is not None:
+            return opened, True
+        known = await self.store.of_key(order.user_id, order.key)
+        assert known is not None, "its key is taken, and rows stay"
+        return known, False
+
+    async def _period(self, connection: Connection, wallet: Wallet, agent_id: str) -> Period:
+        """The present one, or the next when the wallet has that."""
+        present = Period.on_sale(self._clock.now())
+        taken = await self.store.periods(connection, wallet.address, agent_id)
+        for period in (present, present.following):
+            if period not in taken:
+                return period
+        raise Conflict(
+            f"you have it until {present.following.ends_at:%Y-%m-%d} already",
+            next_step=f"renew it after {present.ends_at:%Y-%m-%d}",
+        )
+
+    async def _require_upgrade(self, order: _Order) -> None:
+        if order.kind is not Kind.PERIOD:
+            raise InvalidInput("runs are upgraded to a period", field="kind", next_step='choose "kind": "period"')
+        if not await self.store.to_replace(order.user_id, order.agent_id):
+            raise Conflict("you have no unused runs of it to upgrade", next_step="buy the period without an upgrade")
+
+    def _new(self, order: _Order, listing: Listing, quote: PurchaseQuote, wallet: Wallet) -> Purchase:
         now = self._clock.now()
         plain = Purchase(
             id=self._ids.new("pur"),
@@ -232,18 +306,29 @@ class Purchases:
             agent_name=listing.manifest.title,
             capability=listing.manifest.capability,
             seller=listing.seller,
-            quantity=order.quantity,
-            price=listing.price,
-            fee_bps=await self.acts.market.fee_bps(),
+            quantity=quote.quantity,
+            price=quote.price,
+            fee_bps=quote.fee_bps,
             wallet_id=wallet.id,
             wallet=wallet.address,
             deal_id="",
-            lifetime_seconds=int(self._lifetime.total_seconds()),
-            valid_until=(now + SIGNING_TIME).replace(microsecond=0),
+            lifetime_seconds=lifetime_of(quote.period, self._lifetime, now),
+            valid_until=payable_until(quote.period, now),
             created_at=now,
             updated_at=now,
+            kind=quote.kind,
+            period=quote.period,
+            runs_max=quote.runs_max,
+            transferable=quote.transferable,
+            upgrade=order.upgrade,
         )
         return replace(plain, deal_id="0x" + self.acts.market.deal_id(plain).hex())
+
+    async def _replace_runs(self, purchase: Purchase) -> None:
+        """An upgrade is there: unused runs go back, but for those of which one is under way or was passed on."""
+        for each in await self.store.to_replace(purchase.user_id, purchase.agent_id):
+            with contextlib.suppress(Conflict):
+                await self.refund(purchase.user_id, each.id, f"replaced by {purchase.what}")
 
     async def _cancel(self, purchase: Purchase, reason: str) -> Purchase:
         operation = await self.acts.wallets.operation(purchase.operation_id)
@@ -277,6 +362,8 @@ class Purchases:
         """Act until nothing is due. `hands_over`: once it is on its way, another task of this process goes on."""
         while True:
             after = await self.acts.perform(purchase)
+            if after.upgrade and purchase.act() is Act.ENTITLE and after.state is PurchaseState.COMPLETED:
+                await self._replace_runs(after)  # before it is kept as completed: whoever dies here is followed
             now = self._clock.now()
             goes_on = is_due(after, now)
             moved = await self.store.move(purchase, replace(after, next_try_at=now + LEASE) if goes_on else after)
@@ -303,18 +390,32 @@ def _is_at_rest(purchase: Purchase) -> bool:
     return purchase.state.final and purchase.step is not Step.REFUNDING
 
 
-def _checked(quantity: int) -> int:
-    if not 1 <= quantity <= QUANTITY_MAX:
-        raise InvalidInput(f"buy 1 to {QUANTITY_MAX} runs", field="quantity", next_step="choose a number in it")
-    return quantity
+def _nothing_to_give_back(purchase: Purchase) -> Conflict:
+    if purchase.kind is Kind.PERIOD and purchase.deal is DealStatus.RELEASED:
+        return Conflict("the month was paid with its first run", next_step="use it until it ends")
+    return Conflict(
+        f"there is nothing to give back: {purchase.state}, {purchase.step or 'begun'}",
+        next_step="wait until it is completed" if not purchase.state.final else "look at your wallet",
+    )
 
 
-def _require_price(listing: Listing, quantity: int, at_most: Decimal | None) -> None:
-    """A price may change after its buyer has seen it; with a wallet that this node signs for nobody would be asked."""
-    amount = listing.price * quantity
-    if at_most is not None and amount.decimal > at_most:
+def _require_unshared(purchase: Purchase, held: Sequence[Held]) -> None:
+    """What others may still run stays paid."""
+    others = sum(max(each.unused, 0) for each in held if each.wallet != purchase.wallet)
+    if others:
+        what = "it was passed on" if purchase.kind is Kind.PERIOD else f"{others} of its runs were passed on"
         raise Conflict(
-            f"it costs {amount} by now, and not {at_most:f}", next_step="look at the price again, then buy with it"
+            f"{what}, so it cannot be given back now",
+            next_step=f"what nobody uses comes back at its end, {purchase.expires_at:%Y-%m-%d}",
+        )
+
+
+def _require_price(quote: PurchaseQuote, at_most: Decimal | None) -> None:
+    """A price may change after its buyer has seen it; with a wallet that this node signs for nobody would be asked."""
+    if at_most is not None and quote.amount.decimal > at_most:
+        raise Conflict(
+            f"it costs {quote.amount} by now, and not {at_most:f}",
+            next_step="look at the price again, then buy with it",
         )
 
 

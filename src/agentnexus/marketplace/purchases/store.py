@@ -12,6 +12,8 @@ import asyncpg
 from agentnexus.core.errors import NotFound
 from agentnexus.core.events import Event, EventName
 from agentnexus.core.money import Asset, Money
+from agentnexus.marketplace.entitlements.holdings import hold
+from agentnexus.marketplace.purchases.kinds import Kind, Period
 from agentnexus.marketplace.purchases.model import LEASE, Purchase, PurchaseState, Step
 from agentnexus.platform.database import Connection, Database
 from agentnexus.rails.evm.contracts.escrow import DealStatus
@@ -20,8 +22,9 @@ EVENTS_PAGE = 500
 _INSERT = """
 insert into marketplace.purchase (id, user_id, key, agent_id, agent_name, capability, seller, quantity, asset, price,
     fee_bps, wallet_id, wallet, deal_id, lifetime_seconds, valid_until, state, step, next_try_at, created_at,
-    updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $20)
+    updated_at, kind, starts_at, ends_at, runs_max, transferable, upgrade, token_id)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $20, $21, $22, $23,
+    $24, $25, $26, $27)
 on conflict (user_id, key) do nothing returning *
 """
 _MOVE = """
@@ -44,29 +47,48 @@ class PurchaseStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self, purchase: Purchase) -> tuple[Purchase, bool]:
-        """The purchase of its user's key, and whether it is this one, new. Its first act is its opener's."""
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(
-                _INSERT,
-                purchase.id, purchase.user_id, purchase.key, purchase.agent_id, purchase.agent_name,
-                purchase.capability, purchase.seller, purchase.quantity, _asset_json(purchase.price.asset),
-                Decimal(purchase.price.atomic), purchase.fee_bps, purchase.wallet_id, purchase.wallet,
-                purchase.deal_id, purchase.lifetime_seconds, purchase.valid_until, str(purchase.state),
-                str(purchase.step), purchase.created_at + LEASE, purchase.created_at,
-            )  # fmt: skip
-            if row is not None:
-                await _tell(connection, None, purchase_of(row))
-                return purchase_of(row), True
-        known = await self.of_key(purchase.user_id, purchase.key)
-        assert known is not None, "its key is taken, and rows stay"
-        return known, False
+    async def open(self, connection: Connection, purchase: Purchase) -> Purchase | None:
+        """Keep a new one, its tokens its buyer's; None when its user's key is taken. Its first act is its opener's."""
+        period = purchase.period
+        row = await connection.fetchrow(
+            _INSERT,
+            purchase.id, purchase.user_id, purchase.key, purchase.agent_id, purchase.agent_name,
+            purchase.capability, purchase.seller, purchase.quantity, _asset_json(purchase.price.asset),
+            Decimal(purchase.price.atomic), purchase.fee_bps, purchase.wallet_id, purchase.wallet,
+            purchase.deal_id, purchase.lifetime_seconds, purchase.valid_until, str(purchase.state),
+            str(purchase.step), purchase.created_at + LEASE, purchase.created_at, str(purchase.kind),
+            period and period.starts_at, period and period.ends_at, purchase.runs_max, purchase.transferable,
+            purchase.upgrade, Decimal(purchase.token_id),
+        )  # fmt: skip
+        if row is None:
+            return None
+        opened = purchase_of(row)
+        await hold(connection, opened.id, opened.wallet, opened.quantity)
+        await _tell(connection, None, opened)
+        return opened
 
-    async def of_key(self, user_id: str, key: str) -> Purchase | None:
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                "select * from marketplace.purchase where user_id = $1 and key = $2", user_id, key
-            )
+    async def lock_orders(self, connection: Connection, wallet: str, agent_id: str) -> None:
+        """Of a wallet's orders of one agent, one is decided at a time."""
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 28))", f"{wallet}:{agent_id}")
+
+    async def periods(self, connection: Connection, wallet: str, agent_id: str) -> set[Period]:
+        """Periods of an agent that a wallet has, or is about to have."""
+        rows = await connection.fetch(
+            """select distinct p.starts_at from marketplace.holding h
+                 join marketplace.purchase p on p.id = h.purchase_id
+                where h.wallet = $1 and h.count > 0 and p.agent_id = $2 and p.kind = 'period'
+                  and p.state not in ('failed', 'refunded') and p.step not in ('refunding', 'ending')""",
+            wallet, agent_id,
+        )  # fmt: skip
+        return {Period.at(row["starts_at"]) for row in rows}
+
+    async def of_key(self, user_id: str, key: str, connection: Connection | None = None) -> Purchase | None:
+        if connection is None:
+            async with self._database.connection() as own:
+                return await self.of_key(user_id, key, own)
+        row = await connection.fetchrow(
+            "select * from marketplace.purchase where user_id = $1 and key = $2", user_id, key
+        )
         return None if row is None else purchase_of(row)
 
     async def get(self, purchase_id: str, user_id: str | None = None) -> Purchase:
@@ -123,12 +145,21 @@ class PurchaseStore:
             )  # fmt: skip
         return [purchase_of(row) for row in rows]
 
-    async def of_agent(self, connection: Connection, user_id: str, agent_id: str) -> Sequence[Purchase]:
+    async def of_ids(self, connection: Connection, ids: Sequence[str]) -> Sequence[Purchase]:
         """Oldest first: the order in which runs are taken from them."""
         rows = await connection.fetch(
-            "select * from marketplace.purchase where user_id = $1 and agent_id = $2 order by created_at, id",
-            user_id, agent_id,
-        )  # fmt: skip
+            "select * from marketplace.purchase where id = any($1::text[]) order by created_at, id", list(ids)
+        )
+        return [purchase_of(row) for row in rows]
+
+    async def to_replace(self, user_id: str, agent_id: str) -> Sequence[Purchase]:
+        """The user's own runs of an agent that could be given back."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """select * from marketplace.purchase where user_id = $1 and agent_id = $2 and kind = 'runs'
+                      and state = 'completed' and step = 'entitled' and deal_status = 1 order by created_at, id""",
+                user_id, agent_id,
+            )  # fmt: skip
         return [purchase_of(row) for row in rows]
 
     async def unsettled(self, since: datetime, after: str, limit: int) -> Sequence[Purchase]:
@@ -151,12 +182,13 @@ class PurchaseStore:
         return None if row is None else purchase_of(row)
 
     async def poke_holders(self, connection: Connection, wallets: Sequence[str], now: datetime) -> bool:
-        """The same for the newest purchase of each agent that these wallets bought; whether there was one."""
+        """The same for the newest purchase of each token that these wallets hold; whether there was one."""
         done = await connection.execute(
             """update marketplace.purchase set next_try_at = least(coalesce(next_try_at, $2), $2), version = version + 1
                 where next_try_at is null and id in (
-                    select distinct on (user_id, agent_id) id from marketplace.purchase where wallet = any($1::text[])
-                    order by user_id, agent_id, created_at desc)""",
+                    select distinct on (h.wallet, p.token_id) p.id from marketplace.holding h
+                      join marketplace.purchase p on p.id = h.purchase_id where h.wallet = any($1::text[])
+                     order by h.wallet, p.token_id, p.created_at desc)""",
             list(wallets), now,
         )  # fmt: skip
         return bool(done != "UPDATE 0")
@@ -206,6 +238,10 @@ def purchase_of(row: asyncpg.Record) -> Purchase:
     values["remaining"] = int(values["remaining"])
     values["deal"] = DealStatus(values.pop("deal_status"))
     values["state"], values["step"] = PurchaseState(values["state"]), Step(values["step"])
+    values["kind"] = Kind(values["kind"])
+    starts_at = values.pop("starts_at")
+    values["period"] = None if starts_at is None else Period.at(starts_at)
+    del values["ends_at"], values["token_id"]  # both follow from the rest
     return Purchase(**values)
 
 

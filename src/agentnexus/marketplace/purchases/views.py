@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from agentnexus.core.money import Money
+from agentnexus.marketplace.entitlements.holdings import Held
 from agentnexus.marketplace.entitlements.model import Access, Right, Use, UseState
+from agentnexus.marketplace.entitlements.stock import tally_of
 from agentnexus.marketplace.executions.model import Execution
+from agentnexus.marketplace.purchases.kinds import PurchaseQuote
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, Step
-from agentnexus.rails.evm.contracts import DealStatus
 
 
-def purchase_json(purchase: Purchase, *, used: int = 0, running: int = 0) -> dict[str, object]:
-    """As ``/api/v1/purchases/{id}`` shows it. `used` and `running`: its runs so far."""
-    price = purchase.price
+def purchase_json(purchase: Purchase, held: Sequence[Held] = ()) -> dict[str, object]:
+    """As ``/api/v1/purchases/{id}`` shows it. `held`: who has its tokens, and ran how often on them."""
+    price, tally = purchase.price, tally_of(purchase, held)
     entitled = purchase.state is PurchaseState.COMPLETED and purchase.step is Step.ENTITLED
-    left = purchase.quantity - used - running if entitled else 0
     return {
         "id": purchase.id,
         "agent_id": purchase.agent_id,
         "agent_name": purchase.agent_name,
+        "kind": str(purchase.kind),
         "quantity": purchase.quantity,
         "price": plain(price),
         "amount": plain(purchase.amount),
@@ -35,10 +38,16 @@ def purchase_json(purchase: Purchase, *, used: int = 0, running: int = 0) -> dic
         "transaction": purchase.transaction,
         "wallet": purchase.wallet,
         "operation_id": purchase.operation_id,
-        "runs_left": left,
-        "runs_used": used,
-        "expires_at": _time(purchase.expires_at),
-        "refundable": entitled and purchase.deal is DealStatus.OPEN and not running,
+        "runs_left": tally.left if entitled else 0,
+        "runs_used": tally.used,
+        "runs_max": purchase.runs_max,
+        "passed_on": tally.passed_on,
+        "starts_at": _time(purchase.starts_at),
+        "ends_at": _time(purchase.ends_at),
+        "expires_at": _time(purchase.good_until),
+        "transferable": purchase.transferable,
+        "upgrade": purchase.upgrade,
+        "refundable": tally.refundable,
         "refund_reason": purchase.refund_reason,
         "retries": purchase.retries,
         "next_try_at": _time(purchase.next_try_at) if purchase.retries else None,
@@ -48,18 +57,38 @@ def purchase_json(purchase: Purchase, *, used: int = 0, running: int = 0) -> dic
     }
 
 
+def quote_json(quote: PurchaseQuote) -> dict[str, object]:
+    """As ``/api/v1/agents/{id}/quote`` shows it."""
+    return {
+        "kind": str(quote.kind),
+        "quantity": quote.quantity,
+        "price": plain(quote.price),
+        "amount": plain(quote.amount),
+        "currency": quote.price.asset.symbol,
+        "asset": quote.price.asset.caip19,
+        "fee_bps": quote.fee_bps,
+        "starts_at": _time(quote.starts_at),
+        "ends_at": _time(quote.ends_at),
+        "runs_max": quote.runs_max,
+        "transferable": quote.transferable,
+    }
+
+
 def right_json(right: Right) -> dict[str, object]:
-    """As ``/api/v1/me/entitlements`` shows it."""
+    """As ``/api/v1/me/entitlements`` shows it; `runs_left` and `max_usage` null: as many as you like."""
     return {
         "agent_id": right.agent_id,
         "agent_name": right.agent_name,
-        "kind": "runs",
+        "kind": str(right.kind),
         "status": str(right.status),
         "runs_left": right.runs_left,
         "runs_bought": right.runs_bought,
-        "runs_used": right.runs_used,
+        "usage_count": right.usage_count,
+        "max_usage": right.max_usage,
         "under_way": right.under_way,
+        "starts_at": _time(right.starts_at),
         "expires_at": _time(right.expires_at),
+        "transferable": right.transferable,
         "wallet": right.wallet,
         "token_id": str(right.token_id),
         "purchases": list(right.purchases),
@@ -67,7 +96,14 @@ def right_json(right: Right) -> dict[str, object]:
 
 
 def access_json(agent_id: str, access: Access) -> dict[str, object]:
-    return {"agent_id": agent_id, "runs_left": access.runs_left, "under_way": access.under_way}
+    """`until` null: no month is good now."""
+    return {
+        "agent_id": agent_id,
+        "runs_left": access.runs_left,
+        "under_way": access.under_way,
+        "until": _time(access.until),
+        "period_runs_left": access.period_runs_left,
+    }
 
 
 def use_json(use: Use, execution: Execution | None) -> dict[str, object]:

@@ -110,6 +110,10 @@ class Entitlements(Contract):
         """Mint what a minter promised; from anybody."""
         return self.call("mintWithVoucher", voucher.value(), signer, signature)
 
+    def safe_transfer(self, holder: str, to: str, token_id: int, amount: int = 1) -> Call:
+        """Pass tokens on, where their class allows it; from their holder."""
+        return self.call("safeTransferFrom", holder, to, token_id, amount, b"")
+
     def burn(self, holder: str, token_id: int, amount: int = 1) -> Call:
         return self.call("burn", holder, token_id, amount)
 

@@ -1,0 +1,70 @@
+"""From which purchase a run is taken, and which tokens may be passed on; with the refusals. Pure."""
+
+from __future__ import annotations
+
+from agentnexus.core.errors import Conflict, InvalidInput, NotFound
+from agentnexus.marketplace.entitlements.stock import Lot, Stock
+from agentnexus.marketplace.entitlements.store import no_right
+from agentnexus.marketplace.purchases.kinds import Kind
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS
+
+
+def next_lot(stock: Stock, agent_id: str) -> Lot:
+    """What the next run is taken from. Raises `NotFound` (nothing bought), `Conflict` (used up, under way, not yet)."""
+    usable = stock.usable
+    if usable:
+        return usable[0]
+    for lot in stock.lots:
+        period = lot.purchase.period
+        if period is None or not lot.purchase.is_there or not lot.held.count or period.ends_at <= stock.now:
+            continue
+        if stock.now < period.starts_at:
+            raise Conflict(
+                f"your month of {agent_id} begins on {period.starts_at:%Y-%m-%d %H:%M} UTC",
+                next_step="wait until then, or buy runs",
+            )
+        if not lot.free:
+            raise Conflict(
+                f"all {lot.purchase.runs_max} runs of this month of {agent_id} are used",
+                next_step=f"buy runs, or wait for the next month: {period.ends_at:%Y-%m-%d}",
+            )
+    if not stock.under_way:
+        raise no_right(agent_id)
+    raise Conflict(
+        f"the {stock.under_way} runs you have left of {agent_id} are all under way",
+        next_step="wait until one has ended, or buy more",
+        under_way=stock.under_way,
+    )
+
+
+def passing(stock: Stock, agent_id: str, kind: Kind, receiver: str, count: int) -> Lot:
+    """Of whose token so many can be passed on.
+
+    Raises `NotFound` (nothing of that kind), `Conflict` (they stay with their buyer, or fewer are there), and
+    `InvalidInput`.
+    """
+    lots = [each for each in stock.lots if each.purchase.kind is kind and each.held.count]
+    if not lots:
+        raise (
+            no_right(agent_id)
+            if kind is Kind.RUNS
+            else NotFound(
+                f"you have no month of {agent_id}", next_step="see what you have: `nexus entitlements`, /entitlements"
+            )
+        )
+    if receiver in {ZERO_ADDRESS, *(each.held.wallet for each in lots)}:
+        raise InvalidInput("pass it on to another wallet", field="to", next_step="give the receiver's address")
+    if count < 1:
+        raise InvalidInput("pass on at least one", field="count", next_step="choose how many")
+    if not any(each.purchase.transferable for each in lots):
+        raise Conflict(
+            f"{agent_id} is sold to one person alone: it cannot be passed on", next_step="take back what you do not use"
+        )
+    most = stock.passable(kind)
+    for lot in lots:
+        if most.get(lot.token_id, 0) >= count:
+            return lot
+    raise Conflict(
+        f"at most {max(most.values(), default=0)} can be passed on at once",
+        next_step="choose fewer; those of a run that is under way cannot",
+    )
