@@ -6,10 +6,12 @@ import asyncio
 import json
 import random
 import sys
+from collections.abc import Awaitable
 
 from agentnexus.core.errors import NexusError
 from agentnexus.core.money import Money
 from agentnexus.ledger.books import Books
+from agentnexus.ledger.model import TransferKind
 from agentnexus.platform.database import Database
 from tests.ledger.conftest import SELLER, USDC, usdc
 
@@ -103,12 +105,45 @@ async def one_key(books: Books, name: str, spenders: int, attempts: int) -> None
             group.create_task(spender(number))
 
 
+async def refunds(books: Books, name: str, spenders: int, attempts: int) -> None:
+    """All processes pay the same keys, have them back in part, and half of that undone: what a chain tells them all."""
+    del name
+
+    async def step(key: str, call: Awaitable[object]) -> None:
+        try:
+            await call
+            say(key=key, answer="ok")
+        except NexusError as error:
+            say(key=key, answer=str(error.code))
+
+    async def spender(number: int) -> None:
+        dice = random.Random(number)
+        for attempt in range(attempts):
+            key, buyer, amount = f"{number}-{attempt}", ACCOUNTS[0], dice.randint(10, 30)
+            task, whole, part = f"task-{number % 3}", Money(USDC, amount), Money(USDC, amount // 2)
+            asked = books.reserve(
+                key, budget_id="agent", payer_account=buyer, payee_account=SELLER, amount=whole, task=task
+            )
+            await step(key, asked)
+            await step(key, books.capture(key))
+            told = [(SELLER, buyer, part), (SELLER, buyer, whole - part), (buyer, SELLER, part)]
+            moves = [
+                books.transfer(f"{key}:{each}", *told[each], TransferKind.REFUND, reservation=key)
+                for each in range(dice.randint(1, 3))
+            ]
+            await asyncio.gather(*(step(key, move) for move in moves))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(spenders):
+            group.create_task(spender(number))
+
+
 async def main(url: str, plan: str, name: str, spenders: int, attempts: int) -> None:
     db = await Database.open(url, max_size=3)
     async with Books(db) as books:
         say(ready=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)  # all processes start together
-        await {"same_budget": same_budget, "crossing": crossing, "one_key": one_key}[plan](
+        await {"same_budget": same_budget, "crossing": crossing, "one_key": one_key, "refunds": refunds}[plan](
             books, name, spenders, attempts
         )
     await db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -12,7 +13,7 @@ from agentnexus.ledger.books import Books
 from agentnexus.ledger.check import RULES
 from agentnexus.ledger.memory import MemoryBooks
 from agentnexus.platform.database import Database
-from tests.ledger.conftest import WALLET, Spender, usdc
+from tests.ledger.conftest import SELLER, WALLET, Spender, usdc
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ async def books(database: Database, clock: ManualClock) -> AsyncIterator[Books]:
         await spender.reserve("pending", "2", task="t")
         await spender.reserve("voided", "5", task="t")
         await opened.void("voided")
+        await opened.transfer("back", SELLER, WALLET, usdc("1"), reservation="captured")
+        await opened.transfer("again", WALLET, SELLER, usdc("0.5"), reservation="captured")
         assert (await opened.check()).clean
         yield opened
 
@@ -53,9 +56,21 @@ DAMAGE = [
     ),
     (
         "a posted reservation is one capture",
-        "update ledger.reservation set captured = 2 where captured > 0 and payer = $1",
+        "update ledger.reservation set captured = captured - 1 where captured > 0 and payer = $1",
     ),
     ("a posted reservation is one capture", "delete from ledger.reservation where key = 'captured' and payer = $1"),
+    (
+        "what came back is the transfers that say so",
+        "update ledger.reservation set returned = returned - 1 where returned > 0 and payer = $1",
+    ),
+    (
+        "what came back is the transfers that say so",
+        "update ledger.transfer set reservation = 'voided' where reservation <> '' and credit = $1",
+    ),
+    (
+        "what went again is the transfers that say so",
+        "update ledger.budget set again = again + 1 where id = 'org' and $1 <> ''",
+    ),
     ("a reservation's budget exists", "update ledger.reservation set budget_id = 'gone' where payer = $1"),
     (
         "a budget's sums are its reservations",
@@ -130,7 +145,9 @@ async def test_the_database_refuses_an_overdrawn_account_whatever_the_rules_say(
         with pytest.raises(asyncpg.CheckViolationError):
             await connection.execute("update ledger.account set balance = 1 where name = $1", WALLET)
         with pytest.raises(asyncpg.CheckViolationError):
-            await connection.execute("update ledger.budget set spent = spendable + 1 where id = 'org'")
+            await connection.execute("update ledger.budget set spent = spendable + again + 1 where id = 'org'")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute("update ledger.reservation set returned = captured + 1 where key = 'captured'")
 
 
 async def test_the_ledger_in_memory_is_checked_too(clock: ManualClock) -> None:
@@ -139,7 +156,11 @@ async def test_the_ledger_in_memory_is_checked_too(clock: ManualClock) -> None:
     await books.deposit("funding", WALLET, usdc("100"))
     await spender.budget(total="50", per_day="20")
     await spender.reserve("a", "2")
+    await spender.reserve("b", "2")
+    await books.capture("b")
+    await books.transfer("back", SELLER, WALLET, usdc("1"), reservation="b")
     assert (await books.check()).clean
+    books.book.reservations["b"] = replace(books.book.reservations["b"], returned=0)
     books.book.accounts[WALLET, usdc("1").asset.caip19].balance = 1
     books.book.budgets["budget"].reserved += 1
     next(iter(books.book.usage["budget", "day"].values())).spent += 1  # type: ignore[index]  # a StrEnum is its text
@@ -147,5 +168,6 @@ async def test_the_ledger_in_memory_is_checked_too(clock: ManualClock) -> None:
         "a balance is the sum of its entries",
         "an account covers what it promised",
         "a budget's sums are its reservations",
+        "what came back is the transfers that say so",
         "a counter is its reservations",
     }

@@ -63,6 +63,8 @@ class Ledger(RuleBasedStateMachine):
         self.now = START
         self.numbers = count()
         self.deposited = 0
+        self.paid: dict[str, int] = {}  # what stayed with the seller, by reservation
+        self.again: dict[str, int] = {}  # what came back and went again
 
     @rule(root=limits(), middle=limits(), leaf=limits())
     @precondition(lambda self: not self.book.budgets)
@@ -105,7 +107,28 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.book.reservations))
     def capture(self, data: st.DataObject, part: int) -> None:
         known = self._pick(data)
-        self._end(known, Capture(known.key, money(min(part, known.terms.amount.atomic))))
+        if self._end(known, Capture(known.key, money(min(part, known.terms.amount.atomic)))):
+            self.paid[known.key] = min(part, known.terms.amount.atomic)
+
+    @rule(data=st.data(), amount=AMOUNTS, number=st.integers(0, 3), goes_again=st.booleans())
+    @precondition(lambda self: bool(self.book.reservations))
+    def give_back(self, data: st.DataObject, amount: int, number: int, goes_again: bool) -> None:
+        """In any order, often repeated: never more than was paid, never less than nothing."""
+        known, paid = self._pick(data), self.paid
+        debit, credit = (WALLET, SELLER) if goes_again else (SELLER, WALLET)
+        key = f"{known.key}:{number}:{amount}:{goes_again}"
+        move = Move(key, TransferKind.REFUND, debit, credit, money(amount), reservation=known.key)
+        before, is_new = snapshot(self.book), (TransferKind.REFUND, key) not in self.book.transfers
+        answer = self._do(move)
+        if isinstance(answer, NexusError):
+            left = paid.get(known.key, 0) + (amount if goes_again else -amount)
+            assert isinstance(answer, InsufficientFunds) or not 0 <= left <= known.captured
+        if isinstance(answer, NexusError) or not is_new:
+            assert snapshot(self.book) == before
+            return
+        paid[known.key] += amount if goes_again else -amount
+        self.again[known.key] = self.again.get(known.key, 0) + (amount if goes_again else 0)
+        assert 0 <= paid[known.key] <= known.captured
 
     @rule(data=st.data())
     @precondition(lambda self: bool(self.book.reservations))
@@ -127,12 +150,14 @@ class Ledger(RuleBasedStateMachine):
     def _pick(self, data: st.DataObject) -> Reservation:
         return self.book.reservations[data.draw(st.sampled_from(sorted(self.book.reservations)))]
 
-    def _end(self, known: Reservation, operation: Capture | Void) -> None:
+    def _end(self, known: Reservation, operation: Capture | Void) -> bool:
+        """Whether it ended just now."""
         answer = self._do(operation)
         if known.state is ReservationState.PENDING:
             assert not isinstance(answer, NexusError)
         else:
             assert answer is known or isinstance(answer, Conflict)
+        return known.state is ReservationState.PENDING
 
     def _do(self, operation: Move | Capture | Void | Reserve) -> object:
         try:
@@ -159,7 +184,16 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def no_limit_is_passed(self) -> None:
         for node in self.book.budgets.values():
-            assert_within(node.ceilings, [r for r in self.book.reservations.values() if self._under(r, node)])
+            under = [r for r in self.book.reservations.values() if self._under(r, node)]
+            assert_within(node.ceilings, under, self.again)
+
+    @invariant()
+    def budgets_count_what_stayed_with_sellers(self) -> None:
+        for node in self.book.budgets.values():
+            under = [r for r in self.book.reservations.values() if self._under(r, node)]
+            assert node.spent == sum(self.paid.get(r.key, 0) for r in under) >= 0
+            for scope in Scope:
+                assert all(counter.used >= 0 for counter in self.book.usage.get((node.id, scope), {}).values())
 
     def _under(self, reservation: Reservation, node: BudgetState) -> bool:
         return node.id in self.book.budgets[reservation.terms.budget_id or ""].path
@@ -179,11 +213,18 @@ def snapshot(book: Book) -> object:
 def used(reservation: Reservation) -> int:
     if reservation.state is ReservationState.PENDING:
         return reservation.terms.amount.atomic
-    return reservation.captured
+    return reservation.spent
 
 
-def assert_within(limits: Ceilings, payments: list[Reservation]) -> None:
-    """Each limit, summed from scratch over the payments; the hour over every real 60 minutes that ends at a payment."""
+def assert_within(limits: Ceilings, payments: list[Reservation], again: dict[str, int]) -> None:
+    """Each limit, summed from scratch over the payments; the hour over every real 60 minutes that ends at a payment.
+
+    They may be passed by what came back of the very payments and went again, and by no more.
+    """
+
+    def fits(some: list[Reservation], ceiling: int | None) -> bool:
+        return ceiling is None or sum(map(used, some)) <= ceiling + sum(again.get(r.key, 0) for r in some)
+
     by: dict[str, Callable[[Reservation], str]] = {
         "per_task": lambda r: r.terms.task,
         "per_tick": lambda r: r.terms.tick,
@@ -194,13 +235,13 @@ def assert_within(limits: Ceilings, payments: list[Reservation]) -> None:
     for name, label in by.items():
         ceiling = getattr(limits, name)
         for value in {label(r) for r in payments}:
-            assert ceiling is None or sum(used(r) for r in payments if label(r) == value) <= ceiling, name
+            assert fits([r for r in payments if label(r) == value], ceiling), name
     assert limits.per_payment is None or all(used(r) <= limits.per_payment for r in payments)
-    assert limits.spendable is None or sum(map(used, payments)) <= limits.spendable
+    assert fits(payments, limits.spendable)
     if limits.per_hour is not None:
         for last in payments:
             window = (last.created_at - timedelta(hours=1), last.created_at)
-            assert sum(used(r) for r in payments if window[0] < r.created_at <= window[1]) <= limits.per_hour
+            assert fits([r for r in payments if window[0] < r.created_at <= window[1]], limits.per_hour)
 
 
 Ledger.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

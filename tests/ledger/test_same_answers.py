@@ -28,9 +28,9 @@ def money(atomic: int) -> Money:
     return Money(USDC, atomic)
 
 
-def some_call(dice: random.Random, keys: list[str]) -> Call:
-    """One random operation, often on a key that was used before."""
-    key = dice.choice(keys) if keys and dice.random() < 0.6 else f"k{len(keys)}"
+def some_call(dice: random.Random, keys: dict[str, tuple[str, str]]) -> Call:
+    """One random operation, often on a key that was used before; `keys` with the accounts that each was used for."""
+    key = dice.choice(list(keys)) if keys and dice.random() < 0.6 else f"k{len(keys)}"
     amount = money(dice.randint(1, 60))
     payer, payee = dice.sample(ACCOUNTS, 2)
     terms = {
@@ -45,15 +45,19 @@ def some_call(dice: random.Random, keys: list[str]) -> Call:
     }
     roll = dice.random()
     if roll < 0.5:
-        keys.append(key)
+        keys.setdefault(key, (payer, payee))
         return lambda books: books.reserve(key, **terms)  # type: ignore[arg-type]  # built above
     if roll < 0.7:
         part = dice.choice([None, money(dice.randint(1, 30))])
         return lambda books: books.capture(key, part)
     if roll < 0.85:
         return lambda books: books.void(key, "why")
-    if roll < 0.95:
+    if roll < 0.9:
         return lambda books: books.transfer(key, payer, payee, amount)
+    if roll < 0.96:
+        debit, credit = sorted(keys.get(key, (payer, payee)), key=lambda _: dice.random())
+        part, name = money(dice.randint(1, 9)), f"back-{dice.randint(0, 99)}"
+        return lambda books: books.transfer(name, debit, credit, part, reservation=key)
     return lambda books: books.deposit(key, payer, amount)
 
 
@@ -65,12 +69,12 @@ async def answer(call: Call, books: AnyBooks) -> object:
         return error.to_json()
     if isinstance(found, Reservation):
         return found
-    return (found.kind, found.key, found.debit, found.credit, found.amount, found.at)  # type: ignore[attr-defined]  # a Transfer
+    return (found.kind, found.key, found.debit, found.credit, found.amount, found.at, found.reservation)  # type: ignore[attr-defined]  # a Transfer
 
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_both_ledgers_answer_alike(database: Database, clock: ManualClock, seed: int) -> None:
-    dice, keys = random.Random(seed), list[str]()
+    dice, keys = random.Random(seed), dict[str, tuple[str, str]]()
     memory = MemoryBooks(clock)
     async with Books(database, clock) as books:
         for ledger in (memory, books):

@@ -42,6 +42,8 @@ class Changes:
     budgets: dict[str, None] = field(default_factory=dict)
     usage: dict[tuple[str, Scope, str], None] = field(default_factory=dict)
     reservations: dict[str, None] = field(default_factory=dict)
+    returned: dict[str, None] = field(default_factory=dict)  # reservations of which something came back or went again
+    again: dict[str, int] = field(default_factory=dict)  # atomic units that a budget had back and that went again
     transfers: list[Transfer] = field(default_factory=list)
 
 
@@ -180,9 +182,10 @@ class Book:
     def _move(self, operation: Move, now: datetime, new_id: NewId) -> Transfer:
         known = self.transfers.get((operation.kind, operation.key))
         if known is not None:
-            if (known.debit, known.credit, known.amount) != (operation.debit, operation.credit, operation.amount):
+            if terms_of(known) != terms_of(operation):
                 raise _other_terms(operation.kind, operation.key)
             return known
+        after = self._after(operation) if operation.reservation else None
         _require_cover(self.account(operation.debit, operation.amount.asset), operation.amount)
         transfer = Transfer(
             new_id(),
@@ -194,9 +197,41 @@ class Book:
             now,
             operation.correlation,
             operation.memo,
+            operation.reservation,
         )
+        if after is not None:
+            self._return(after)
         self._post(transfer)
         return transfer
+
+    def _after(self, move: Move) -> Reservation:
+        """The reservation as it is when `move` has given some of its payment back, or taken it again."""
+        reservation = self._reservation(move.reservation)
+        payer, asset = reservation.terms.payer, reservation.terms.amount.asset
+        if payer not in (move.debit, move.credit) or asset.caip19 != move.amount.asset.caip19:
+            raise InvalidInput(
+                f"{move.amount} from {move.debit} to {move.credit} gives nothing of {reservation.key} back",
+                field="reservation",
+                next_step=f"move {asset.symbol} to {payer}, or leave the reservation out",
+            )
+        back = move.amount.atomic if move.credit == payer else -move.amount.atomic
+        if not 0 <= reservation.returned + back <= reservation.captured:
+            raise _more_than_paid(reservation, move)
+        return replace(reservation, returned=reservation.returned + back)
+
+    def _return(self, after: Reservation) -> None:
+        """Budgets count what is still spent, where it was counted: a day that is over has no more room by it.
+
+        What goes again is spent whatever the limits say; until there is room, nothing more is reserved.
+        """
+        path = self.path(after.terms.budget_id)
+        back = after.returned - self.reservations[after.key].returned
+        self._count(path, after, 0, -back)
+        for node in path:
+            if back < 0:
+                self.changes.again[node.id] = self.changes.again.get(node.id, 0) - back
+        self.reservations[after.key] = after
+        self.changes.returned[after.key] = None
 
     def _reservation(self, key: str) -> Reservation:
         reservation = self.reservations.get(key)
@@ -238,7 +273,7 @@ class Book:
             for scope, label in counted_in(node.ceilings, reservation.terms, reservation.created_at):
                 counter = self._counter(node.id, scope, label)
                 counter.reserved += reservation.terms.amount.atomic if pending else 0
-                counter.spent += reservation.captured
+                counter.spent += reservation.spent
 
     def _counter(self, budget_id: str, scope: Scope, label: str) -> Counter:
         labels = self.usage.setdefault((budget_id, scope), {})
@@ -254,6 +289,16 @@ class Book:
         self.changes.accounts[credit.key] = None
         self.transfers[transfer.kind, transfer.key] = transfer
         self.changes.transfers.append(transfer)
+
+
+def terms_of(transfer: Move | Transfer) -> tuple[str, str, Money, str]:
+    """What comes back the same with its key, or is a conflict."""
+    return transfer.debit, transfer.credit, transfer.amount, transfer.reservation
+
+
+def reservation_key(operation: Operation) -> str:
+    """The reservation that an operation is about; "" for a transfer of none."""
+    return operation.reservation if isinstance(operation, Move) else operation.key
 
 
 def touched_accounts(operation: Operation, terms: Terms | None) -> Iterator[AccountKey]:
@@ -295,6 +340,18 @@ def _other_terms(what: str, key: str) -> Conflict:
         f"the {what} key {key} was used before with other terms",
         next_step="use a new key for a new payment, or repeat the first terms exactly",
         key=key,
+    )
+
+
+def _more_than_paid(reservation: Reservation, move: Move) -> Conflict:
+    asset = reservation.terms.amount.asset
+    paid, back = reservation.captured_money, Money(asset, reservation.returned)
+    wish = "give back" if move.credit == reservation.terms.payer else "take again"
+    return Conflict(
+        f"cannot {wish} {move.amount} of reservation {reservation.key}: {paid} was paid, and {back} of it came back",
+        next_step="read the reservation: at most what was paid comes back, and at most that is taken again",
+        key=reservation.key,
+        state=str(reservation.state),
     )
 
 

@@ -229,10 +229,13 @@ class Budgets(BudgetsDoor):
     async def _set_ceilings(self, budget_id: str, fresh: Ceilings) -> None:
         limits = limits_json(fresh) | {CHANGED_AT: to_utc(self._clock.now()).isoformat()}
         async with self._db.transaction() as connection:
-            used = await connection.fetchval(
-                "select reserved + spent from ledger.budget where id = $1 for no key update", budget_id
+            row = await connection.fetchrow(
+                "select reserved + spent as used, spendable from ledger.budget where id = $1 for no key update",
+                budget_id,
             )
-            check_total(budget_id, fresh, int(used))
+            assert row is not None  # budgets stay
+            before = row["spendable"]
+            check_total(budget_id, fresh, int(row["used"]), None if before is None else int(before))
             await connection.execute(
                 "update ledger.budget set limits = $2, spendable = $3 where id = $1", budget_id, limits, fresh.spendable
             )

@@ -238,9 +238,12 @@ class BudgetsDoor(ABC):
         """The ledger's form of the asset."""
 
 
-def check_total(budget_id: str, fresh: Ceilings, used: int) -> None:
-    """Raises `InvalidInput` when the new total is below the atomic units already reserved and spent."""
-    if fresh.spendable is not None and fresh.spendable < used:
+def check_total(budget_id: str, fresh: Ceilings, used: int, before: int | None) -> None:
+    """Raises `InvalidInput` when the new total is below the atomic units already reserved and spent.
+
+    `before`: what was spendable. A budget that is over it already (money that had come back went again) may keep it.
+    """
+    if fresh.spendable is not None and fresh.spendable < used and (before is None or fresh.spendable < before):
         raise InvalidInput(
             f"budget {budget_id} has used more than that total",
             field="total",

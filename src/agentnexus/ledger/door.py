@@ -114,9 +114,20 @@ class Door(ABC):
         *,
         correlation: str = "",
         memo: str = "",
+        reservation: str = "",
     ) -> Transfer:
-        """Move money at once. Keys are separate per `kind`. Raises `InsufficientFunds`, `Conflict`, `InvalidInput`."""
-        move = Move(_key(key), kind, from_account, to_account, await self._settled(amount), correlation, memo)
+        """Move money at once. Keys are separate per `kind`.
+
+        Args:
+            reservation: the captured one whose payment comes back. To its payer: its budgets have the amount back, in
+                the minute, day, task … that it was spent in. From its payer: that is undone and counts as spent again,
+                though a limit be passed by it, and nothing more is reserved until there is room. One step with the
+                transfer; what came back is at most what was captured (`Conflict`).
+
+        Raises `InsufficientFunds`, `Conflict`, `InvalidInput`, `NotFound` (reservation).
+        """
+        settled = await self._settled(amount)
+        move = Move(_key(key), kind, from_account, to_account, settled, correlation, memo, reservation)
         answer = await self._submit(move)
         assert isinstance(answer, Transfer)
         return answer

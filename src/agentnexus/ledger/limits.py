@@ -1,8 +1,8 @@
 """The pure rule of budgets: may this payment be reserved against every node from the budget up to its root?
 
 Amounts count from the moment they are reserved (reserved + spent), in the minute and UTC day of the reservation; what
-is voided goes back to the same minute and day. The hour slides over whole minutes and counts 61 of them, so that no
-real 60 minutes can ever hold more than the limit, and a clock that lags counts later minutes too.
+is voided, or comes back later, goes back to the same minute and day. The hour slides over whole minutes and counts 61
+of them, so that no real 60 minutes can ever hold more than the limit, and a clock that lags counts later minutes too.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ class MemoryBudgets(BudgetsDoor):
 
     async def _set_ceilings(self, budget_id: str, fresh: Ceilings) -> None:
         node = await self._node(budget_id)
-        check_total(budget_id, fresh, node.reserved + node.spent)
+        check_total(budget_id, fresh, node.reserved + node.spent, node.ceilings.spendable)
         node.ceilings = fresh
         self._books.book.recount(node)
 
@@ -193,10 +193,11 @@ def broken(book: Book) -> Iterator[Finding]:
         pending = reservation.terms.amount.atomic if reservation.state is ReservationState.PENDING else 0
         promised[reservation.terms.payer, reservation.terms.amount.asset.caip19] += pending
         for node in book.path(reservation.terms.budget_id):
-            for figure, amount in (("reserved", pending), ("spent", reservation.captured)):
+            for figure, amount in (("reserved", pending), ("spent", reservation.spent)):
                 sums[node.id, figure] += amount
                 for scope, label in counted_in(node.ceilings, reservation.terms, reservation.created_at):
                     counters[node.id, scope, label, figure] += amount
+    yield from _wrongly_returned(book)
     for state in book.accounts.values():
         yield from _unequal("a balance is the sum of its entries", state.name, balances[state.key], state.balance)
         yield from _unequal(
@@ -213,6 +214,16 @@ def broken(book: Book) -> Iterator[Finding]:
             for figure, found in (("reserved", counter.reserved), ("spent", counter.spent)):
                 expected = counters[budget_id, scope, label, figure]
                 yield from _unequal("a counter is its reservations", subject, expected, found)
+
+
+def _wrongly_returned(book: Book) -> Iterator[Finding]:
+    returned: Tally[str] = Tally()
+    for transfer in book.transfers.values():
+        if transfer.reservation:
+            is_back = transfer.credit == book.reservations[transfer.reservation].terms.payer
+            returned[transfer.reservation] += transfer.amount.atomic if is_back else -transfer.amount.atomic
+    for key, reservation in book.reservations.items():
+        yield from _unequal("what came back is the transfers that say so", key, returned[key], reservation.returned)
 
 
 def _unequal(rule: str, subject: str, expected: int, found: int) -> Iterator[Finding]:

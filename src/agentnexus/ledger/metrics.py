@@ -1,4 +1,4 @@
-"""What was spent on what: sums over captured reservations, and how a budget burns down."""
+"""What was spent on what: sums over captured reservations, less what came back of them, and how a budget burns down."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Scoped:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Money spent under one label; `average` is rounded down to the smallest unit."""
+    """Money spent under one label, in `count` payments that did not come back; `average` is rounded down."""
 
     label: str
     spent: Money
@@ -149,8 +149,9 @@ class Metrics:
         where, arguments = scope.where(self._counted(scope.asset))
         labels = ", ".join(f"{LABELS[each]} as {each}" for each in by)
         names = ", ".join(by)
-        sql = f"""select {names}, grouping({names}) as missing, coalesce(sum(captured), 0) as spent, count(*) as count
-                  from (select r.captured, {labels} {CAPTURED} where {where}) captured
+        sql = f"""select {names}, grouping({names}) as missing, coalesce(sum(spent), 0) as spent,
+                         count(*) filter (where spent > 0) as count
+                  from (select r.captured - r.returned as spent, {labels} {CAPTURED} where {where}) captured
                   group by grouping sets ((), {", ".join(f"({each})" for each in by)}) order by spent desc, {names}"""  # noqa: S608 - constants only
         async with self._db.connection() as connection:
             rows = await connection.fetch(sql, *arguments)
@@ -170,7 +171,9 @@ class Metrics:
     async def spent(self, scope: Scoped) -> Spending:
         """Everything in the scope as one figure, labelled ``total``."""
         where, arguments = scope.where(self._counted(scope.asset))
-        sql = f"select coalesce(sum(r.captured), 0) as spent, count(*) as count {CAPTURED} where {where}"
+        sql = f"""select coalesce(sum(r.captured - r.returned), 0) as spent,
+                         count(*) filter (where r.captured > r.returned) as count
+                  {CAPTURED} where {where}"""
         async with self._db.connection() as connection:
             row = await connection.fetchrow(sql, *arguments)
         assert row is not None

@@ -136,7 +136,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A pending transfer: ends exactly once, posted (in whole or in part) or voided."""
+    """A pending transfer: ends exactly once, posted (in whole or in part) or voided.
+
+    `returned`: of what was captured, what came back to the payer since. The rest is what budgets count as spent.
+    """
 
     key: str
     terms: Terms
@@ -148,10 +151,16 @@ class Reservation:
     correlation: str = ""
     resolved_at: datetime | None = None
     reason: str = ""
+    returned: int = 0
 
     @property
     def captured_money(self) -> Money:
         return Money(self.terms.amount.asset, self.captured)
+
+    @property
+    def spent(self) -> int:
+        """Atomic units that stayed with the payee."""
+        return self.captured - self.returned
 
 
 class TransferKind(StrEnum):
@@ -166,7 +175,10 @@ class TransferKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Money that moved from `debit` to `credit`; never changed afterwards. Idempotent by (kind, key)."""
+    """Money that moved from `debit` to `credit`; never changed afterwards. Idempotent by (kind, key).
+
+    `reservation`: the key of the one whose payment this gave back, or took again.
+    """
 
     id: str
     kind: TransferKind
@@ -177,6 +189,7 @@ class Transfer:
     at: datetime
     correlation: str = ""
     memo: str = ""
+    reservation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +291,10 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A transfer that needs no reservation: deposits, withdrawals, fees, refunds, corrections."""
+    """A transfer that is not set aside first: deposits, withdrawals, fees, refunds, corrections.
+
+    `reservation`: the captured one that it gives something of back (to its payer) or takes it again (from its payer).
+    """
 
     key: str
     kind: TransferKind
@@ -287,12 +303,14 @@ class Move:
     amount: Money
     correlation: str = ""
     memo: str = ""
+    reservation: str = ""
 
     def __post_init__(self) -> None:
         check_text(self.debit, "from_account", required=True)
         check_text(self.credit, "to_account", required=True)
         check_text(self.memo, "memo")
         check_text(self.correlation, "correlation")
+        check_text(self.reservation, "reservation")
         check_amount(self.amount)
         if self.debit == self.credit:
             raise InvalidInput(

@@ -97,6 +97,7 @@ def reservation_of(row: asyncpg.Record, assets: Assets) -> Reservation:
         correlation=row["correlation"],
         resolved_at=row["resolved_at"],
         reason=row["reason"],
+        returned=int(row["returned"]),
     )
 
 
@@ -111,6 +112,7 @@ def transfer_of(row: asyncpg.Record, assets: Assets) -> Transfer:
         at=row["at"],
         correlation=row["correlation"],
         memo=row["memo"],
+        reservation=row["reservation"],
     )
 
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from agentnexus.core.errors import NexusError
 from agentnexus.core.money import Parity
 from agentnexus.core.ports import Clock, Ids
-from agentnexus.ledger.book import Book, touched_accounts
+from agentnexus.ledger.book import Book, reservation_key, touched_accounts
 from agentnexus.ledger.checkpoints import Checkpoints
 from agentnexus.ledger.limits import Counter, Scope, counted_in, first_minute_counted
 from agentnexus.ledger.model import (
@@ -60,7 +60,7 @@ select * from (select a.name, a.asset, a.reserved, a.balance, null::timestamptz,
 
 # A statement of its own, after LOCK: only its snapshot shows what the previous holders of the locks committed.
 READ = """
-select 'reservation' as what, key as a, state as b, reason as c, captured as x, 0::numeric as y, resolved_at as at
+select 'reservation' as what, key as a, state as b, reason as c, captured as x, returned as y, resolved_at as at
 from ledger.reservation where key = any($1)
 union all
 select 'transfer', key, kind, '', 0, 0, null from ledger.transfer
@@ -129,7 +129,8 @@ class Store:
 
     async def _learn(self, operations: Sequence[Operation]) -> None:
         """Read what never changes of reservations and budgets not met before; open new accounts. Takes no locks."""
-        keys = [o.key for o in operations if not isinstance(o, Reserve | Move) and o.key not in self._reservations]
+        named = {reservation_key(o) for o in operations if not isinstance(o, Reserve)} - {""}
+        keys = [key for key in named if key not in self._reservations]
         if keys:
             async with self.db.connection() as connection:
                 await self._learn_reservations(connection, keys)
@@ -170,10 +171,10 @@ class Store:
         self._accounts.update(book.accounts)
 
     def _terms_of(self, operation: Operation) -> Terms | None:
-        """None for a transfer, and for a reservation that does not exist."""
+        """None for a transfer of no reservation, and for a reservation that does not exist."""
         if isinstance(operation, Reserve):
             return operation.terms
-        known = None if isinstance(operation, Move) else self._reservations.get(operation.key)
+        known = self._reservations.get(reservation_key(operation))
         return None if known is None else known.terms
 
     def _named_budgets(self, operations: Iterable[Operation]) -> set[str]:
@@ -213,7 +214,7 @@ class Store:
 
     async def _read(self, connection: Connection, book: Book, operations: Sequence[Operation], now: datetime) -> None:
         """What the locks protect: reservations and transfers by key, and the counters that will be asked or moved."""
-        keys = {o.key for o in operations if not isinstance(o, Move)}
+        keys = {reservation_key(o) for o in operations} - {""}
         moves = [o for o in operations if isinstance(o, Move)]
         counters = set(self._counters_of(operations, now))
         rows = await connection.fetch(
@@ -241,6 +242,7 @@ class Store:
                 captured=int(row["x"]),
                 resolved_at=row["at"],
                 reason=row["c"],
+                returned=int(row["y"]),
             )
         await self._read_transfers(connection, book, [row["a"] for row in rows if row["what"] == "transfer"])
         for row in rows:
@@ -253,7 +255,7 @@ class Store:
             terms = self._terms_of(operation)
             if terms is None:
                 continue
-            known = self._reservations.get(operation.key)
+            known = self._reservations.get(reservation_key(operation))
             at = now if known is None else known.created_at
             for node in self._path(terms.budget_id):
                 for scope, label in counted_in(node.ceilings, terms, at):

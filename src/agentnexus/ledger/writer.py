@@ -28,9 +28,9 @@ with new_reservation as (
         k (key, state, captured, resolved_at, reason)
     where r.key = k.key
 ), new_transfer as (
-    insert into ledger.transfer (id, kind, key, debit, credit, asset, amount, at, correlation, memo)
+    insert into ledger.transfer (id, kind, key, debit, credit, asset, amount, at, correlation, memo, reservation)
     select * from unnest($25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::text[], $31::numeric[],
-        $32::timestamptz[], $33::text[], $34::text[])
+        $32::timestamptz[], $33::text[], $34::text[], $35::text[])
     returning id, debit, credit, asset, amount, at
 ), new_entry as (
     insert into ledger.entry (transfer_id, account, asset, amount, at)
@@ -38,15 +38,26 @@ with new_reservation as (
     union all select id, credit, asset, amount, at from new_transfer
 ), changed_account as (
     update ledger.account a set balance = k.balance, reserved = k.reserved
-    from unnest($35::text[], $36::text[], $37::numeric[], $38::numeric[]) k (name, asset, balance, reserved)
+    from unnest($36::text[], $37::text[], $38::numeric[], $39::numeric[]) k (name, asset, balance, reserved)
     where a.name = k.name and a.asset = k.asset
 ), changed_budget as (
     update ledger.budget b set reserved = k.reserved, spent = k.spent
-    from unnest($39::text[], $40::numeric[], $41::numeric[]) k (id, reserved, spent) where b.id = k.id
+    from unnest($40::text[], $41::numeric[], $42::numeric[]) k (id, reserved, spent) where b.id = k.id
 )
 insert into ledger.budget_use (budget_id, scope, label, reserved, spent)
-select * from unnest($42::text[], $43::text[], $44::text[], $45::numeric[], $46::numeric[])
+select * from unnest($43::text[], $44::text[], $45::text[], $46::numeric[], $47::numeric[])
 on conflict (budget_id, scope, label) do update set reserved = excluded.reserved, spent = excluded.spent
+"""
+
+# Seldom and on their own, so that payments do not carry them. The first goes before `WRITE`: only what went again may
+# pass a budget's total. The second goes after it: the reservation may be new.
+AGAIN = """
+update ledger.budget b set again = b.again + k.amount from unnest($1::text[], $2::numeric[]) k (id, amount)
+where b.id = k.id
+"""
+RETURNED = """
+update ledger.reservation r set returned = k.returned from unnest($1::text[], $2::numeric[]) k (key, returned)
+where r.key = k.key
 """
 
 
@@ -55,6 +66,8 @@ async def write(connection: Connection, book: Book, stored: set[str]) -> None:
     changes = book.changes
     if not (changes.reservations or changes.transfers):
         return
+    if changes.again:
+        await connection.execute(AGAIN, list(changes.again), list(changes.again.values()))
     touched = [book.reservations[key] for key in changes.reservations]
     await connection.execute(
         WRITE,
@@ -65,6 +78,10 @@ async def write(connection: Connection, book: Book, stored: set[str]) -> None:
         *_budgets([book.budgets[key] for key in changes.budgets]),
         *_counters(book),
     )
+    if changes.returned:
+        await connection.execute(
+            RETURNED, list(changes.returned), [book.reservations[key].returned for key in changes.returned]
+        )
 
 
 def _new_reservations(new: list[Reservation]) -> list[Column]:
@@ -114,6 +131,7 @@ def _transfers(transfers: list[Transfer]) -> list[Column]:
         [t.at for t in transfers],
         [t.correlation for t in transfers],
         [t.memo for t in transfers],
+        [t.reservation for t in transfers],
     ]
 
 

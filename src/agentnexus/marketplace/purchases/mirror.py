@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentnexus.core.errors import NotFound
+from agentnexus.core.errors import Conflict, NotFound
 from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.model import ReservationState, TransferKind
@@ -13,6 +13,7 @@ from agentnexus.marketplace.purchases.acts import seller_account
 from agentnexus.marketplace.purchases.model import Purchase
 from agentnexus.marketplace.purchases.service import DUE, Purchases
 from agentnexus.platform.database import Connection
+from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS
 from agentnexus.rails.evm.indexer.indexer import Indexer
@@ -84,13 +85,25 @@ class Mirror:
             if is_captured:
                 return
         for number, leg in enumerate(_legs(purchase, change)):
-            debit, credit = (leg.debit, leg.credit)
-            if change.kind is ChangeKind.REVERTED:
-                debit, credit = credit, debit
             if leg.amount:
-                money = Money(purchase.price.asset, leg.amount)
-                facts = {"correlation": purchase.id, "memo": change.event.transaction}
-                await self._books.transfer(f"{change.key}:{number}", debit, credit, money, leg.kind, **facts)
+                await self._move(purchase, change, f"{change.key}:{number}", leg)
+
+    async def _move(self, purchase: Purchase, change: Change, key: str, leg: _Leg) -> None:
+        """What comes back to the buyer, their budget has back; where that is undone, it has spent it again."""
+        debit, credit = (leg.debit, leg.credit)
+        if change.kind is ChangeKind.REVERTED:
+            debit, credit = credit, debit
+        money = Money(purchase.price.asset, leg.amount)
+        facts = {"correlation": purchase.id, "memo": change.event.transaction}
+        if purchase.wallet_account in (debit, credit):
+            try:
+                await self._books.transfer(
+                    key, debit, credit, money, leg.kind, reservation=purchase.reservation, **facts
+                )
+                return
+            except (Conflict, NotFound) as error:  # paid past the budget: signed for after it was given up
+                log.info("purchases.past_the_budget", purchase=purchase.id, change=change.key, error=error.message)
+        await self._books.transfer(key, debit, credit, money, leg.kind, **facts)
 
     async def _capture(self, purchase: Purchase) -> bool:
         """Post what was set aside. False when it had been given back: then it is booked like any other money."""
