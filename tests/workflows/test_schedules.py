@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
+from agentnexus.cli.app import nexus
 from agentnexus.core.clock import ManualClock
 from agentnexus.core.errors import InvalidInput, NotFound
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.database import Database
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.web.adapters.schedules import HouseSchedules
 from agentnexus.workflows.desk import Desk, open_desk
 from agentnexus.workflows.model import Plan, PlanStep
 from agentnexus.workflows.schedules.model import CATCH_UP_MAX, Missed, Rhythm, ScheduledTask, chosen
@@ -291,6 +294,31 @@ async def test_schedules_over_http(site: Site) -> None:
     assert (await ann.post("/schedules", json={**body, "cron": "often"})).status_code == 400
     assert (await ann.delete(path)).status_code == 200
     assert (await ann.get(path)).status_code == 404
+
+
+async def test_a_task_that_fails_is_not_told_as_begun(site: Site) -> None:
+    """Over HTTP, on the command line and on the pages: failed, and why."""
+    ann = await site.client("ann")
+    body = {"name": "weekly", "cron": "* * * * *", "input": "Knit me a scarf", "maxCost": "0.5", "autoApprove": True}
+    made = (await ann.post("/schedules", json=body)).json()["schedule"]
+    async with site.room_database() as connection:
+        await connection.execute("update workflow.schedule set next_at = date_trunc('minute', now())")
+    assert await site.desk.scheduler.tick() == 1
+    (firing,) = await site.desk.schedules.firings(made["id"], "ann")
+    assert firing.workflow_id is not None
+    ended = await site.room.workflows.result(firing.workflow_id, "ann")
+    assert ended.error is not None
+    (shown,) = (await ann.get(f"/schedules/{made['id']}")).json()["firings"]
+    assert (shown["status"], shown["error"]) == ("failed", ended.error)
+    env = {"NEXUS_API_URL": site.url, "NEXUS_TOKEN": site.tokens["ann"], "NEXUS_USER": "ann"}
+    said = await asyncio.to_thread(CliRunner().invoke, nexus, ["schedule", "show", made["id"]], env=env)
+    (line,) = [line for line in said.output.splitlines() if firing.workflow_id in line]
+    assert line.split()[1] == "failed"
+    assert str(ended.error["message"]) in line
+    house = HouseSchedules(site.desk.schedules, site.desk.templates, site.room.workflows, USDC)
+    for view in ((await house.one("ann", made["id"]))[1][0], (await house.all("ann"))[0].last):
+        assert view is not None
+        assert (view.state.label, view.run_id, view.problem is not None) == ("Failed", firing.workflow_id, True)
 
 
 async def test_a_template_runs_on_schedule_with_its_inputs(site: Site) -> None:

@@ -173,9 +173,10 @@ def show_schedule(schedule_id: str, as_json: bool) -> int:
 
 
 def _firing(row: dict[str, object]) -> str:
-    error = cast("dict[str, object] | None", row["error"])
+    error = cast("dict[str, object] | None", row["error"]) or {}
     state = row.get("status") or row["state"]  # of the task that was begun, else of the beginning itself
-    return f"    {row['due_at']}  {state:<17} {row['workflow_id'] or (error or {}).get('message', '')}"
+    said = [str(each) for each in (row["workflow_id"], error.get("message")) if each]
+    return f"    {row['due_at']}  {state:<17} {'  '.join(said)}"
 
 
 def _schedule(row: dict[str, object]) -> str:

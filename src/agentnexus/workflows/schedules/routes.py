@@ -75,16 +75,17 @@ async def show_all(kept: Kept, who: Who) -> dict[str, object]:
 
 @router.get("/{schedule_id}")
 async def show(schedule_id: str, kept: Kept, who: Who, workflows: Service) -> dict[str, object]:
-    """With its last due times and what came of them: `status` is that of the task that was begun."""
+    """With its last due times and what came of them: `status` and `error` are those of the task that was begun."""
     found = await kept.get(schedule_id, who.acts_for)
     firings = await kept.firings(schedule_id, who.acts_for)
 
     async def shown(firing: Firing) -> dict[str, object]:
-        status = None
+        status, error = None, firing.error
         if firing.workflow_id is not None:
             with suppress(NotFound):  # tasks are forgotten some day
-                status = (await workflows.get(firing.workflow_id, who.acts_for)).status.value
-        return {**firing.model_dump(mode="json"), "status": status}
+                begun = await workflows.get(firing.workflow_id, who.acts_for)
+                status, error = begun.status.value, begun.error
+        return {**firing.model_dump(mode="json"), "status": status, "error": error}
 
     return {"success": True, "schedule": found.to_json(), "firings": [await shown(each) for each in firings]}
 
