@@ -131,6 +131,42 @@ async def test_an_http_error_is_unavailable(status: str) -> None:
             await rpc.call("eth_chainId")
 
 
+async def test_a_bad_request_that_is_a_json_rpc_error_is_an_answer() -> None:
+    body = (
+        '{"jsonrpc":"2.0","id":1,"error":{"code":-32521,"message":"execution reverted","data":{"revertData":"0xe3"}}}'
+    )
+    async with bad_node(answers("400 Bad Request", body)) as (_, rpc):
+        with pytest.raises(Reverted) as caught:
+            await rpc.call("eth_estimateUserOperationGas")
+    assert caught.value.data == b"\xe3"
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", '{"message": "no"}', "<html>"])
+async def test_a_bad_request_without_one_is_an_outage(body: str) -> None:
+    async with bad_node(answers("400 Bad Request", body)) as (_, rpc):
+        with pytest.raises(ChainUnavailable):
+            await rpc.call("eth_chainId")
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "revert"),
+    [
+        ('{"reason": "AA23 reverted", "revert_data": "0x01"}', "validation: AA23 reverted", b"\x01"),
+        ('{"reason": 7, "data": null, "revertData": "0x02"}', None, b""),
+        ('{"reason": "AA33 reverted", "revertData": "0xzz"}', "validation: AA33 reverted", b""),
+        ('{"reason": ""}', None, b""),
+    ],
+)
+async def test_what_stands_beside_an_error_is_read(data: str, message: str | None, revert: bytes) -> None:
+    body = f'{{"jsonrpc":"2.0","id":1,"error":{{"code":-32500,"message":"validation","data":{data}}}}}'
+    async with bad_node(answers("200 OK", body)) as (_, rpc):
+        with pytest.raises((NodeError, Reverted)) as caught:
+            await rpc.call("eth_chainId")
+    assert isinstance(caught.value, Reverted) is (message is not None)
+    assert message is None or caught.value.message == message
+    assert not isinstance(caught.value, Reverted) or caught.value.data == revert
+
+
 async def test_an_answer_that_is_no_json_is_unavailable() -> None:
     async with bad_node(answers("200 OK", "<html>")) as (_, rpc):
         with pytest.raises(ChainUnavailable, match="JSON"):

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 
 from agentnexus.api.app import create_api, guarded
 from agentnexus.core.clock import SeededEntropy, SystemClock
+from agentnexus.core.errors import NotAllowed
 from agentnexus.core.money import Money
 from agentnexus.core.payments import Limits
 from agentnexus.identity.caller import Callers
@@ -22,7 +23,6 @@ from agentnexus.platform.process import free_port, wait_until_ready
 from agentnexus.platform.telemetry import sponsorships_total
 from agentnexus.rails.evm.contracts.account import execute_data
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
-from agentnexus.rails.evm.errors import NodeError
 from agentnexus.rails.evm.paymaster.refusals import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -162,7 +162,7 @@ async def test_a_wallets_own_client_gets_its_operation_sponsored_and_mined(site:
         assert (await desk.send(operation)).succeeded
         await settle(desk.settling())
         assert (await desk.booked())[0] == await desk.on_chain()
-        with pytest.raises(NodeError, match="no policy pays"):
+        with pytest.raises(NotAllowed, match="no policy pays"):
             await ServiceSponsor(rpc, desk.chain.chain_id).stub(with_call(desk, operation, to=desk.paymaster))
 
 

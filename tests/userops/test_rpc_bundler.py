@@ -1,17 +1,13 @@
-"""Bundlers and paymaster services of others by their JSON: what hosted ones document, and what they may do wrong.
+"""Bundlers and paymaster services of others by their JSON: whole conversations, and what they may do wrong.
 
-The exchanges of Pimlico and Alchemy are written after their documentation: they cannot be reached from here.
+What hosted ones were seen to answer is in `test_exchanges.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-import uvicorn
 
 from agentnexus.core.errors import (
     InsufficientFunds,
@@ -22,7 +18,6 @@ from agentnexus.core.errors import (
     PaymentUnknown,
     RateLimited,
 )
-from agentnexus.platform.process import listen_on, wait_until_ready
 from agentnexus.rails.evm.contracts import ContractRefused
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.encoding import to_hex
@@ -31,6 +26,7 @@ from agentnexus.rails.evm.fees import FeeLimits
 from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.userops import Flavour, RpcBundler, ServiceSponsor, UserOperation
 from agentnexus.rails.evm.userops.rpc_bundler import receipt_from_json, refused
+from tests.userops.json_rpc_service import serving
 
 CHAIN = 31337
 SENDER, PAYMASTER = "0x" + "5e" * 20, "0x" + "9a" * 20
@@ -63,70 +59,6 @@ RECEIPT: dict[str, RpcValue] = {
         "status": "0x1",
     },
 }
-
-
-class Service:
-    """A JSON-RPC service that answers from a script and remembers what it was asked."""
-
-    def __init__(self, answers: dict[str, RpcValue | list[RpcValue]]) -> None:
-        self.answers = answers
-        self.asked: list[tuple[str, list[RpcValue]]] = []
-
-    async def __call__(
-        self,
-        scope: dict[str, object],
-        receive: Callable[[], Awaitable[dict[str, object]]],
-        send: Callable[[dict[str, object]], Awaitable[None]],
-    ) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            part = message.get("body", b"")
-            assert isinstance(part, bytes)
-            body, more = body + part, bool(message.get("more_body"))
-        request = json.loads(body)
-        answers = request if isinstance(request, list) else [request]
-        replies = [self._answer(each) for each in answers]
-        content = json.dumps(replies if isinstance(request, list) else replies[0]).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": content})
-
-    def _answer(self, request: dict[str, RpcValue]) -> dict[str, RpcValue]:
-        method, parameters = str(request["method"]), request["params"]
-        assert isinstance(parameters, list)
-        self.asked.append((method, parameters))
-        scripted = self.answers.get(method, {"error": {"code": -32601, "message": "no such method"}})
-        if isinstance(scripted, list):
-            scripted = scripted.pop(0) if len(scripted) > 1 else scripted[0]
-        if isinstance(scripted, dict) and "error" in scripted:
-            return {"jsonrpc": "2.0", "id": request["id"], "error": scripted["error"]}
-        return {"jsonrpc": "2.0", "id": request["id"], "result": scripted}
-
-
-@asynccontextmanager
-async def serving(**answers: RpcValue | list[RpcValue]) -> AsyncIterator[tuple[Service, Rpc]]:
-    service = Service(answers)
-    listener = listen_on(0)
-    assert listener is not None
-    server = uvicorn.Server(uvicorn.Config(service, lifespan="off", log_level="critical", ws="none"))
-    async with asyncio_task(server.serve([listener])):
-
-        async def started() -> bool:
-            return server.started
-
-        await wait_until_ready(started, what="the service", timeout_seconds=10)
-        async with Rpc(f"http://127.0.0.1:{listener.getsockname()[1]}") as rpc:
-            yield service, rpc
-        server.should_exit = True
-
-
-@asynccontextmanager
-async def asyncio_task(work: Awaitable[None]) -> AsyncIterator[None]:
-    import asyncio
-
-    task = asyncio.ensure_future(work)
-    yield
-    await task
 
 
 def bundler(rpc: Rpc, flavour: Flavour = Flavour.PLAIN) -> RpcBundler:
@@ -163,18 +95,21 @@ async def test_pimlico_from_price_to_receipt() -> None:
     assert asked["eth_estimateUserOperationGas"][0] == {k: v for k, v in sent.items() if k not in unknown}
 
 
-async def test_alchemy_tells_its_tip_and_is_a_node_itself() -> None:
+async def test_alchemy_from_price_to_receipt() -> None:
     async with serving(
-        eth_getBlockByNumber={"baseFeePerGas": "0x3b9aca00"},
-        eth_maxPriorityFeePerGas="0x5f5e100",
-        rundler_maxPriorityFeePerGas="0x5f5e101",
+        rundler_getUserOperationGasPrice={
+            "currentPriorityFee": "0x5f5e100",
+            "baseFee": "0x3b9aca00",
+            "blockNumber": "0x29",
+            "suggested": {"maxPriorityFeePerGas": "0x7bfa480", "maxFeePerGas": "0x77359400"},
+        },
         eth_estimateUserOperationGas={key: ESTIMATE[key] for key in list(ESTIMATE)[:3]},
         eth_sendUserOperation=HASH,
         eth_getUserOperationReceipt={**RECEIPT, "paymaster": "0x" + "00" * 20},
     ) as (_, rpc):
         peer = bundler(rpc, Flavour.ALCHEMY)
         fees = await peer.gas_price()
-        assert (fees.maximum, fees.priority) == (2 * 10**9 + 0x5F5E101, 0x5F5E101)
+        assert (fees.maximum, fees.priority) == (2 * 10**9, 130_000_000)
         gas = await peer.estimate(OPERATION)
         assert gas.paymaster_verification is None
         assert await peer.send(OPERATION) == HASH

@@ -17,8 +17,12 @@ from agentnexus.rails.evm.errors import ChainUnavailable, NodeError, Reverted
 
 RpcValue: TypeAlias = "bool | int | float | str | list[RpcValue] | dict[str, RpcValue] | None"
 
-_REVERT_CODE = 3
+# A node's code for a call that was refused, and a bundler's (ERC-7769).
+_REVERT_CODES = (3, -32521)
+# Where nodes and bundlers put what a contract gave as its reason.
+_REVERT_FIELDS = ("data", "revertData", "revert_data")
 _METHOD_NOT_FOUND = -32601
+_BAD_REQUEST = 400
 # Repeating these is harmless whatever became of the first try.
 _READS = ("eth_", "net_", "web3_")
 _WRITES = ("eth_sendRawTransaction", "eth_sendTransaction", "eth_sendRawTransactionSync")
@@ -92,12 +96,16 @@ class Rpc(NodeClient):
                 if not tries_left or not repeatable or isinstance(error, httpx.TimeoutException):
                     raise failure from error
             await asyncio.sleep(0.05 * 2 ** (self._retries - tries_left))
-        if response.status_code >= 400:
-            raise ChainUnavailable(f"the chain's node answered HTTP {response.status_code}", maybe_sent=not repeatable)
+        outage = ChainUnavailable(f"the chain's node answered HTTP {response.status_code}", maybe_sent=not repeatable)
+        if response.status_code > _BAD_REQUEST:
+            raise outage
         try:
             answer: RpcValue = response.json()
         except ValueError as error:
             raise ChainUnavailable("the chain's node did not answer in JSON", maybe_sent=not repeatable) from error
+        # Alchemy sends JSON-RPC errors that are about the request with this status: those are answers.
+        if response.status_code == _BAD_REQUEST and not (isinstance(answer, dict) and "error" in answer):
+            raise outage
         return answer
 
     async def read_int(self, method: str, *parameters: RpcValue) -> int:
@@ -151,15 +159,23 @@ def _outcome(call: Call, reply: dict[str, RpcValue] | None) -> RpcValue | NodeEr
     if error is None:
         return reply.get("result")
     detail = error if isinstance(error, dict) else {"message": str(error)}
-    code, message, data = detail.get("code"), str(detail.get("message", "")), detail.get("data")
-    if code == _REVERT_CODE or "revert" in message.lower():
+    code, data = detail.get("code"), detail.get("data")
+    message = _message(str(detail.get("message", "")), data)
+    if code in _REVERT_CODES or "revert" in message.lower():
         return Reverted(message, _revert_data(data))
     return NodeError(call.method, code if isinstance(code, int) else 0, message)
 
 
+def _message(message: str, data: RpcValue) -> str:
+    """Bundlers put EntryPoint's code (``AA23``) into the message, or beside it."""
+    reason = data.get("reason") if isinstance(data, dict) else None
+    return f"{message}: {reason}" if isinstance(reason, str) and reason and reason not in message else message
+
+
 def _revert_data(data: RpcValue) -> bytes:
-    text = data.get("data") if isinstance(data, dict) else data
+    texts = [data.get(field) for field in _REVERT_FIELDS] if isinstance(data, dict) else [data]
+    text = next((each for each in texts if isinstance(each, str)), "")
     try:
-        return bytes.fromhex(text.removeprefix("0x")) if isinstance(text, str) else b""
+        return bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         return b""

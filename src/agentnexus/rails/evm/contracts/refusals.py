@@ -58,6 +58,7 @@ _FAILED_OPERATION = {
     "AA36": "raise the paymaster's verification gas limit",
     "AA40": "raise the verification gas limit",
     "AA41": "raise the verification gas limit",
+    "AA50": "the paymaster could not settle: does the account let it take the tokens that the gas costs?",
     "AA51": "the operation's gas limits do not cover its cost",
     "AA95": "the bundler gave too little gas: send it with more",
 }
@@ -125,6 +126,12 @@ def _next_step(error: str, arguments: dict[str, AbiValue]) -> str:
     if error.startswith("FailedOp") and isinstance(reason, str):
         return operation_next_step(reason)
     return _NEXT_STEPS.get(error, _OTHERWISE)
+
+
+def names_operation_code(text: str) -> bool:
+    """Whether a message has a code of EntryPoint's that we know what to do about."""
+    found = _OPERATION_CODE.search(text)
+    return found is not None and found[0] in _FAILED_OPERATION
 
 
 def operation_next_step(text: str) -> str:

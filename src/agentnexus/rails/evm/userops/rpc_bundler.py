@@ -9,7 +9,7 @@ from enum import StrEnum
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import InsufficientFunds, InvalidInput, NexusError, NotAllowed, PaymentFailed, RateLimited
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
-from agentnexus.rails.evm.contracts.refusals import operation_next_step, refusal
+from agentnexus.rails.evm.contracts.refusals import names_operation_code, operation_next_step, refusal
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, address, quantity, to_hex
 from agentnexus.rails.evm.errors import NodeError, Reverted
 from agentnexus.rails.evm.fees import FeeLimits, FeeOracle, Fees
@@ -19,8 +19,13 @@ from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.userops.bundler import GasEstimate, UserOperationReceipt
 from agentnexus.rails.evm.userops.model import UserOperation
 
-_KNOWN = ("already known", "already in mempool", "already exists")
-_USED_NONCE = "AA25"
+# The very same operation came before; or one with its nonce did, which may be the same one.
+_KNOWN = "already known"
+_PERHAPS_KNOWN = ("aa25", "already", "replace", "underpriced")
+_TOO_CHEAP = ("must be at least", "underpriced", "bump the gas price", "replacement")
+_DEARER = "its fees or limits do not suffice, or another one has its nonce: wait for that, or build and sign it anew"
+# Which of EntryPoint's codes says the same, for bundlers that give only the standard's.
+_MEANING = {-32501: "AA33", -32503: "AA22", -32507: "AA24", -32508: "AA31"}
 _HEX = re.compile(r"0x([0-9a-fA-F]{8,})")
 _SLOWEST_POLL_SECONDS = 1.0
 
@@ -69,11 +74,20 @@ class RpcBundler:
             answer = _object(await self._call("pimlico_getUserOperationGasPrice"), "gas price")
             fast = _object(answer.get("fast"), "fast")
             return self._capped(Fees(_number(fast, "maxFeePerGas"), _number(fast, "maxPriorityFeePerGas")))
-        current = await self._fees.current()
-        if self._flavour is Flavour.PLAIN:
-            return current
-        priority = quantity(await self._call("rundler_maxPriorityFeePerGas"), field="priority")
-        return self._capped(Fees(current.maximum - current.priority + priority, priority))
+        if self._flavour is Flavour.ALCHEMY:
+            return self._capped(await self._rundler_fees())
+        return await self._fees.current()
+
+    async def _rundler_fees(self) -> Fees:
+        """What it suggests. Older ones only tell the least tip they take, which may rise until we have signed."""
+        try:
+            answer = _object(await self._rpc.call("rundler_getUserOperationGasPrice"), "gas price")
+        except NodeError:
+            least = quantity(await self._call("rundler_maxPriorityFeePerGas"), field="priority")
+            priority, current = least + least // 4, await self._fees.current()
+            return Fees(current.maximum - current.priority + priority, priority)
+        suggested = _object(answer.get("suggested"), "suggested")
+        return Fees(_number(suggested, "maxFeePerGas"), _number(suggested, "maxPriorityFeePerGas"))
 
     def _capped(self, fees: Fees) -> Fees:
         """What a bundler asks for is its wish; our limit stands."""
@@ -106,7 +120,7 @@ class RpcBundler:
             if await self._has(error, expected):
                 return expected
             raise refused(error) from error
-        if answer != expected:
+        if str(answer).lower() != expected:
             raise InvalidInput(
                 f"the bundler knows the operation as {str(answer)[:66]}, not as {expected}",
                 next_step="check that the bundler is on the same chain and EntryPoint",
@@ -114,11 +128,18 @@ class RpcBundler:
         return expected
 
     async def _has(self, error: NodeError | Reverted, operation_hash: str) -> bool:
-        """Whether the refusal only says that the operation came before."""
+        """Whether the refusal only says that the operation came before: others may have its nonce."""
         text = error.message.lower()
-        if any(phrase in text for phrase in _KNOWN):
+        if _KNOWN in text:
             return True
-        return _USED_NONCE.lower() in text and await self._find(operation_hash) is not None
+        if not any(phrase in text for phrase in _PERHAPS_KNOWN):
+            return False
+        if await self._find(operation_hash) is not None:
+            return True
+        try:
+            return isinstance(await self._rpc.call("eth_getUserOperationByHash", operation_hash), dict)
+        except NodeError:  # not all tell of what they still hold
+            return False
 
     async def receipt(self, operation_hash: str, *, timeout_seconds: float = 30.0) -> UserOperationReceipt:
         """Raises `PaymentUnknown` when time is up."""
@@ -155,7 +176,7 @@ def receipt_from_json(body: dict[str, RpcValue]) -> UserOperationReceipt:
         sender=address(body.get("sender"), field="sender"),
         nonce=_number(body, "nonce"),
         paymaster=address(paymaster, field="paymaster") if paymaster not in (None, "0x", ZERO_ADDRESS) else None,
-        succeeded=body.get("success") is True,
+        succeeded=_truth(body.get("success")),
         gas_cost_wei=_number(body, "actualGasCost"),
         gas_used=_number(body, "actualGasUsed"),
         transaction=str(inner.get("transactionHash")).lower(),
@@ -169,10 +190,11 @@ def receipt_from_json(body: dict[str, RpcValue]) -> UserOperationReceipt:
 def refused(error: NodeError | Reverted) -> NexusError:
     """A bundler's refusal (codes of ERC-7769) as the error it means to the caller."""
     if isinstance(error, Reverted):
-        data = error.data or next((_even(found) for found in _HEX.findall(error.message)), b"")
-        known = refusal(data) if data else error
-        return known if known.details.get("error") else Reverted(error.message, data)
-    text, step = error.rpc_message, operation_next_step(error.rpc_message)
+        return _reverted(error)
+    text = error.rpc_message
+    step = operation_next_step(text if names_operation_code(text) else _MEANING.get(error.rpc_code, ""))
+    if any(phrase in text.lower() for phrase in _TOO_CHEAP):
+        return PaymentFailed(f"the bundler refuses: {text}", next_step=_DEARER, rpc_code=error.rpc_code)
     kinds: dict[int, type[NexusError]] = {
         -32602: InvalidInput,  # fields
         -32500: PaymentFailed,  # EntryPoint's validation
@@ -185,7 +207,21 @@ def refused(error: NodeError | Reverted) -> NexusError:
         -32508: InsufficientFunds,  # paymaster's deposit
     }
     kind = kinds.get(error.rpc_code)
+    if kind is InvalidInput and names_operation_code(text):  # Alto's code for whatever it finds before it simulates
+        kind = PaymentFailed
     return kind(f"the bundler refuses: {text}", next_step=step, rpc_code=error.rpc_code) if kind else error
+
+
+def _reverted(error: Reverted) -> Reverted:
+    """With the contract's own reason where it is one of ours, else with what EntryPoint's code asks for."""
+    data = error.data or next((_even(found) for found in _HEX.findall(error.message)), b"")
+    known = refusal(data) if data else error
+    if known.details.get("error"):
+        return known
+    plain = Reverted(error.message, data)
+    if names_operation_code(error.message):
+        plain.next_step = operation_next_step(error.message)
+    return plain
 
 
 def _unestimated(operation: UserOperation) -> dict[str, RpcValue]:
@@ -207,6 +243,14 @@ def _object(value: RpcValue, what: str) -> dict[str, RpcValue]:
 def _number(body: dict[str, RpcValue], field: str) -> int:
     value = body.get(field)
     return value if isinstance(value, int) and not isinstance(value, bool) else quantity(value, field=field)
+
+
+def _truth(value: RpcValue) -> bool:
+    """Some write it as text. Anything else says nothing, least of all that the operation failed."""
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise InvalidInput("the bundler's receipt does not say whether the operation succeeded", field="success")
+    return text == "true"
 
 
 def _optional(body: dict[str, RpcValue], field: str) -> int | None:

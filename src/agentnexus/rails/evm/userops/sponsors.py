@@ -7,19 +7,23 @@ from dataclasses import replace
 from typing import Protocol
 
 from agentnexus.core.clock import SystemClock
-from agentnexus.core.errors import InvalidInput
+from agentnexus.core.errors import InvalidInput, NexusError, NotAllowed
 from agentnexus.core.ports import Clock
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.contracts.paymaster import Policy
 from agentnexus.rails.evm.encoding import address, from_hex, quantity
+from agentnexus.rails.evm.errors import NodeError, Reverted
 from agentnexus.rails.evm.rpc import Rpc, RpcValue
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.userops.model import UserOperation
+from agentnexus.rails.evm.userops.rpc_bundler import refused
 
 # Measured: the check of a signature, 9k; of one and a token transfer with prices, 60k; the settling after, 45k.
 SPONSORED_VERIFICATION_GAS = 30_000
 TOKEN_VERIFICATION_GAS, TOKEN_POST_OP_GAS = 110_000, 70_000
 LIFETIME_SECONDS = 300
+_PAYMASTER_REJECTED = -32501
+_DENIED = ("denied", "not allowed", "policy violation", "rejected due to")
 
 
 class Sponsor(Protocol):
@@ -95,23 +99,12 @@ class ServiceSponsor:
         self._entry_point = entry_point
 
     async def stub(self, operation: UserOperation) -> UserOperation:
-        """Raises what the service answers as an error, as `NodeError`."""
-        answer = await self._ask("pm_getPaymasterStubData", operation)
-        return replace(
-            operation,
-            paymaster=address(answer.get("paymaster"), field="paymaster"),
-            paymaster_data=from_hex(answer.get("paymasterData") or "0x", field="paymasterData"),
-            paymaster_verification_gas_limit=_gas(answer, "paymasterVerificationGasLimit"),
-            paymaster_post_op_gas_limit=_gas(answer, "paymasterPostOpGasLimit"),
-        )
+        """Raises `NotAllowed` when the service does not pay for this, and its other refusals as bundlers' are."""
+        return _with_paymaster(operation, await self._ask("pm_getPaymasterStubData", operation))
 
     async def final(self, operation: UserOperation) -> UserOperation:
-        answer = await self._ask("pm_getPaymasterData", operation)
-        return replace(
-            operation,
-            paymaster=address(answer.get("paymaster"), field="paymaster"),
-            paymaster_data=from_hex(answer.get("paymasterData") or "0x", field="paymasterData"),
-        )
+        """As `stub`. Limits that come with the signature are the ones it covers."""
+        return _with_paymaster(operation, await self._ask("pm_getPaymasterData", operation))
 
     async def _ask(self, method: str, operation: UserOperation) -> dict[str, RpcValue]:
         parameters: tuple[RpcValue, ...] = (
@@ -120,11 +113,38 @@ class ServiceSponsor:
             hex(self._chain_id),
             {**self._context},
         )
-        answer = await self._rpc.call(method, *parameters)
+        try:
+            answer = await self._rpc.call(method, *parameters)
+        except NodeError as error:
+            raise _refused(error) from error
+        except Reverted as error:
+            raise refused(error) from error
         if not isinstance(answer, dict):
             raise InvalidInput("the paymaster service's answer is no object", field=method)
         return answer
 
 
-def _gas(answer: Mapping[str, RpcValue], field: str) -> int:
-    return quantity(answer.get(field) or "0x0", field=field)
+def _refused(error: NodeError) -> NexusError:
+    """Not all services use the standard's code for what their policies do not pay for; their words are plain enough."""
+    if error.rpc_code == _PAYMASTER_REJECTED or any(phrase in error.rpc_message.lower() for phrase in _DENIED):
+        return NotAllowed(
+            f"the paymaster service refuses: {error.rpc_message}",
+            next_step="let its policy allow this operation, or let the account pay its gas",
+            rpc_code=error.rpc_code,
+        )
+    return refused(error)
+
+
+def _with_paymaster(operation: UserOperation, answer: Mapping[str, RpcValue]) -> UserOperation:
+    verification, post_op = operation.paymaster_verification_gas_limit, operation.paymaster_post_op_gas_limit
+    return replace(
+        operation,
+        paymaster=address(answer.get("paymaster"), field="paymaster"),
+        paymaster_data=from_hex(answer.get("paymasterData") or "0x", field="paymasterData"),
+        paymaster_verification_gas_limit=_gas(answer, "paymasterVerificationGasLimit", verification),
+        paymaster_post_op_gas_limit=_gas(answer, "paymasterPostOpGasLimit", post_op),
+    )
+
+
+def _gas(answer: Mapping[str, RpcValue], field: str, otherwise: int) -> int:
+    return quantity(answer[field], field=field) if answer.get(field) else otherwise
