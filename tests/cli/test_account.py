@@ -175,6 +175,17 @@ async def test_what_waits_for_a_passkey_names_its_page(desk: Desk) -> None:
     assert "not signed for by a key" in err
 
 
+async def test_what_nobody_signs_is_discarded(desk: Desk) -> None:
+    await desk.world.funded(USER, WalletKind.PASSKEY)
+    _, out, _ = await desk.run("send", BOB, "1", "--json")
+    operation = str(json.loads(out)["id"])
+    code, out, _ = await desk.run("discard", operation)
+    assert code == 0
+    assert "discarded, nothing of it happens" in out
+    assert (await desk.told("discard", operation))["state"] == "rejected"
+    assert (await desk.run("operation", operation))[0] == 1
+
+
 async def test_the_same_key_is_the_same_transfer(desk: Desk) -> None:
     await desk.told("create")
     await desk.fund()

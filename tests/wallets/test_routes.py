@@ -174,6 +174,25 @@ async def test_a_key_signs_what_it_is_asked_for(site: Site) -> None:
     assert (await site.data("alice", "GET", "/account"))["proven"] is True
 
 
+async def test_what_waits_for_a_signature_is_discarded_by_its_owner_only(site: Site) -> None:
+    key = site.world.chain.accounts["alice"]
+    await site.wallet("alice", kind="key", address=key.address)
+    await site.wallet("ann")
+    body = {"calls": [{"to": site.world.seller, "amount": "1"}]}
+    begun = await site.data("alice", "POST", "/user-operations", json=body, headers=KEY)
+    sign, where = begun["sign"], f"/user-operations/{begun['id']}"
+    assert isinstance(sign, dict)
+    assert (await site.refused("ann", "DELETE", where))[0] == 404
+    gone = await site.data("alice", "DELETE", where)
+    assert (gone["state"], gone["sign"]) == ("rejected", None)
+    assert await site.data("alice", "GET", where) == gone == await site.data("alice", "DELETE", where)
+    signature = to_hex(await key.signer.sign(bytes.fromhex(sign["hash"][2:])))
+    status, error = await site.refused("alice", "POST", f"{where}/signature", json={"signature": signature})
+    assert (status, error["code"]) == (409, "conflict")
+    sent = await site.data("ann", "POST", "/user-operations", json=body, headers=KEY)
+    assert (await site.refused("ann", "DELETE", f"/user-operations/{sent['id']}"))[0] == 409
+
+
 async def test_the_key_is_exported_when_it_is_really_wanted(site: Site) -> None:
     made = await site.wallet()
     for body in ({}, {"confirm": False}):

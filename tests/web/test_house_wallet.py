@@ -114,6 +114,19 @@ async def test_a_wallet_of_ones_own_signs_the_typed_data_of_the_page(pages: Page
     assert "The chain has it" in await finished(pages, place, "alice")
 
 
+async def test_what_the_visitor_does_not_want_to_sign_is_discarded(pages: Pages) -> None:
+    await filled(pages, "alice", kind="key", address=pages.world.chain.accounts["alice"].address)
+    data = {"to": pages.world.seller, "amount": "1", "asset": "USDC", "gas": "sponsor", "key": "form-1"}
+    place = await pages.moved("/wallet/send", "alice", **data)
+    assert await pages.moved(f"{place}/discard", "alice") == place
+    shown = await pages.get(place, "alice")
+    assert "You discarded it." in shown
+    assert "Sign with" not in shown
+    late = await pages.post(f"{place}/signature", "alice", signature="0x" + "11" * 65)
+    assert late.status_code == 409
+    assert "nobody sends it any more" in late.text
+
+
 async def test_a_sponsor_that_refuses_is_said_beside_the_form(pages: Pages) -> None:
     await filled(pages)
     await pages.world.give_coin((await pages.world.wallets().of("ann")).address, 10**18)

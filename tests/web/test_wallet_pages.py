@@ -281,6 +281,20 @@ async def test_a_wrong_signature_comes_back_with_what_to_sign(site: Site, client
     assert "Sign again." in answer.text
 
 
+async def test_what_waits_for_a_signature_can_be_discarded(site: Site, client: httpx.AsyncClient) -> None:
+    for name in ("op_unsigned", "op_key", "op_delegated"):
+        assert "/discard" in await text(client, f"/wallet/operations/{name}")
+    for name in ("op_signed", "op_succeeded", "op_rejected"):
+        assert "/discard" not in await text(client, f"/wallet/operations/{name}")
+    done = await client.post("/wallet/operations/op_key/discard")
+    assert (done.status_code, done.headers["location"]) == (303, "/wallet/operations/op_key")
+    assert "Nothing left the wallet." in await text(client, "/wallet/operations/op_key")
+    wallet(site).refuse = Conflict("it is too late to discard it", next_step="look at what became of it")
+    late = await client.post("/wallet/operations/op_unsigned/discard")
+    assert late.status_code == 409
+    assert "It is too late to discard it." in late.text
+
+
 async def test_somebody_elses_operation_is_not_there(client: httpx.AsyncClient) -> None:
     for path in ("op_nobody", "op_nobody/live"):
         assert (await client.get(f"/wallet/operations/{path}")).status_code == 404

@@ -182,6 +182,10 @@ class PreviewWallet:
         self.signed.append(signed)
         await self.advance(operation_id, operation("signed"))
 
+    async def discard(self, user_id: str, operation_id: str) -> None:
+        self._may()
+        await self.advance(operation_id, replace(operation("rejected"), id=operation_id))
+
     async def export(self, user_id: str) -> str:
         self._may()
         self.exported += 1

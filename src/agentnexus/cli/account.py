@@ -154,6 +154,15 @@ def operation(operation_id: str, wait: bool, as_json: bool) -> int:
 
 
 @click.command()
+@click.argument("operation_id", metavar="OPERATION")
+@json_option
+def discard(operation_id: str, as_json: bool) -> int:
+    """Forget an OPERATION that nobody has signed: no signature is taken for it afterwards."""
+    gone = cast("Json", _ask("DELETE", f"{PATH}/{quote(operation_id, safe='')}"))
+    return done(f"{gone['title']}: discarded, nothing of it happens", gone, as_json=as_json)
+
+
+@click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @password_file_option
 @click.option("--yes", is_flag=True, help="do not ask")

@@ -22,6 +22,7 @@ OWN = (
     account.send,
     account.sign,
     account.operation,
+    account.discard,
     account.gas,
     account.export,
     powers.guardian,

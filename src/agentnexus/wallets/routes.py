@@ -222,6 +222,11 @@ def _add_operations(router: APIRouter, wallets: Wallets) -> None:
         """Your signature over what `sign` asked for. A wrong one changes nothing."""
         return await _answer(wallets, await wallets.sign(who.user_id, operation_id, body.answer()))
 
+    @router.delete("/user-operations/{operation_id}")
+    async def discard(operation_id: str, who: Who) -> dict[str, object]:
+        """Forget what waits for your signature: none is taken for it afterwards. What was signed is a conflict."""
+        return _data({**operation_json(await wallets.discard(who.user_id, operation_id)), "sign": None})
+
 
 def _add_settings(router: APIRouter, wallets: Wallets) -> None:
     @router.post("/guardian", status_code=202)

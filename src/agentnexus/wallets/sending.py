@@ -19,11 +19,18 @@ from agentnexus.wallets.outcome import Outcomes
 from agentnexus.wallets.store import UNSIGNED_TIME, Stored, WalletStore
 
 RENEWALS_MAX = 3
+ENDINGS_MAX = 3  # tries to use the nonce up of what pays its own gas, after those
+# What its owner gave up may still be brought to the chain by whoever has its bytes: for so long that is looked for.
+WATCHED_TIME, WATCH_AGAIN = timedelta(days=1), timedelta(minutes=10)
 KEEP_SECONDS = 2.0
 LOOK_AGAIN = timedelta(seconds=10)
 AT_ONCE = 50
 _GLANCE_SECONDS = 0.2
 _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.1, 2.0
+_STILL_THERE = (
+    "nothing of it has happened so far; as it pays its own gas it has no end on the chain, so whoever kept its signed"
+    " bytes could still bring it there while the account can pay: look at the history before you do it again"
+)
 # EntryPoint's codes: the account exists, the nonce is used.
 _PENDING = ("AA10", "AA25")
 
@@ -32,7 +39,8 @@ class Sending:
     """What `Wallets` does with operations that are signed.
 
     Args:
-        renew: makes another signed form of an operation of ours under the same nonce; None when it cannot.
+        replace: makes another signed form of an operation of ours under the same nonce, when told so one that does
+            nothing; None when it cannot.
     """
 
     def __init__(
@@ -40,13 +48,13 @@ class Sending:
         store: WalletStore,
         bundler: Bundler,
         outcomes: Outcomes,
-        renew: Callable[[Wallet, Stored], Awaitable[Stored | None]],
+        replace: Callable[[Wallet, Stored, bool], Awaitable[Stored | None]],
         clock: Clock,
     ) -> None:
         self._store = store
         self._bundler = bundler
         self._outcomes = outcomes
-        self._renew = renew
+        self._replace = replace
         self._clock = clock
 
     async def send(self, wallet: Wallet, stored: Stored) -> Stored:
@@ -98,13 +106,22 @@ class Sending:
         receipt = await self._outcomes.mined(operation.id, wallet.address, stored.from_block)
         if receipt is not None:
             return await self._note(stored, receipt)
+        if operation.state is OperationState.SIGNED:
+            return await self._not_mined(wallet, stored, refused, lapsed=lapsed)
         if operation.state is OperationState.UNSIGNED:
             forgotten = lapsed and self._clock.now() >= operation.updated_at + UNSIGNED_TIME
             return await self._reject(stored, _not_signed()) if forgotten else stored
-        if operation.state is not OperationState.SIGNED:
-            log.warning("wallets.reorganised", operation=operation.id, transaction=operation.transaction)
-            await self._store.unmined(operation.id, self._clock.now())
-            return await self._again(stored)
+        if operation.state is OperationState.REJECTED and not stored.ending:
+            await self._watch(stored, lapsed=lapsed)
+            return stored
+        log.warning("wallets.reorganised", operation=operation.id, transaction=operation.transaction)
+        await self._store.unmined(operation.id, self._clock.now())
+        return await self._again(stored)
+
+    async def _not_mined(
+        self, wallet: Wallet, stored: Stored, refused: PaymentFailed | None, *, lapsed: bool
+    ) -> Stored:
+        """What was signed goes on, begins anew, or is over."""
         if wallet.kind is not WalletKind.SERVER:
             return await self._over(stored, refused, lapsed=lapsed)
         if not lapsed and (refused is None or await self._is_pending(stored, refused)):
@@ -146,11 +163,23 @@ class Sending:
         return await self.resolve(wallet, stored, refused if isinstance(refused, Reverted) else None)
 
     async def _replaced(self, wallet: Wallet, stored: Stored, error: PaymentFailed) -> Stored:
-        if wallet.kind is WalletKind.SERVER and stored.renewals < RENEWALS_MAX:
-            renewed = await self._renew(wallet, stored)
-            if renewed is not None:
-                return await self.send(wallet, renewed)
-        return await self._reject(stored, error)
+        """Another form under the same nonce. What has no end on the chain gets an empty one when its turns are over."""
+        again = None
+        if stored.renewals < RENEWALS_MAX and not stored.ending:
+            again = await self._replace(wallet, stored, False)
+        if again is None and _is_endless(stored) and stored.renewals < RENEWALS_MAX + ENDINGS_MAX:
+            await self._store.refused(stored.operation.id, stored.operation.hash, error.to_json(), self._clock.now())
+            again = await self._replace(wallet, stored, True)
+        if again is None:
+            return await self._reject(stored, error)
+        return again if again.operation.hash == stored.operation.hash else await self.send(wallet, again)
+
+    async def _watch(self, stored: Stored, *, lapsed: bool) -> None:
+        """Nobody has brought to the chain what was given up."""
+        operation, now = stored.operation, self._clock.now()
+        if operation.gas is GasPayer.ACCOUNT:
+            lapsed = now >= operation.updated_at + WATCHED_TIME
+        await self._store.look_later(operation.id, None if lapsed else now + WATCH_AGAIN)
 
     async def _on_its_way(self, stored: Stored) -> bool:
         """Whether our own bundler may still bring what has no end on the chain: an operation that pays its own gas."""
@@ -195,9 +224,14 @@ class Sending:
         return noted
 
     async def _reject(self, stored: Stored, error: NexusError) -> Stored:
-        operation = stored.operation
-        why = operation.error or error.to_json()  # what the bundler said first tells more than that it is too late
-        rejected = await self._store.rejected(operation.id, operation.hash, why, self._clock.now())
+        operation, now = stored.operation, self._clock.now()
+        endless = operation.state is OperationState.SIGNED and _is_endless(stored)
+        # What the bundler said first tells more than that it is too late.
+        why = dict(operation.error or (_not_in_time() if endless else error).to_json())
+        if endless:
+            why["next_step"] = _STILL_THERE
+        look_at = now + WATCH_AGAIN if endless else None
+        rejected = await self._store.rejected(operation, why, now, look_at)
         if rejected is None:
             return await self._again(stored)
         log.info("wallets.rejected", operation=operation.id, reason=why["message"])
@@ -205,6 +239,11 @@ class Sending:
 
     async def _again(self, stored: Stored) -> Stored:
         return await self._store.find(stored.operation.id) or stored
+
+
+def _is_endless(stored: Stored) -> bool:
+    """An operation that pays its own gas: nothing in it says until when it is good."""
+    return stored.operation.gas is GasPayer.ACCOUNT or bool(stored.ending)
 
 
 def _waits_still(before: Stored, now: Stored) -> bool:
@@ -224,6 +263,10 @@ def _too_late() -> PaymentFailed:
         "it was not mined while it was good, and never will be",
         next_step="nothing happened: begin it again with a new key",
     )
+
+
+def _not_in_time() -> PaymentFailed:
+    return PaymentFailed("it was not mined in time, and this node sends it no more")
 
 
 def _not_signed() -> PaymentFailed:

@@ -9,7 +9,16 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotAllowed, NotFound, Unavailable
+from agentnexus.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    InvalidInput,
+    NexusError,
+    NotAllowed,
+    NotFound,
+    PaymentFailed,
+    Unavailable,
+)
 from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock, Ids
 from agentnexus.platform.database import Database
@@ -23,7 +32,7 @@ from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.accounts import Accounts
 from agentnexus.wallets.amounts import Transfers
 from agentnexus.wallets.balances import read_balances
-from agentnexus.wallets.building import Builder, WalletChain, nonce_for
+from agentnexus.wallets.building import Builder, Form, WalletChain, nonce_for
 from agentnexus.wallets.funds import require_funds, require_gas
 from agentnexus.wallets.history import History
 from agentnexus.wallets.keys import SealedKeys
@@ -40,7 +49,7 @@ from agentnexus.wallets.model import (
     Wallet,
     WalletKind,
 )
-from agentnexus.wallets.outcome import Outcomes
+from agentnexus.wallets.outcome import GRACE, Outcomes
 from agentnexus.wallets.sending import Sending
 from agentnexus.wallets.settings import (
     AccountState,
@@ -97,7 +106,7 @@ class Wallets:
         self._accounts = Accounts(self.store, chain, keys, clock, ids)
         self._builder = Builder(chain, bundler, paymaster, clock)
         self._outcomes = Outcomes(chain.rpc, chain.network, clock, confirmations=confirmations)
-        self._sending = Sending(self.store, bundler, self._outcomes, self._renew, clock)
+        self._sending = Sending(self.store, bundler, self._outcomes, self._replaced, clock)
 
     # -- accounts ----------------------------------------------------------------------------------------------------
 
@@ -180,6 +189,8 @@ class Wallets:
         """
         wallet, stored = await self._own(user_id, operation_id)
         operation, body = stored.operation, stored.body
+        if operation.state is OperationState.REJECTED:
+            raise Conflict("the operation is over: nobody sends it any more", next_step="begin it again with a new key")
         if operation.state is not OperationState.UNSIGNED:
             return operation
         if wallet.kind is WalletKind.SERVER:
@@ -200,6 +211,34 @@ class Wallets:
         if not wallet.proven:
             await self.store.prove(wallet, self._clock.now())
         return (await self._sending.send(wallet, await self._stored(operation_id))).operation
+
+    async def discard(self, user_id: str, operation_id: str) -> Operation:
+        """Forget what waits for a signature: none is taken for it afterwards. A second time changes nothing.
+
+        Gas that was only offered for it is offered no more. Wallets that show what they sign may have signed it by
+        themselves: what was promised to these holds until `valid_until`, and what they bring to the chain is noted.
+
+        Raises `Conflict` for what was signed.
+        """
+        wallet, stored = await self._own(user_id, operation_id)
+        operation = stored.operation
+        if operation.state is OperationState.REJECTED:
+            return operation
+        if operation.state is not OperationState.UNSIGNED:
+            raise Conflict(
+                f"the operation is {operation.state}: it is too late to discard it",
+                next_step="look at what became of it",
+            )
+        until = operation.valid_until
+        shown = until is not None and wallet.kind is not WalletKind.PASSKEY
+        look_at = until + GRACE if until is not None and shown else None
+        why = _discarded(operation if shown else None).to_json()
+        done = await self.store.rejected(operation, why, self._clock.now(), look_at)
+        if done is None:
+            return await self.discard(user_id, operation_id)  # built anew or signed by somebody meanwhile
+        await self._builder.give_back(operation.hash, operation.gas)
+        log.info("wallets.discarded", operation=operation_id)
+        return done.operation
 
     async def operation(self, operation_id: str, user_id: str | None = None) -> Operation:
         """Raises `NotFound`, also for somebody else's."""
@@ -358,9 +397,7 @@ class Wallets:
         try:
             from_block = stored.from_block or await self._outcomes.first_block()
             await require_funds(self.chain, wallet, stored.calls)
-            form = await self._builder.build(wallet, operation.id, stored.calls, operation.gas)
-            if operation.gas is GasPayer.ACCOUNT:
-                await require_gas(self.chain, wallet, form.body, stored.calls)
+            form = await self._form(wallet, operation, stored.calls, operation.gas)
             if form.body.nonce != nonce_for(operation.id):
                 # Somebody signed an older form, and brought it to the chain by another way.
                 await self._sending.resolve(wallet, stored)
@@ -385,24 +422,46 @@ class Wallets:
             raise NotAllowed("this node has no key of this wallet", next_step="have its owner sign")
         return ECDSA_KIND + await self._keys.signer(wallet.id, sealed).sign(digest)
 
-    async def _renew(self, wallet: Wallet, stored: Stored) -> Stored | None:
-        """Another form under the same nonce of what this node signed and the chain did not take; or None."""
+    async def _replaced(self, wallet: Wallet, stored: Stored, ending: bool) -> Stored | None:
+        """Another form under the same nonce of what this node signed and the chain did not take.
+
+        `ending`: one that does nothing, and whoever can pays its gas. None when it cannot be built; what is kept when
+        another process is at it.
+        """
         operation = stored.operation
         if not await self.store.take_building(operation.id, self._clock.now()):
-            return None
+            return await self._stored(operation.id)
         kept = False
         try:
-            form = await self._builder.build(wallet, operation.id, stored.calls, operation.gas)
+            form = await (
+                self._empty_form(wallet, operation)
+                if ending
+                else self._form(wallet, operation, stored.calls, operation.gas)
+            )
             if form.body.nonce == nonce_for(operation.id):
                 whole = form.body.signed(await self._signature(wallet, from_hex(form.hash)))
-                signed_form = replace(form, body=whole)
-                kept = await self.store.renewed(operation.id, operation.hash, signed_form, self._clock.now())
+                kept = await self.store.renewed(
+                    operation.id, operation.hash, replace(form, body=whole), self._clock.now(), ending=ending
+                )
         except NexusError as error:
-            log.info("wallets.not_renewed", operation=operation.id, reason=error.message)
+            log.info("wallets.not_replaced", operation=operation.id, ending=ending, reason=error.message)
         finally:
             if not kept:
                 await self.store.give_up_building(operation.id)
         return await self._stored(operation.id) if kept else None
+
+    async def _empty_form(self, wallet: Wallet, operation: Operation) -> Form:
+        nothing = [Call(wallet.address, b"")]
+        try:
+            return await self._form(wallet, operation, nothing, GasPayer.SPONSOR)
+        except (NotAllowed, BudgetExceeded, Unavailable):
+            return await self._form(wallet, operation, nothing, GasPayer.ACCOUNT)
+
+    async def _form(self, wallet: Wallet, operation: Operation, calls: Sequence[Call], gas: GasPayer) -> Form:
+        form = await self._builder.build(wallet, operation.id, calls, gas)
+        if gas is GasPayer.ACCOUNT:
+            await require_gas(self.chain, wallet, form.body, calls)
+        return form
 
     async def _own(self, user_id: str, operation_id: str) -> tuple[Wallet, Stored]:
         stored = await self._stored(operation_id)
@@ -445,6 +504,22 @@ def _check(wallet: Wallet, calls: Sequence[Call], key: str, purpose: str) -> Non
                 "a wallet's own settings are not changed by plain calls",
                 next_step="use the routes for guardian and sessions",
             )
+
+
+def _discarded(shown: Operation | None) -> NexusError:
+    """`shown`: its owner has seen all of it, and may have signed it elsewhere."""
+    if shown is None or shown.valid_until is None:
+        return PaymentFailed(
+            "you discarded it", next_step="nothing happened: begin it again with a new key if you like"
+        )
+    until = shown.valid_until.isoformat(timespec="seconds")
+    return PaymentFailed(
+        "you discarded it",
+        next_step="nothing happened: begin it again with a new key if you like"
+        if shown.gas is not GasPayer.ACCOUNT
+        else "do not sign it elsewhere: as it pays its own gas it has no end on the chain",
+        usable_until=until if shown.gas is not GasPayer.ACCOUNT else None,
+    )
 
 
 def _no_operation(operation_id: str) -> NexusError:

@@ -33,6 +33,7 @@ class Stored:
         from_block: it was signed after this block.
         renewals: how often it was built anew after it was signed.
         block_number: where it was mined.
+        ending: hash of the empty operation that ends this one by using its nonce up, "" where there is none.
     """
 
     operation: Operation
@@ -42,6 +43,7 @@ class Stored:
     renewals: int
     block_number: int | None
     closed: bool
+    ending: str = ""
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Stored:
@@ -71,6 +73,7 @@ class Stored:
             row["renewals"],
             row["block_number"],
             row["closed"],
+            row["ending"],
         )
 
 
@@ -271,12 +274,19 @@ class WalletStore:
                 now + UNSIGNED_TIME,
             )
 
-    async def renewed(self, operation_id: str, old_hash: str, form: Form, now: datetime) -> bool:
-        """Another form of a signed operation, signed as well: under the same nonce, so one of the two at most."""
+    async def renewed(
+        self, operation_id: str, old_hash: str, form: Form, now: datetime, *, ending: bool = False
+    ) -> bool:
+        """Another form of a signed operation, signed as well: under the same nonce, so one of the two at most.
+
+        Args:
+            ending: it does nothing but use the nonce up; what was wrong stays known.
+        """
         async with self.database.connection() as connection:
             done = await connection.fetchval(
                 "update wallet.operation set body = $3, hash = $4, valid_until = $5, renewals = renewals + 1,"
-                " error = null, updated_at = $6, look_at = $7, builder_until = null"
+                " error = case when $8 then error end, ending = case when $8 then $4 else ending end,"
+                " updated_at = $6, look_at = $7, builder_until = null"
                 " where id = $1 and state = 'signed' and hash = $2 returning true",
                 operation_id,
                 old_hash,
@@ -285,6 +295,7 @@ class WalletStore:
                 form.valid_until,
                 now,
                 now + SENDER_TIME,
+                ending,
             )
         return done is True
 
@@ -298,14 +309,14 @@ class WalletStore:
         now: datetime,
         look_at: datetime,
     ) -> Stored:
-        """What the chain says now; the same again changes nothing but `closed`."""
+        """What the chain says now; the same again changes nothing but `closed`. What ended it is no success of it."""
         state = OperationState.SUCCEEDED if receipt.succeeded else OperationState.FAILED
         async with self.database.connection() as connection:
             row = await connection.fetchrow(
-                "update wallet.operation set state = $2, hash = $3, transaction = $4, block_number = $5,"
-                " gas_cost_wei = $6, error = $7, closed = $8, look_at = $10,"
-                " updated_at = case when transaction = $4 and state = $2 then updated_at else $9 end"
-                " where id = $1 returning *",
+                "update wallet.operation set state = case when ending = $3 then 'rejected' else $2 end, hash = $3,"
+                " transaction = $4, block_number = $5, gas_cost_wei = $6, error = case when ending = $3 then error"
+                " else $7 end, closed = $8, look_at = $10,"
+                " updated_at = case when transaction = $4 then updated_at else $9 end where id = $1 returning *",
                 operation_id,
                 str(state),
                 receipt.hash,
@@ -325,8 +336,9 @@ class WalletStore:
         async with self.database.connection() as connection:
             await connection.execute(
                 "update wallet.operation set state = 'signed', transaction = '', block_number = null,"
-                " gas_cost_wei = null, error = null, updated_at = $2, look_at = $2"
-                " where id = $1 and state in ('succeeded', 'failed') and not closed",
+                " gas_cost_wei = null, error = case when ending <> '' then error end, updated_at = $2, look_at = $2"
+                " where id = $1 and not closed"
+                " and (state in ('succeeded', 'failed') or state = 'rejected' and ending <> '')",
                 operation_id,
                 now,
             )
@@ -344,19 +356,36 @@ class WalletStore:
             )
 
     async def rejected(
-        self, operation_id: str, operation_hash: str, error: Mapping[str, object], now: datetime
+        self, operation: Operation, error: Mapping[str, object], now: datetime, look_at: datetime | None = None
     ) -> Stored | None:
-        """It never happened and never will. None when it is not what it was any more."""
+        """It did not happen. None when it is not what it was any more.
+
+        Args:
+            look_at: when to see whether somebody else brought it to the chain; None where nobody can.
+        """
         async with self.database.connection() as connection:
             row = await connection.fetchrow(
-                "update wallet.operation set state = 'rejected', error = $3, closed = true, updated_at = $4"
-                " where id = $1 and hash = $2 and state in ('unsigned', 'signed') returning *",
-                operation_id,
-                operation_hash,
+                "update wallet.operation set state = 'rejected', error = $4, closed = $6::timestamptz is null,"
+                " look_at = coalesce($6, look_at), updated_at = $5, builder_until = null"
+                " where id = $1 and hash = $2 and state = $3 and state in ('unsigned', 'signed') returning *",
+                operation.id,
+                operation.hash,
+                str(operation.state),
                 error,
                 now,
+                look_at,
             )
         return None if row is None else Stored.from_row(row)
+
+    async def look_later(self, operation_id: str, look_at: datetime | None) -> None:
+        """See at that time what became of what was given up; None: nothing can come of it any more."""
+        async with self.database.connection() as connection:
+            await connection.execute(
+                "update wallet.operation set closed = $2::timestamptz is null, look_at = coalesce($2, look_at)"
+                " where id = $1 and state = 'rejected'",
+                operation_id,
+                look_at,
+            )
 
     async def due(self, now: datetime, again_at: datetime, limit: int) -> list[Stored]:
         """Open ones that somebody should look at; nobody else gets them before `again_at`."""

@@ -201,6 +201,9 @@ class WalletDoor(Protocol):
 
     async def sign(self, user_id: str, operation_id: str, signed: Signed) -> None: ...
 
+    async def discard(self, user_id: str, operation_id: str) -> None:
+        """Forget what waits for a signature."""
+
     async def export(self, user_id: str) -> str:
         """The private key, of a wallet whose key this node keeps."""
 

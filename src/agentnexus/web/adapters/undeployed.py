@@ -50,6 +50,9 @@ class NoWallets:
     async def sign(self, user_id: str, operation_id: str, signed: Signed) -> None:
         raise _no_wallets()
 
+    async def discard(self, user_id: str, operation_id: str) -> None:
+        raise _no_wallets()
+
     async def export(self, user_id: str) -> str:
         raise _no_wallets()
 

@@ -156,6 +156,9 @@ class HouseWallet:
     async def sign(self, user_id: str, operation_id: str, signed: Signed) -> None:
         await self._wallets.sign(user_id, operation_id, answer_of(signed))
 
+    async def discard(self, user_id: str, operation_id: str) -> None:
+        await self._wallets.discard(user_id, operation_id)
+
     async def export(self, user_id: str) -> str:
         return await self._wallets.export(user_id)
 

@@ -142,6 +142,16 @@ async def sign(request: Request) -> Response:
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
 
 
+async def discard(request: Request) -> Response:
+    """POST /wallet/operations/{operation_id}/discard: nobody is to sign it any more."""
+    doors, operation_id = doors_of(request), request.path_params["operation_id"]
+    try:
+        await doors.wallet.discard(await doors.user(request), operation_id)
+    except NexusError as error:
+        return await _operation(request, error)
+    return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
+
+
 async def confirm_export(request: Request) -> Response:
     """GET /wallet/export: what it means, before the key is shown."""
     found = await doors_of(request).wallet.page(await _owner(request))
@@ -185,4 +195,5 @@ routes = [
     Route("/wallet/operations/{operation_id}", operation),
     Route("/wallet/operations/{operation_id}/live", stream),
     Route("/wallet/operations/{operation_id}/signature", sign, methods=["POST"]),
+    Route("/wallet/operations/{operation_id}/discard", discard, methods=["POST"]),
 ]

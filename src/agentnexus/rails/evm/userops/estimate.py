@@ -23,6 +23,8 @@ _OPERATION_GAS = 18_500
 # EntryPoint's own work that counts as verification: hashing, calling the account, the nonce; the first number of a lane
 # takes a storage slot.
 _VERIFICATION_OVERHEAD_GAS, _NEW_LANE_GAS = 14_000, 17_100
+# An account that pays by itself sends coin ahead while it is validated: a call with value, and its deposit's slot.
+_PREPAYMENT_GAS = 36_000
 _NUMBER_MASK = (1 << 64) - 1
 # Rollups of the OP stack, and the contract that knows what their data costs.
 _OP_STACK = {10, 8453, 84532}
@@ -52,7 +54,8 @@ async def estimate_gas(rpc: Rpc, operation: UserOperation, chain_id: int, *, blo
     nonce = _VERIFICATION_OVERHEAD_GAS + (0 if operation.nonce & _NUMBER_MASK else _NEW_LANE_GAS)
     return GasEstimate(
         call=_with_room(gas["call"]),
-        verification=_with_room(gas.get("create", 0) + gas["validate"] + nonce),
+        verification=_with_room(gas.get("create", 0) + gas["validate"] + nonce)
+        + (_PREPAYMENT_GAS if operation.paymaster is None else 0),
         pre_verification=before,
         paymaster_verification=_with_room(gas["sponsor"]) if "sponsor" in gas else None,
     )
