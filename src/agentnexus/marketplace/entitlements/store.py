@@ -86,7 +86,7 @@ class EntitlementStore:
             rows = await connection.fetch(
                 """select distinct p.agent_id, p.token_id from marketplace.holding h
                      join marketplace.purchase p on p.id = h.purchase_id
-                    where h.wallet = $2 and h.count > 0 and p.user_id <> $1 and p.state = 'completed'
+                    where h.wallet = $2 and h.count > 0 and p.user_id <> $1 and p.state in ('completed', 'refunded')
                       and not exists (select from marketplace.entitlement e
                                        where e.user_id = $1 and e.token_id = p.token_id)""",
                 user_id, wallet,

@@ -220,7 +220,7 @@ class Purchases:
             now = self._clock.now()
             due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
             moved = await self.store.move_in(connection, purchase, due)
-        return await self._started(purchase, moved)
+        return await self._started(purchase, moved, reason)
 
     async def look(self, purchase: Purchase) -> None:
         """See soon what the chain says of it now."""
@@ -337,12 +337,12 @@ class Purchases:
         now = self._clock.now()
         error = Conflict(f"nothing was paid: {reason}", next_step="buy again").to_json()
         due = replace(giving_up(purchase, error, now), next_try_at=now + LEASE)
-        return await self._started(purchase, await self.store.move(purchase, due))
+        return await self._started(purchase, await self.store.move(purchase, due), reason)
 
-    async def _started(self, before: Purchase, moved: Purchase | None) -> Purchase:
+    async def _started(self, before: Purchase, moved: Purchase | None, reason: str) -> Purchase:
         """Go on with what was just moved; who was overtaken looks again."""
         if moved is None:
-            return await self.refund(before.user_id, before.id)
+            return await self.refund(before.user_id, before.id, reason)
         self._notify(moved)
         self._go_on(moved)
         return moved
