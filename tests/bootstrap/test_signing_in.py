@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from agentnexus.bootstrap.ground import Chain, Ground
-from agentnexus.bootstrap.signing_in import SigningIn, mail_folder, open_mail_login, open_signing_in
+from agentnexus.bootstrap.signing_in import SigningIn, mail_folder, open_mail_login, open_mailer, open_signing_in
 from agentnexus.core.clock import SystemClock
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Asset
@@ -82,6 +82,32 @@ async def test_a_production_node_without_a_mail_server_offers_no_codes(
     assert not (tmp_path / "mail").exists()
 
 
+async def test_a_node_tells_its_people_of_new_browsers_where_it_sends_mail(
+    database: Database, chain: Chain, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, api_url="http://localhost:5000")
+    made = opened(database, chain, settings)
+    async with await client_of(made, "http://localhost:5000") as client:
+        for number in range(2):
+            begun = (await client.post("/auth/email", json={"email": "ada@example.org"})).json()["data"]
+            code = written(tmp_path)[-1].split()[-1]
+            assert code.isdigit(), number
+            answer = await client.post("/auth/email/verify", json={"id": begun["id"], "code": code, "cookie": True})
+            assert answer.status_code == 200
+            client.cookies.clear()  # another browser
+    last = max((tmp_path / "mail").glob("*.eml")).read_text()
+    assert "Subject: Somebody signed in to localhost:5000 as you" in last
+    assert "http://localhost:5000/connect" in last
+    production = Settings(home=tmp_path, environment=Environment.PRODUCTION, api_url="https://nexus.example")
+    assert opened(database, chain, production).door.sessions.notices is None
+
+
+def written(home: Path) -> list[str]:
+    """The lines with codes, oldest first."""
+    texts = [each.read_text() for each in sorted((home / "mail").glob("*.eml"))]
+    return [line for text in texts for line in text.splitlines() if line.startswith("    ") and line.strip().isdigit()]
+
+
 async def test_a_mail_server_needs_a_sender(database: Database, chain: Chain, tmp_path: Path) -> None:
     server = Settings(home=tmp_path, smtp_url=SecretStr("smtps://user:hunter2@mail.example"))
     with pytest.raises(InvalidInput) as raised:
@@ -96,9 +122,9 @@ async def test_a_mail_server_needs_a_sender(database: Database, chain: Chain, tm
 
 async def test_all_processes_of_a_home_open_each_others_codes(database: Database, tmp_path: Path) -> None:
     ground = Ground(Settings(home=tmp_path), database)
-    first, second = (open_mail_login(ground, Tokens(database, ground.entropy)) for _ in range(2))
-    assert first is not None
-    assert second is not None
+    mailer = open_mailer(ground)
+    assert mailer is not None
+    first, second = (open_mail_login(ground, Tokens(database, ground.entropy), mailer) for _ in range(2))
     begun = await first.begin("ada@example.org")
     (message,) = (tmp_path / "mail").glob("*.eml")
     code = next(line.strip() for line in message.read_text().splitlines() if line.startswith("    "))

@@ -18,7 +18,9 @@ from agentnexus.api.signing_in import Door
 from agentnexus.core.clock import SystemEntropy
 from agentnexus.core.ports import Clock
 from agentnexus.identity.caller import Callers
+from agentnexus.identity.devices import Devices
 from agentnexus.identity.limits import Limiter
+from agentnexus.identity.notices import Notices
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.identity.session import Sessions
 from agentnexus.identity.sites import Sites
@@ -57,13 +59,14 @@ def open_desk(
     local_user: str | None = None,
     per_minute: int = 1000,
     more: tuple[APIRouter, ...] = (),
+    notices: Notices | None = None,
 ) -> Desk:
     """With `local_user` it is a development node."""
     tokens = Tokens(database, SystemEntropy())
     callers = Callers(tokens, local_user=local_user)
     limiter = Limiter(database, per_minute=per_minute, clock=clock)
     sites = Sites(public_url, local=local_user is not None)
-    door = Door(Sessions(callers, tokens, sites), limiter)
+    door = Door(Sessions(callers, tokens, sites, Devices(database, SystemEntropy()), notices), limiter)
     parts = database, tokens, clock, SystemEntropy()
     passkeys, wallets = PasskeyLogin(*parts), WalletLogin(*parts, chain_id=CHAIN_ID)
     app = FastAPI()

@@ -65,9 +65,9 @@ async def test_a_stranger_with_a_new_passkey_becomes_somebody_and_is_signed_in(d
         assert data["user"] == person_of(key.credential_id)
         assert "token" not in data
         assert data["passkey"]["name"] == "Laptop"
-        cookie = answer.headers["set-cookie"].lower()
+        cookie = answer.headers.get_list("set-cookie")[0].lower()
         assert cookie.startswith("nexus_session=nx_")
-        assert {"httponly", "samesite=lax", "secure", "path=/", "max-age=86400"} <= set(cookie.split("; "))
+        assert {"httponly", "samesite=lax", "secure", "path=/", "max-age=2592000"} <= set(cookie.split("; "))
         found = await who(client)
         assert (found["user"], found["role"], found["way"]) == (data["user"], "basic", "session")
         assert found["passkeys"] == [data["passkey"]]

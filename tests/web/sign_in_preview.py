@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentnexus.core.errors import NotAllowed, SignInAgain
+from agentnexus.core.errors import NotAllowed, NotFound, SignInAgain
 from agentnexus.identity.caller import COOKIE
-from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView
+from agentnexus.web.views.sign_in import ConnectPage, DeviceView, PasskeyView, VisitorView
 
 NOW = datetime(2026, 11, 21, 9, 41, tzinfo=UTC)
 CODE = "12345678"
@@ -18,7 +18,11 @@ PASSKEYS = [
     PasskeyView("AQ", "Laptop", NOW - timedelta(days=3), NOW - timedelta(hours=1)),
     PasskeyView("Ag", '<script>alert("name")</script>', NOW - timedelta(days=1)),
 ]
-ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", "ada@example.org", PASSKEYS)
+DEVICES = [
+    DeviceView("tok_1", "Firefox on Linux", "with a passkey", NOW - timedelta(days=2), NOW, is_current=True),
+    DeviceView("tok_2", '<script>alert("device")</script>', "", NOW - timedelta(days=9), NOW - timedelta(hours=3)),
+]
+ADA = VisitorView("mail." + "3f" * 16, "ada@example.org", "session", "ada@example.org", PASSKEYS, DEVICES)
 LOCAL = VisitorView("local", "local", "local")
 
 
@@ -32,6 +36,7 @@ class PreviewSignIn:
     removed: list[str] = field(default_factory=list)
     refuse: Exception | None = None
     too_old: bool = False
+    ended: list[str] = field(default_factory=list)
 
     async def page(self, request: Request) -> ConnectPage:
         return self.shown
@@ -54,6 +59,15 @@ class PreviewSignIn:
     async def require_recent(self, request: Request) -> None:
         if self.too_old:
             raise SignInAgain("this needs a proof of who you are that is not older than 5 minutes")
+
+    async def end_device(self, request: Request, device_id: str) -> None:
+        if device_id != "tok_2":
+            raise NotFound("there is no token with that id")
+        self.ended.append(device_id)
+
+    async def end_devices(self, request: Request, response: Response) -> None:
+        self.ended.append("all")
+        response.delete_cookie(COOKIE)
 
     async def remove_passkey(self, request: Request, passkey_id: str) -> None:
         if self.refuse:

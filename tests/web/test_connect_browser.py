@@ -17,6 +17,7 @@ from agentnexus.platform.database import Database
 from agentnexus.rails.evm.encoding import keccak
 from agentnexus.rails.evm.userops import Assertion, passkey_owner
 from agentnexus.web.views.sign_in import ConnectPage
+from tests.identity.test_tokens import passes
 from tests.web.conftest import AXE, Visitor
 from tests.web.connect_site import ConnectSite, connect_site, serving
 from tests.web.sign_in_preview import ADA, LOCAL
@@ -97,13 +98,13 @@ async def test_a_passkey_is_made_signs_out_and_signs_in_again(guest: Guest, plac
     assert (made["rpId"], made["isResidentCredential"]) == ("localhost", True)
     assert encoded(kept.credential_id) == encoded(_bytes(str(made["credentialId"])))
     await expect(page.locator("header .visitor")).to_have_text(f"passkey {person[8:12]}")
-    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("button", name="Sign out", exact=True).click()
     await expect(page.get_by_role("heading", name="Sign in", exact=True)).to_be_visible()
-    assert [each["name"] for each in await page.context.cookies()] == []
+    assert [each["name"] for each in await page.context.cookies()] == ["nexus_browser"]
     await page.get_by_role("button", name="Sign in with a passkey").click()
     assert await signed_in(page) == person
-    (cookie,) = await page.context.cookies()
-    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("nexus_session", True, "Lax")
+    cookies = {each["name"]: (each["httpOnly"], each["sameSite"]) for each in await page.context.cookies()}
+    assert cookies == {"nexus_session": (True, "Lax"), "nexus_browser": (True, "Lax")}
     assert await page.evaluate("document.cookie") == ""
     (used,) = await place.desk.passkeys.of(person)
     assert used.last_used_at is not None
@@ -160,12 +161,12 @@ async def test_a_device_that_does_not_check_its_user_signs_nobody_in(guest: Gues
     device = await Authenticator.of(page)
     await page.get_by_role("button", name=NEW_PASSKEY).click()
     await signed_in(page)
-    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("button", name="Sign out", exact=True).click()
     await device.verifies(False)
     await page.get_by_role("button", name="Sign in with a passkey").click()
     await expect(page.get_by_role("alert")).to_contain_text("No passkey was used.")
     await expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_enabled()
-    assert await page.context.cookies() == []
+    assert [each["name"] for each in await page.context.cookies()] == ["nexus_browser"]
 
 
 async def test_a_passkey_that_this_node_does_not_know_is_said_to_be_unknown(
@@ -175,11 +176,28 @@ async def test_a_passkey_that_this_node_does_not_know_is_said_to_be_unknown(
     await Authenticator.of(page)
     await page.get_by_role("button", name=NEW_PASSKEY).click()
     await signed_in(page)
-    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_role("button", name="Sign out", exact=True).click()
     async with database.connection() as connection:
         await connection.execute("delete from identity.passkey")
     await page.get_by_role("button", name="Sign in with a passkey").click()
     await expect(page.get_by_role("alert")).to_contain_text("this passkey is not known here")
+
+
+async def test_an_old_session_adds_its_passkey_after_signing_in_again(
+    guest: Guest, place: ConnectSite, database: Database
+) -> None:
+    page = await guest.open("/connect")
+    await Authenticator.of(page)
+    await page.get_by_role("button", name=NEW_PASSKEY).click()
+    person = await signed_in(page)
+    await passes(database, 301)
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_role("heading", name="Sign in again")).to_be_visible()
+    await page.get_by_role("button", name="Sign in with a passkey").click()
+    assert await signed_in(page) == person
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_role("alert")).to_have_text("This device has a passkey of yours already.")
+    await expect(page.locator("#devices + ul li")).to_have_count(1)
 
 
 async def test_a_wallet_in_the_browser_signs_in(guest: Guest, place: ConnectSite) -> None:
@@ -253,7 +271,7 @@ async def test_at_the_address_of_this_machine_the_page_leads_to_its_name(
         await page.goto(f"{place.url}/connect")
         await page.get_by_role("button", name=NEW_PASSKEY).click()  # somebody of their own
         await expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
-        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("button", name="Sign out", exact=True).click()
         await page.get_by_role("button", name="Sign in with a passkey").click()
         await expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
         await page.context.close()

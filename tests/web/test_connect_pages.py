@@ -337,3 +337,60 @@ async def test_who_is_signed_out_signs_in_whatever_the_address_says(client: http
     page = await client.get("/connect?again=1&next=/wallet/export")
     assert "<h1>Sign in</h1>" in page.text
     assert 'data-passkey="create"' in page.text
+
+
+async def test_the_visitor_sees_where_they_are_signed_in_and_ends_one_or_all(
+    client: httpx.AsyncClient, site: ConnectSite
+) -> None:
+    await sign_in(client, site)
+    async with site.client() as other:
+        other.headers["user-agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+        await other.post("/connect/code", data={**await ask(other), "code": site.code()})
+        page = (await client.get("/connect")).text
+        assert "A browser (here)" in page
+        assert "Firefox on Linux" in page
+        (device,) = re.findall(r'name="device" value="(tok_[0-9a-f]{16})"', page)  # one signs out here at the top
+        done = await client.post("/connect/devices/end", data={"device": device})
+        assert (done.status_code, done.headers["location"]) == (303, "/connect")
+        assert (await other.get("/money")).status_code == 303
+        assert (await client.get("/money")).status_code == 200
+        again = await client.post("/connect/devices/end", data={"device": device})
+        assert again.status_code == 303
+        await other.post("/connect/code", data={**await ask(other), "code": site.code()})
+        everywhere = await client.post("/connect/devices/end-all")
+        assert everywhere.headers["location"] == "/connect"
+        for each in (client, other):
+            assert (await each.get("/money")).status_code == 303
+    assert "nexus_session" not in client.cookies
+
+
+async def test_nobody_ends_what_is_not_theirs_or_from_another_site(
+    client: httpx.AsyncClient, site: ConnectSite
+) -> None:
+    await sign_in(client, site)
+    (mine,) = await site.desk.tokens.of(person_of(ADDRESS))
+    async with site.client() as other:
+        await other.post("/connect/code", data={**await ask(other, "bob@example.org"), "code": site.code()})
+        await other.post("/connect/devices/end", data={"device": mine.id})
+        await other.post("/connect/devices/end-all")
+    for path in ("/connect/devices/end", "/connect/devices/end-all"):
+        foreign = await client.post(path, data={"device": mine.id}, headers={"origin": "https://evil.example"})
+        assert foreign.status_code == 403
+    assert (await client.get("/money")).status_code == 200
+    async with site.client() as nobody:
+        for path in ("/connect/devices/end", "/connect/devices/end-all"):
+            assert (await nobody.post(path, data={"device": mine.id})).status_code == 403
+            assert (await nobody.post(path, data={"device": "9" * 200})).status_code in (400, 403)
+
+
+async def test_names_of_devices_are_text() -> None:
+    app = preview_app()
+    app.state.sign_in.shown = ConnectPage(visitor=ADA)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        page = (await client.get("/connect")).text
+        assert "&lt;script&gt;alert(&#34;device&#34;)" in page
+        assert "<script>alert" not in page
+        await client.post("/connect/devices/end", data={"device": "tok_2"})
+        await client.post("/connect/devices/end", data={"device": "tok_9"})  # over already
+        await client.post("/connect/devices/end-all")
+    assert app.state.sign_in.ended == ["tok_2", "all"]

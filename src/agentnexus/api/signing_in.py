@@ -16,7 +16,7 @@ from agentnexus.identity.sites import Site
 
 
 class SignInBody(BaseModel):
-    """`cookie`: begin a web session of 24 hours instead of answering the token."""
+    """`cookie`: begin a web session instead of answering the token."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,7 +24,7 @@ class SignInBody(BaseModel):
 
     @property
     def lives(self) -> timedelta | None:
-        """How long the token is good: tokens of programs have no end of their own."""
+        """How long the token is good unused: tokens of programs have no end of their own."""
         return LIVES if self.cookie else None
 
 
@@ -53,6 +53,8 @@ class Door:
         response = JSONResponse({"success": True, "data": data}, status, headers={"Cache-Control": "no-store"})
         if body.cookie:
             await self.sessions.begin(request, response, token)
+        else:
+            await self.sessions.begin_program(response, token)
         return response
 
 

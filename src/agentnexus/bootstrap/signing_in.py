@@ -18,8 +18,10 @@ from agentnexus.bootstrap.gas import load_contracts
 from agentnexus.bootstrap.ground import Chain, Ground
 from agentnexus.core.errors import InvalidInput
 from agentnexus.identity.caller import Callers
+from agentnexus.identity.devices import Devices
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.mail_codes import MailLogin
+from agentnexus.identity.notices import Notices
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.identity.session import Sessions
 from agentnexus.identity.sites import Sites
@@ -60,37 +62,48 @@ def open_signing_in(ground: Ground, chain: Chain, callers: Callers, tokens: Toke
     settings = ground.settings
     sites = Sites(settings.api_url or "", local=_is_local(ground))
     parts = ground.database, tokens, ground.clock, ground.entropy
+    mailer = open_mailer(ground)
+    mail = None if mailer is None else open_mail_login(ground, tokens, mailer)
+    notices = None
+    if mailer is not None and mail is not None:
+        notices = Notices(mailer, mail.address_of, name=_name(settings), url=settings.api_url or "")
+    sessions = Sessions(callers, tokens, sites, Devices(ground.database, ground.entropy), notices)
     return SigningIn(
-        Door(Sessions(callers, tokens, sites), limiter),
+        Door(sessions, limiter),
         WalletLogin(*parts, chain_id=settings.evm_chain_id, verify=account_verifier(ground, chain)),
         PasskeyLogin(*parts),
-        open_mail_login(ground, tokens),
+        mail,
         mail_folder(settings) if settings.smtp_url is None and _is_local(ground) else None,
     )
 
 
-def open_mail_login(ground: Ground, tokens: Tokens) -> MailLogin | None:
+def open_mailer(ground: Ground) -> Mailer | None:
     """None where no mail can be sent: a mail server is configured, or a development node writes files."""
     settings = ground.settings
-    mailer: Mailer
     if settings.smtp_url is not None:
         if settings.mail_from is None:
             raise InvalidInput("mail_from is not set", next_step="set NEXUS_MAIL_FROM", field="mail_from")
-        mailer = SmtpMailer(settings.smtp_url.get_secret_value(), settings.mail_from)
-    elif _is_local(ground):
-        mailer = MailFolder(mail_folder(settings), ground.clock)
-    else:
-        return None
+        return SmtpMailer(settings.smtp_url.get_secret_value(), settings.mail_from)
+    return MailFolder(mail_folder(settings), ground.clock) if _is_local(ground) else None
+
+
+def open_mail_login(ground: Ground, tokens: Tokens, mailer: Mailer) -> MailLogin:
+    """Codes that go out by this mailer."""
     return MailLogin(
         ground.database,
         tokens,
         mailer,
-        Sealer.load_or_create(settings.home / "sealing-key", ground.entropy),
+        Sealer.load_or_create(ground.settings.home / "sealing-key", ground.entropy),
         clock=ground.clock,
         entropy=ground.entropy,
         ids=ground.ids,
-        name=urlsplit(settings.api_url or "").netloc or "AgentNexus",
+        name=_name(ground.settings),
     )
+
+
+def _name(settings: Settings) -> str:
+    """What this node calls itself in letters."""
+    return urlsplit(settings.api_url or "").netloc or "AgentNexus"
 
 
 def mail_folder(settings: Settings) -> Path:

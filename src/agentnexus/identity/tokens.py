@@ -225,8 +225,12 @@ class Tokens:
             raise NotFound("there is no token with that id", next_step="list them: `nexus token list`")
 
     async def end_all(self, person_id: str) -> int:
-        """End all that this person got by signing in, sessions and tokens of programs; how many that were."""
-        async with self._database.connection() as connection:
+        """End all that this person got by signing in, sessions and tokens of programs; how many that were.
+
+        No browser of theirs is known any more: signing in with it is news again.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute("delete from identity.browser where person_id = $1", person_id)
             ended = await connection.fetch(
                 """update identity.token set revoked_at = now()
                     where person_id = $1 and proven_at is not null and revoked_at is null returning hash""",

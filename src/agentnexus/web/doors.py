@@ -315,6 +315,12 @@ class SignInDoor(Protocol):
     async def remove_passkey(self, request: Request, passkey_id: str) -> None:
         """Of the visitor's own; `SignInAgain` as below."""
 
+    async def end_device(self, request: Request, device_id: str) -> None:
+        """Sign one of the visitor's browsers or programs out."""
+
+    async def end_devices(self, request: Request, response: Response) -> None:
+        """Sign the visitor out everywhere, here too."""
+
     async def require_recent(self, request: Request) -> None:
         """For what a stolen session must not do. Raises `SignInAgain` unless the visitor has just signed in."""
 

@@ -11,12 +11,16 @@ from starlette.responses import Response
 from agentnexus.api.mail_routes import sender
 from agentnexus.api.signing_in import Door, caller_host
 from agentnexus.core.errors import InvalidInput, NexusError
+from agentnexus.identity.caller import COOKIE
 from agentnexus.identity.ceremonies import decoded
+from agentnexus.identity.devices import UNKNOWN
 from agentnexus.identity.mail_codes import MailLogin
+from agentnexus.identity.notices import WAYS
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.identity.session import LIVES
+from agentnexus.identity.tokens import id_of
 from agentnexus.web.views.problems import sentence
-from agentnexus.web.views.sign_in import ConnectPage, PasskeyView, VisitorView, short_person
+from agentnexus.web.views.sign_in import ConnectPage, DeviceView, PasskeyView, VisitorView, short_person
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class HouseSignIn:
         visit = await self.door.sessions.visit(request)
         problem, by_name = self._passkeys_here(request)
         return ConnectPage(
-            visitor=None if visit.caller is None else await self._visitor(visit.caller.user_id, visit.way),
+            visitor=None if visit.caller is None else await self._visitor(request, visit.caller.user_id, visit.way),
             stale=visit.stale,
             mail=self.mail is not None,
             mail_folder=str(self.mail_folder or ""),
@@ -57,10 +61,19 @@ class HouseSignIn:
         visitor.require_recent()
         await self.passkeys.remove(visitor.user_id, decoded(passkey_id))
 
+    async def end_device(self, request: Request, device_id: str) -> None:
+        visitor = await self.door.sessions.callers.identify(request)
+        await self.door.sessions.tokens.end(device_id, visitor.user_id)
+
+    async def end_devices(self, request: Request, response: Response) -> None:
+        visitor = await self.door.sessions.callers.identify(request)
+        await self.door.sessions.tokens.end_all(visitor.user_id)
+        self.door.sessions.forget(request, response)
+
     async def require_recent(self, request: Request) -> None:
         (await self.door.sessions.callers.identify(request)).require_recent()
 
-    async def _visitor(self, person_id: str, way: str) -> VisitorView:
+    async def _visitor(self, request: Request, person_id: str, way: str) -> VisitorView:
         address = "" if self.mail is None else await self.mail.address_of(person_id)
         own = await self.passkeys.of(person_id)
         return VisitorView(
@@ -69,7 +82,20 @@ class HouseSignIn:
             way,
             address,
             [PasskeyView(each.id, each.name, each.created_at, each.last_used_at) for each in own],
+            await self._devices(person_id, id_of(request.cookies.get(COOKIE, ""))),
         )
+
+    async def _devices(self, person_id: str, current: str) -> list[DeviceView]:
+        """All that came by signing in, this one first."""
+        found = [
+            DeviceView(
+                each.id, each.device or UNKNOWN, WAYS.get(each.label, ""), each.proven_at, each.last_used_at,
+                is_current=each.id == current,
+            )
+            for each in await self.door.sessions.tokens.of(person_id)
+            if each.proven_at is not None
+        ]  # fmt: skip
+        return sorted(found, key=lambda each: not each.is_current)
 
     def _passkeys_here(self, request: Request) -> tuple[str, str]:
         """Why there can be none at this address, and the address where there can."""

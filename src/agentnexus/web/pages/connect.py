@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlencode
 
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from agentnexus.core.errors import NexusError, SignInAgain
+from agentnexus.core.errors import NexusError, NotFound, SignInAgain
 from agentnexus.identity.origin import local_path
 from agentnexus.web.pages import doors_of
 from agentnexus.web.pages.uploads import posted, text_of
@@ -17,7 +18,7 @@ from agentnexus.web.rendering import page
 from agentnexus.web.views.problems import problem_of
 
 HERE: Final = "/connect"
-EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS, PASSKEY_CHARS = 300, 40, 100, 4000, 1400
+EMAIL_CHARS, CODE_CHARS, CHALLENGE_CHARS, NEXT_CHARS, PASSKEY_CHARS, DEVICE_CHARS = 300, 40, 100, 4000, 1400, 100
 
 
 async def connect(request: Request) -> Response:
@@ -102,11 +103,28 @@ async def remove_passkey(request: Request) -> Response:
     return RedirectResponse(HERE, 303)
 
 
+async def end_device(request: Request) -> Response:
+    """POST /connect/devices/end"""
+    device = text_of(await posted(request), "device", limit=DEVICE_CHARS)
+    with suppress(NotFound):  # it has ended already, which is what was asked for
+        await doors_of(request).sign_in.end_device(request, device)
+    return RedirectResponse(HERE, 303)
+
+
+async def end_devices(request: Request) -> Response:
+    """POST /connect/devices/end-all"""
+    response = RedirectResponse(HERE, 303)
+    await doors_of(request).sign_in.end_devices(request, response)
+    return response
+
+
 routes = [
     Route(HERE, connect),
     Route(f"{HERE}/email", send_code, methods=["POST"]),
     Route(f"{HERE}/code", ask_code),
     Route(f"{HERE}/code", enter, methods=["POST"]),
     Route(f"{HERE}/passkeys/remove", remove_passkey, methods=["POST"]),
+    Route(f"{HERE}/devices/end", end_device, methods=["POST"]),
+    Route(f"{HERE}/devices/end-all", end_devices, methods=["POST"]),
     Route(f"{HERE}/sign-out", leave, methods=["POST"]),
 ]

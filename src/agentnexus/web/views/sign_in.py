@@ -21,6 +21,18 @@ class PasskeyView:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceView:
+    """Where the visitor is signed in. `way` as in ``with a passkey``; `is_current`: here."""
+
+    id: str
+    name: str
+    way: str
+    signed_in_at: datetime
+    last_used_at: datetime | None = None
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class VisitorView:
     """Who is signed in. `name` is for people, `way` is ``session``, ``token`` or ``local``; `address` gets codes."""
 
@@ -29,6 +41,7 @@ class VisitorView:
     way: str
     address: str = ""
     passkeys: Sequence[PasskeyView] = ()
+    devices: Sequence[DeviceView] = ()
 
 
 @dataclass(frozen=True, slots=True)
