@@ -8,7 +8,15 @@ from typing import cast
 
 import pytest
 
-from agentnexus.cli.approving import Asked, calls_of, in_words, require_purchase, require_transfer, transfer
+from agentnexus.cli.approving import (
+    Asked,
+    calls_of,
+    in_words,
+    require_passing,
+    require_purchase,
+    require_transfer,
+    transfer,
+)
 from agentnexus.core.errors import InvalidInput, NotAllowed
 from agentnexus.rails.evm.contracts.abi import abi_of, encode_values
 from agentnexus.rails.evm.contracts.account import execute_data
@@ -27,6 +35,8 @@ KEY = LocalSigner(b"\x07" * 32, NetworkKind.LOCAL)
 OWN, BOB, USDC, ESCROW, RIGHTS = ("0x" + f"{n:02x}" * 20 for n in range(0xA1, 0xA6))
 SEND = transfer(USDC, BOB, 1_500_000)
 TOKENS = {USDC: ("USDC", 6)}
+RUNS = 9 << 64
+ONE = (frozenset({RUNS, RUNS + (1 << 64)}), 1)
 
 
 def operation(*calls: Call, **fields: object) -> UserOperation:
@@ -46,8 +56,16 @@ def delegating() -> UserOperation:
     return operation(sender=KEY.public_id, delegation=DelegationSignature(CHAIN, ESCROW, 3, 0, 0, 0))
 
 
-def purchase(amount: int = 40_000, *, buyer: str = OWN, holder: str = OWN, allowed: int | None = None) -> list[Call]:
-    terms, voucher = DealTerms(buyer, BOB, amount, 1, 250), Voucher(holder, 9 << 64, 1, 2**40, bytes(32), 2)
+def purchase(
+    amount: int = 40_000,
+    *,
+    buyer: str = OWN,
+    holder: str = OWN,
+    allowed: int | None = None,
+    token: int = RUNS,
+    count: int = 1,
+) -> list[Call]:
+    terms, voucher = DealTerms(buyer, BOB, amount, 1, 250), Voucher(holder, token, 1, 2**40, bytes(32), count)
     approve = selector("approve(address,uint256)")
     return [
         Call(USDC, approve + encode_values(["address", "uint256"], [ESCROW, amount if allowed is None else allowed])),
@@ -177,7 +195,7 @@ def test_a_token_of_unknown_decimals_is_not_signed_for_unseen() -> None:
 
 
 def test_a_purchase_is_one_deposit_of_its_amount_for_rights_of_the_wallet() -> None:
-    require_purchase(Asked.read(request(operation(*purchase()))), token=USDC, amount_atomic=40_000)
+    require_purchase(Asked.read(request(operation(*purchase()))), token=USDC, amount_atomic=40_000, rights=ONE)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +205,9 @@ def test_a_purchase_is_one_deposit_of_its_amount_for_rights_of_the_wallet() -> N
         purchase(allowed=2**256 - 1),
         purchase(buyer=BOB),
         purchase(holder=BOB),
+        purchase(token=RUNS + 1),
+        purchase(token=7 << 64),
+        purchase(count=2),
         [*purchase(), SEND],
         purchase()[:2],
         [purchase()[0], replace(purchase()[1], value=5), purchase()[2]],
@@ -198,7 +219,37 @@ def test_a_purchase_is_one_deposit_of_its_amount_for_rights_of_the_wallet() -> N
 def test_a_purchase_of_anything_else_is_not_signed(calls: list[Call]) -> None:
     asked = Asked.read(request(operation(*calls)))
     with pytest.raises(NotAllowed, match="something else than this purchase"):
-        require_purchase(asked, token=USDC, amount_atomic=40_000)
+        require_purchase(asked, token=USDC, amount_atomic=40_000, rights=ONE)
+
+
+def passing(count: int = 2, *, giver: str = OWN, to: str = BOB, token: int = RUNS, data: bytes = b"") -> Call:
+    return Call(RIGHTS, abi_of("Entitlements").encode("safeTransferFrom", (giver, to, token, count, data)))
+
+
+def test_passing_on_is_one_transfer_of_that_token_count_and_receiver() -> None:
+    require_passing(Asked.read(request(operation(passing()))), BOB, 2, ONE[0])
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [passing(3)],
+        [passing(to=ESCROW)],
+        [passing(giver=BOB)],
+        [passing(token=RUNS + 1)],
+        [passing(token=7 << 64)],
+        [passing(data=b"x")],
+        [passing(), SEND],
+        [passing(), passing()],
+        [replace(passing(), value=1)],
+        [replace(passing(), data=passing().data[:90])],
+        [SEND],
+        purchase(),
+    ],
+)
+def test_passing_anything_else_on_is_not_signed(calls: list[Call]) -> None:
+    with pytest.raises(NotAllowed, match="something else than passing that on"):
+        require_passing(Asked.read(request(operation(*calls))), BOB, 2, ONE[0])
 
 
 def test_calls_are_said_in_words() -> None:
@@ -209,6 +260,7 @@ def test_calls_are_said_in_words() -> None:
     guardian = Call(OWN, abi_of("Account").encode("setGuardian", (BOB, 86_400)))
     assert in_words(guardian, OWN, {}) == "setGuardian of this wallet"
     assert in_words(Call(BOB, b"", 5 * 10**17), OWN, {}) == f"send to {BOB}, with 0.50 of the chain's coin"
+    assert in_words(passing(), OWN, {}) == f"pass 2 of the tokens of {RIGHTS} on to {BOB}"
     assert in_words(Call(BOB, b"\1\2\3\4"), OWN, {}) == f"call 0x01020304 of {BOB}"
     assert in_words(SEND, OWN, {}) == f"send 1500000 atomic units of {USDC} to {BOB}"
 

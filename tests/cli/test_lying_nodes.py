@@ -18,7 +18,7 @@ from agentnexus.rails.evm.networks import NETWORKS, NetworkKind
 from agentnexus.rails.evm.paymaster.senders import implementation_of
 from agentnexus.rails.evm.userops.model import UserOperation
 from agentnexus.wallets.signing import typed_data
-from tests.cli.test_approving import BOB, CHAIN, ESCROW, KEY, OWN, SEND, TOKENS, USDC, operation, purchase, request
+from tests.cli.test_approving import BOB, CHAIN, ESCROW, KEY, ONE, OWN, SEND, TOKENS, USDC, operation, purchase, request
 
 BASE, BASE_USDC = 8453, "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"
 ALL_OF_IT = {"max_fee_per_gas": 10**12, "pre_verification_gas": 3 * 10**6}
@@ -86,9 +86,9 @@ async def test_a_key_obeys_no_code_but_that_of_our_accounts_even_unasked(tmp_pat
 
 def test_where_money_is_real_usdc_is_its_issuers_whatever_a_node_calls_so() -> None:
     good = [replace(each, target=BASE_USDC) if each.target == USDC else each for each in purchase()]
-    require_purchase(on_base(operation(*good)), token=BASE_USDC, amount_atomic=40_000)
+    require_purchase(on_base(operation(*good)), token=BASE_USDC, amount_atomic=40_000, rights=ONE)
     with pytest.raises(NotAllowed, match="not the USDC of this chain"):
-        require_purchase(on_base(operation(*purchase())), token=USDC, amount_atomic=40_000)
+        require_purchase(on_base(operation(*purchase())), token=USDC, amount_atomic=40_000, rights=ONE)
     asked = on_base(operation(transfer(BASE_USDC, BOB, 1_500_000)))
     require_transfer(asked, BOB, "1.5", "USDC", TOKENS)
     with pytest.raises(NotAllowed, match="something else"):

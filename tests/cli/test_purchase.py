@@ -1,10 +1,11 @@
-"""`nexus agents buy`, `agents execute`, `purchase` and `entitlements` on the real routes, chain and sandbox."""
+"""`nexus agents buy` and `execute`, `purchase`, `entitlements`: runs and months, on real routes, chain and sandbox."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,27 @@ from fastapi import FastAPI
 
 from agentnexus.cli.operations import EXIT_NOT_YET
 from agentnexus.cli.purchase import PURCHASE, REFUND
+from agentnexus.cli.rights import rights_of
 from agentnexus.core.clock import SystemEntropy
 from agentnexus.identity.caller import Callers
 from agentnexus.identity.limits import Limiter
 from agentnexus.identity.tokens import Tokens
 from agentnexus.marketplace.listings.routes import listing_routes
+from agentnexus.marketplace.purchases.kinds import Period
 from agentnexus.marketplace.purchases.routes import no_purchase_routes, purchase_routes
 from agentnexus.platform.http import install_error_handlers
 from agentnexus.wallets.model import WalletKind
+from agentnexus.wallets.routes import wallet_routes
 from tests.cli.site import Done, Terminal, key_of, served
 from tests.cli.test_offers import Answers
 from tests.purchases.conftest import AGENT, Shop, runtime, shop, world
 from tests.wallets.conftest import WHOLE
+from tests.web.months import sell_months, this_month
 
 __all__ = ["runtime", "shop", "world"]
 pytestmark = pytest.mark.timeout(180)
 USER = "alice"
+BOB = "0x" + "b0" * 20
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,19 @@ class Counter:
         return str(key_of(self.shop.world.chain, account, self.folder))
 
 
+async def _nobody(_person_id: str) -> list[object]:
+    return []
+
+
 @pytest.fixture
 async def counter(shop: Shop, tmp_path: Path) -> AsyncIterator[Counter]:
     app = FastAPI()
     app.state.callers = Callers(Tokens(shop.database, SystemEntropy()), local_user=USER)
     app.state.limiter = Limiter(shop.database, per_minute=10_000)
     clock = shop.world.clock
-    for router in (listing_routes(shop.listings, clock, ""), purchase_routes(shop.purchases, shop.entitlements, clock)):
+    wallet = wallet_routes(shop.world.wallets(), _nobody)  # type: ignore[arg-type]  # nobody has a passkey
+    buying = purchase_routes(shop.purchases, shop.entitlements, clock)
+    for router in (listing_routes(shop.listings, clock, ""), buying, wallet):
         app.include_router(router, prefix="/api/v1")
     install_error_handlers(app)
     async with served(app) as url:
@@ -68,6 +80,7 @@ async def test_runs_are_bought_used_and_the_rest_is_taken_back(counter: Counter)
     assert bought.code == 0, bought.stderr
     assert "3 runs left" in bought.stdout
     assert "the runs are yours" in bought.stderr
+    assert bought.stdout.startswith("3 runs of Trial agent for 0.06 USDC")
     assert await shop.runs(USER) == 3
 
     listed = await counter.run("entitlements")
@@ -116,6 +129,9 @@ async def test_nothing_is_bought_over_what_was_typed_or_without_a_yes(counter: C
     assert "buy 3 runs of" in no.stderr
     unasked = await counter.run("agents", "buy", AGENT, "--json")
     assert unasked.code == 2
+    nobody = await counter.run("agents", "buy", AGENT, "--runs", "3")
+    assert nobody.code == 2
+    assert "nobody is there to answer: add --yes, or --budget" in nobody.stderr
     assert json.loads((await counter.run("purchase", "list", "--json")).stdout) == []
     assert "nothing bought yet" in (await counter.run("purchase", "list")).stdout
     assert "no runs left" in (await counter.run("entitlements")).stdout
@@ -182,6 +198,11 @@ def test_a_purchase_that_failed_for_want_of_money_is_over_a_budget() -> None:
         ("agents", "buy", AGENT, "--runs", "0"),
         ("agents", "buy", AGENT, "--runs", "1001"),
         ("agents", "buy", AGENT, "--budget", "x"),
+        ("agents", "buy", AGENT, "--runs", "2", "--month"),
+        ("agents", "buy", AGENT, "--upgrade"),
+        ("entitlements", "pass-on", AGENT, "--to", BOB),
+        ("entitlements", "pass-on", AGENT, "--to", BOB, "--runs", "1", "--month"),
+        ("entitlements", "pass-on", AGENT, "--runs", "1"),
         ("agents", "execute", AGENT),
         ("agents", "execute", AGENT, "--input", "{"),
         ("purchase", "sign", "pur_1"),
@@ -190,6 +211,115 @@ def test_a_purchase_that_failed_for_want_of_money_is_over_a_budget() -> None:
 )
 async def test_wrong_use_is_said_before_any_node_is_asked(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert (await Terminal("http://127.0.0.1:1", tmp_path).run(*arguments)).code == 2
+
+
+async def test_a_month_is_bought_run_and_renewed(counter: Counter) -> None:
+    shop = counter.shop
+    await sell_months(shop)
+    await shop.world.funded(USER, usdc=20 * WHOLE)
+    price, ends_at, next_ends_at = this_month(shop)
+    asked = await counter.run("agents", "buy", AGENT, "--month", typed="n\n")
+    assert f"buy a month of Trial agent until {ends_at:%Y-%m-%d} for {price}?" in asked.stderr
+    bought = await counter.run("agents", "buy", AGENT, "--month", "--budget", "0.5")
+    assert bought.code == 0, bought.stderr
+    assert f"a month of Trial agent until {ends_at:%Y-%m-%d} for {price}" in bought.stdout
+    assert f"1000 runs left until {ends_at:%Y-%m-%d}" in bought.stdout
+    assert "the month is yours" in bought.stderr
+    used = await counter.run("agents", "execute", AGENT, "--input", '{"text": "hello"}')
+    assert used.code == 0, used.stderr
+    await shop.settle_uses()
+    assert f"999  month until {ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
+
+    renewed = await counter.told("agents", "buy", AGENT, "--month", "--yes")
+    assert (renewed["amount"], str(renewed["ends_at"])[:10]) == ("0.5", f"{next_ends_at:%Y-%m-%d}")
+    assert f"month until {next_ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
+    third = await counter.run("agents", "buy", AGENT, "--month", "--yes")
+    assert third.code == 1
+    assert f"until {next_ends_at:%Y-%m-%d} already" in third.stderr
+    listed = (await counter.run("purchase", "list")).stdout
+    assert listed.count("a month of Trial agent") == 2
+    back = await counter.run("purchase", "refund", str(renewed["id"]))
+    assert back.code == 0, back.stderr
+
+
+async def test_runs_become_a_month_and_come_back(counter: Counter) -> None:
+    shop = counter.shop
+    await sell_months(shop, runs=None)
+    await shop.world.funded(USER, usdc=20 * WHOLE)
+    await counter.told("agents", "buy", AGENT, "--runs", "3", "--yes")
+    month = await counter.run("agents", "buy", AGENT, "--month", "--upgrade", "--yes")
+    assert month.code == 0, month.stderr
+    assert "as many runs as you like until" in month.stdout
+    await shop.work()
+    rights = json.loads((await counter.run("entitlements", "--json")).stdout)
+    assert {each["kind"]: each["status"] for each in rights} == {"runs": "revoked", "period": "active"}
+    shown = (await counter.run("entitlements")).stdout
+    assert "any  month until" in shown
+    assert "not yours any more" in shown
+
+
+@pytest.mark.parametrize("kind", [WalletKind.SERVER, WalletKind.KEY])
+async def test_what_was_bought_is_passed_on(counter: Counter, kind: WalletKind) -> None:
+    shop = counter.shop
+    await sell_months(shop)
+    await shop.world.funded(USER, kind, usdc=20 * WHOLE)
+    key = () if kind is WalletKind.SERVER else ("--key-file", counter.key())
+    await counter.told("agents", "buy", AGENT, "--runs", "3", "--yes", *key)
+    await counter.told("agents", "buy", AGENT, "--month", "--yes", *key)
+    asked = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, "--runs", "2", typed="n\n")
+    assert f"pass 2 runs of {AGENT} on to {BOB}, for good?" in asked.stderr
+    for what in (("--runs", "2"), ("--month",)):
+        done = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, *what, "--yes", *key)
+        assert done.code == 0, done.stderr
+    await shop.work()
+    rights = {each["kind"]: each for each in json.loads((await counter.run("entitlements", "--json")).stdout)}
+    assert (rights["runs"]["runs_left"], rights["period"]["status"]) == (1, "revoked")
+    more = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, "--runs", "2", "--yes", *key)
+    assert more.code == 1
+    assert "at most 1 can be passed on" in more.stderr
+    listed = json.loads((await counter.run("purchase", "list", "--json")).stdout)
+    assert {each["kind"]: each["passed_on"] for each in listed} == {"runs": 2, "period": 1}
+
+
+async def test_what_the_agent_does_not_allow_is_not_passed_on(counter: Counter) -> None:
+    await counter.shop.world.funded(USER, usdc=20 * WHOLE)
+    await counter.told("agents", "buy", AGENT, "--runs", "3", "--yes")
+    refused = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, "--runs", "1", "--yes")
+    assert refused.code == 1
+    assert "cannot be passed on" in refused.stderr
+    monthless = await counter.run("agents", "buy", AGENT, "--month", "--yes")
+    assert monthless.code == 1
+    assert "sold by the run" in monthless.stderr
+
+
+def test_tokens_that_a_purchase_may_give_are_of_that_agent_kind_and_month() -> None:
+    runs, three = rights_of({"kind": "runs", "quantity": 3, "agent_id": AGENT, "ends_at": None})
+    now = Period.at(datetime.now(UTC))
+    month, one = rights_of({"kind": "period", "quantity": 1, "agent_id": AGENT, "ends_at": now.ends_at.isoformat()})
+    assert (three, one, len(runs), len(month)) == (3, 1, 2, 2)
+    assert {each & (2**64 - 1) for each in runs} == {0}
+    assert {each & (2**64 - 1) for each in month} == {now.number}
+    over = {"kind": "period", "quantity": 1, "agent_id": AGENT, "ends_at": now.starts_at.isoformat()}
+    assert rights_of(over) == (frozenset(), 0)
+
+
+async def test_every_kind_and_end_has_its_line(tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(days=2)
+    row = {"agent_id": "x", "agent_name": "X", "runs_left": 1, "status": "active", "kind": "runs"}
+    rows = [
+        row | {"expires_at": "2026-12-21T00:00:00+00:00"},
+        row | {"kind": "period", "runs_left": None, "starts_at": soon.isoformat(), "expires_at": "2099-01-05"},
+        row | {"runs_left": 0, "status": "used_up"},
+        row | {"runs_left": 0, "status": "new"},
+    ]
+    with Answers({"data": rows}).served() as url:
+        lines = (await Terminal(url, tmp_path).run("entitlements")).stdout.splitlines()
+    assert [" ".join(each.split()) for each in lines] == [
+        "1 runs until 2026-12-21 X x",
+        f"any month {soon:%Y-%m-%d} to 2099-01-05 X x",
+        "0 runs X x used up",
+        "0 runs X x new",
+    ]
 
 
 async def test_what_sellers_write_cannot_steer_the_terminal(tmp_path: Path) -> None:

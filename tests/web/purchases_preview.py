@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from agentnexus.core.errors import NotFound
@@ -16,12 +16,15 @@ from agentnexus.web.views.purchases import (
     BuyPage,
     EntitlementsPage,
     EntitlementView,
+    Order,
     Owned,
+    Passing,
     PurchaseLine,
     PurchaseView,
     UseLine,
     UseView,
     purchase_state,
+    right_state,
     steps_of,
     use_state,
 )
@@ -45,6 +48,18 @@ STATES = {
     "refunded": ("refunded", "confirmed"),
     "failed": ("failed", "reviewed"),
 }
+MONTH_STATES = {
+    "month": ("completed", "entitled"),
+    "month_used": ("completed", "entitled"),
+    "month_next": ("completed", "entitled"),
+    "month_signing": ("processing", "signing"),
+    "month_refunded": ("refunded", "ended"),
+}
+BEGINS, ENDS = datetime(2026, 12, 6, tzinfo=UTC), datetime(2027, 1, 5, tzinfo=UTC)
+MONTH_PRICE, MONTH_RUNS = "5 USDC", 1000
+THIRD = Problem(
+    "You have this month and the next one of it.", "Buy again once the next one began.", "conflict"
+)
 
 
 def purchase(name: str) -> PurchaseView:
@@ -68,8 +83,26 @@ def purchase(name: str) -> PurchaseView:
     )  # fmt: skip
 
 
+def month(name: str) -> PurchaseView:
+    """A purchase of a month: never run, used, to come, unsigned or given back."""
+    state, step = MONTH_STATES[name]
+    made = replace(
+        purchase("signing" if step == "signing" else state), id=f"pur_{name}", quantity=1, kind="period",
+        price="3.34 USDC", amount="3.34 USDC", state=purchase_state(state, step), runs_left=None, problem=None,
+        steps=steps_of(state, step, asks=True), ends_at=BEGINS, runs_max=MONTH_RUNS, refundable=state != "refunded",
+        held="3.34 USDC" if state == "completed" else "", came_back="3.34 USDC" if state == "refunded" else "",
+    )  # fmt: skip
+    if name == "month_used":
+        return replace(made, runs_used=12, runs_left=988, held="", paid="3.34 USDC", refundable=False, upgrade=True)
+    if name == "month_next":
+        return replace(made, starts_at=BEGINS, ends_at=ENDS, amount=MONTH_PRICE, held=MONTH_PRICE, runs_max=None)
+    return made
+
+
 def use(name: str) -> UseView:
     problem = Problem("The agent cannot read this file.", "Send a PDF.", "agent_refused") if name == "failed" else None
+    if name == "month":
+        return replace(use("completed"), id="use_month", month=True, paid="", runs_left=987, ends_at=BEGINS)
     done = name == "completed"
     return UseView(
         f"use_{name}", AGENT, NAME, use_state(name), name in ("completed", "failed"), NOW - timedelta(seconds=20),
@@ -84,7 +117,9 @@ class PreviewPurchases:
 
     purchases: dict[str, PurchaseView] = field(default_factory=dict)
     uses: dict[str, UseView] = field(default_factory=dict)
-    bought: list[tuple[str, int, str]] = field(default_factory=list)
+    bought: list[tuple[str, Order, str]] = field(default_factory=list)
+    passed: list[tuple[str, Passing]] = field(default_factory=list)
+    given: dict[str, object] = field(default_factory=dict)
     told: list[Decimal | None] = field(default_factory=list)
     signed: list[Signed] = field(default_factory=list)
     ran: list[tuple[str, dict[str, object]]] = field(default_factory=list)
@@ -93,42 +128,76 @@ class PreviewPurchases:
     left: EntitlementsPage = field(default_factory=EntitlementsPage)
     obstacle: Problem | None = None
     sold: bool = True
+    renews: bool = False
     refuse: Exception | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
         self.purchases = {f"pur_{name}": purchase(name) for name in STATES}
-        self.uses = {f"use_{name}": use(name) for name in ("running", "completed", "failed")}
+        self.purchases |= {f"pur_{name}": month(name) for name in MONTH_STATES}
+        self.uses = {f"use_{name}": use(name) for name in ("running", "completed", "failed", "month")}
         lines = [
-            PurchaseLine(each.id, each.agent_name, each.quantity, each.amount, each.state, each.created_at)
+            PurchaseLine(each.id, each.agent_name, each.what, each.amount, each.state, each.created_at)
             for each in self.purchases.values()
         ]
         owned = [
-            EntitlementView(AGENT, NAME, 3, 1, "0.06 USDC", "pur_completed", NOW + timedelta(days=30)),
-            EntitlementView("org.example.gone", "Gone agent", 2, 0, "0.04 USDC", "pur_completed", available=False),
-        ]
+            EntitlementView(
+                AGENT, NAME, 3, 1, "0.06 USDC", "pur_completed", NOW + timedelta(days=30), used=2, max_usage=5,
+                may_pass=3, may_upgrade=True,
+            ),
+            EntitlementView(
+                AGENT, NAME, 988, expires_at=BEGINS, kind="period", used=12, max_usage=MONTH_RUNS, may_pass=1
+            ),
+            EntitlementView(AGENT, NAME, None, 0, MONTH_PRICE, "pur_month_next", ENDS, kind="period", starts_at=BEGINS),
+            EntitlementView(
+                "org.example.gone", "Gone agent", 2, 0, "0.04 USDC", "pur_completed", available=False, max_usage=2
+            ),
+            EntitlementView(
+                "org.agentnexus.content-summarizer", "Content summarizer", 0, state=right_state("used_up"), used=5,
+                max_usage=5,
+            ),
+            EntitlementView(
+                AGENT, NAME, None, kind="period", state=right_state("expired"), used=1, expires_at=NOW
+            ),
+        ]  # fmt: skip
         uses = [UseLine(each.id, each.agent_name, each.state, each.created_at) for each in self.uses.values()]
         self.left = EntitlementsPage(owned, lines, uses, "more")
 
-    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
+    async def terms(self, user_id: str, agent: AgentView, order: Order) -> BuyPage:
         if not self.sold:
-            return await NoPurchases().terms(user_id, agent, quantity)
+            return await NoPurchases().terms(user_id, agent, order)
+        is_month = order.kind == "period"
+        if self.obstacle is THIRD:
+            return BuyPage(order, MONTH_PRICE, "", FEE, "", obstacle=THIRD)
         if self.obstacle is NO_WALLET:
-            link = ("/wallet", "Make a wallet")
-            return BuyPage(quantity, agent.price, "0.1 USDC", FEE, "", obstacle=NO_WALLET, next_link=link)
+            link = (f"/wallet?next=/agents/{agent.id}/buy?{order.query}", "Make a wallet")
+            return BuyPage(order, agent.price, "0.1 USDC", FEE, "", obstacle=NO_WALLET, next_link=link)
         short = self.obstacle is SHORT
-        return BuyPage(
-            quantity, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH left today)", "30 days",
+        terms = BuyPage(
+            order, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH left today)", "30 days",
             "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
             "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
             ("/wallet#receive", "Add USDC") if short else None, "0.1",
         )  # fmt: skip
+        if not is_month:
+            return terms
+        price = MONTH_PRICE if self.renews else "3.34 USDC"
+        return replace(
+            terms, price=price, amount=price, at_most=price.split()[0], after="21.56 USDC", runs_max=MONTH_RUNS,
+            starts_at=BEGINS if self.renews else None, ends_at=ENDS if self.renews else BEGINS,
+            unused_runs=0 if self.renews else 3,
+        )  # fmt: skip
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
+    async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
         self._may()
-        self.bought.append((agent_id, quantity, key))
+        self.bought.append((agent_id, order, key))
         self.told.append(at_most)
-        return "pur_signing"
+        return "pur_signing" if order.kind == "runs" else "pur_month_signing"
+
+    async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
+        self._may()
+        self.passed.append((agent_id, passing))
+        return "op_unsigned"
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:
         if purchase_id not in self.purchases:
@@ -188,6 +257,9 @@ class PreviewPurchases:
         async with self.changed:
             self.uses[use_id] = replace(view, id=use_id)
             self.changed.notify_all()
+
+    async def use_input(self, user_id: str, use_id: str) -> object:
+        return self.given.get(use_id)
 
     async def use_result(self, user_id: str, use_id: str) -> object:
         view = await self.use(user_id, use_id)

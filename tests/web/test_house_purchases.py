@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,11 +17,13 @@ from agentnexus.web.adapters.purchases import HousePurchases
 from tests.purchases.conftest import AGENT, Shop, runtime, shop, world
 from tests.wallets.conftest import WHOLE
 from tests.web.house import FAUCET, Pages, house_wallet, open_pages
+from tests.web.months import sell_months, this_month
 
 __all__ = ["runtime", "shop", "world"]
 
 pytestmark = pytest.mark.timeout(240)
 BUY = f"/agents/{AGENT}/buy"
+MONTH = f"{BUY}?kind=period"
 
 
 @dataclass
@@ -38,6 +41,10 @@ class Till:
     async def bought(self, runs: int = 3, user: str = "ann", key: str = "form-1") -> str:
         """The purchase's page, once the runs are there."""
         place = await self.pages.moved(BUY, user, runs=str(runs), key=key)
+        return await self.rested(place, user)
+
+    async def bought_month(self, user: str = "ann", key: str = "form-m", **more: str) -> str:
+        place = await self.pages.moved(BUY, user, kind="period", key=key, **more)
         return await self.rested(place, user)
 
     async def rested(self, place: str, user: str = "ann") -> str:
@@ -126,6 +133,100 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
     assert f'<a href="{use}">Trial agent</a>' in empty  # what was paid for stays to be found
 
 
+async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till: Till) -> None:
+    await sell_months(till.shop)
+    await till.filled()
+    price, ends_at, next_ends_at = this_month(till.shop)
+    assert "Have it for a month: 0.50 USDC" in await till.pages.get(f"/agents/{AGENT}")
+    terms = await till.pages.get(MONTH)
+    for each in (f"You pay {price} for the rest of this month", f"until {ends_at:%d %b %Y}, with up to 1,000 runs"):
+        assert each in terms, each
+    place = await till.bought_month()
+    shown = await till.pages.get(place)
+    for each in (f"Trial agent is yours until {ends_at:%d %b %Y}", "Give the month back", "0 of 1,000", price):
+        assert each in shown, each
+    assert f"Run: yours until {ends_at:%d %b %Y}" in await till.pages.get(f"/agents/{AGENT}")
+
+    for at in range(2):
+        used = await till.pages.get(await till.ran(key=f"run-{at}", text="hello from the month"))
+        assert "hello from the month" in used
+        assert "in your month" in used
+    shown = await till.pages.get(place)
+    for each in ("Paid to the seller", "2 of 1,000", "998"):
+        assert each in shown, each
+    assert "Give the month back" not in shown
+    assert await till.shop.money() == 10 * WHOLE - till.shop.world.chain.usdc.parse(price.split()[0]).atomic
+
+    assert "You pay 0.50 USDC for the next month" in await till.pages.get(MONTH)
+    await till.bought_month(key="form-2")
+    owned = await till.pages.get("/entitlements")
+    assert f"Until {next_ends_at:%d %b %Y}" in owned
+    assert "2 of 2,000 runs used." in owned
+    assert "0.50 USDC held in escrow" in owned
+    third = await till.pages.get(MONTH)
+    assert f"You have it until {next_ends_at:%Y-%m-%d} already." in third
+    assert 'name="at_most"' not in third
+
+
+async def test_a_month_that_was_never_run_comes_back_whole(till: Till) -> None:
+    await sell_months(till.shop, runs=None)
+    await till.filled()
+    place = await till.bought_month()
+    assert "As many runs as you like." in await till.pages.get(f"/agents/{AGENT}")
+    assert place in await till.pages.get("/entitlements")
+    await till.pages.moved(f"{place}/refund")
+    assert "Your money came back" in await till.pages.get(await till.rested(place))
+    assert await till.shop.money() == 10 * WHOLE
+    over = await till.pages.get("/entitlements")
+    assert "You have no runs yet." in over
+    assert "Not yours any more</span>" in over[over.index('id="over"') :]
+
+
+async def test_unused_runs_come_back_for_a_month_where_that_is_wanted(till: Till) -> None:
+    await sell_months(till.shop)
+    await till.filled()
+    place = await till.bought(3)
+    owned = await till.pages.get("/entitlements")
+    assert f"{MONTH}&upgrade=1" in owned
+    terms = await till.pages.get(f"{MONTH}&upgrade=1")
+    assert "Give my 3 unused runs back" in terms
+    month = await till.bought_month(upgrade="1")
+    assert "Your unused runs are given back by themselves." in await till.pages.get(month)
+    await till.shop.until(place.rpartition("/")[2], lambda it: it.state == "refunded")
+    assert "Replaced by a month" in await till.pages.get(await till.rested(place))
+
+
+@pytest.mark.parametrize("kind", ["runs", "period"])
+async def test_what_was_bought_is_passed_on_and_run_by_whoever_has_it_then(till: Till, kind: str) -> None:
+    await sell_months(till.shop)
+    await till.filled()
+    await till.filled("bob")
+    bob = await till.shop.world.wallets().of("bob")
+    place = await (till.bought(3) if kind == "runs" else till.bought_month())
+    pass_on = f"/entitlements/{AGENT}/pass-on"
+    assert pass_on in await till.pages.get("/entitlements")
+    for to, count, said in (("0xnobody", "1", "0xnobody"), (bob.address, "9", "can be passed on at once")):
+        refused = await till.pages.post(pass_on, kind=kind, to=to, count=count, key="k0")
+        assert 400 <= refused.status_code < 500
+        assert said in html.unescape(refused.text)
+    nothing = await till.pages.post(pass_on, kind="year", to=bob.address, count="1", key="k0")
+    assert nothing.status_code == 400
+    count = "2" if kind == "runs" else "1"
+    operation = await till.pages.moved(pass_on, kind=kind, to=bob.address, count=count, key="k1")
+    assert operation.startswith("/wallet/operations/op_")
+    await till.pages.get(f"{operation}/live")
+    await till.shop.follow()
+    shown = await till.pages.get(place)
+    assert f"<dt>Passed on</dt><dd>{'2 runs' if kind == 'runs' else 'the month'}</dd>" in shown
+    assert "/refund" not in shown, "somebody else may run it"
+
+    mine = await till.pages.get(await till.ran("bob", text="thanks"), "bob")
+    assert "thanks" in mine
+    owned = await till.pages.get("/entitlements", "bob")
+    assert ("1 run left" if kind == "runs" else "1 of 1,000 runs used.") in owned
+    assert place not in owned, "its purchase stays its buyer's own"
+
+
 async def test_a_purchase_is_one_however_often_the_form_is_sent(till: Till) -> None:
     await till.filled()
     first, second = [await till.pages.moved(BUY, runs="2", key="form-1") for _ in range(2)]
@@ -174,7 +275,7 @@ async def test_what_is_not_signed_is_taken_back_and_nothing_is_paid(till: Till) 
 async def test_who_has_no_wallet_or_too_little_is_told_before_the_button(till: Till) -> None:
     none = await till.pages.get(BUY)
     assert "You have no wallet here yet." in none
-    assert 'href="/wallet">Make a wallet' in none
+    assert f'href="/wallet?next={BUY}%3Fruns%3D5">Make a wallet' in none
     await till.filled(usdc=50_000)
     short = await till.pages.get(BUY)
     assert "The wallet holds 0.05 USDC, and this costs 0.10 USDC." in short

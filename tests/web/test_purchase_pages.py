@@ -1,4 +1,4 @@
-"""Buying runs, following a purchase, what is left of it, and running with it: forms without scripts, every state."""
+"""Buying runs and months, following a purchase, what is left, passing on, running: without scripts, in every state."""
 
 from __future__ import annotations
 
@@ -11,20 +11,48 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from agentnexus.core.errors import BudgetExceeded, Conflict, InsufficientFunds, NotAllowed
+from agentnexus.core.errors import BudgetExceeded, Conflict, InsufficientFunds, InvalidInput, NotAllowed
 from agentnexus.identity.caller import SIGNED_OUT
-from agentnexus.marketplace.purchases.model import QUANTITY_MAX, PurchaseState, Step
+from agentnexus.marketplace.entitlements.model import RightStatus
+from agentnexus.marketplace.purchases.kinds import QUANTITY_MAX, Kind
+from agentnexus.marketplace.purchases.model import PurchaseState, Step
 from agentnexus.web.app import pages_app
 from agentnexus.web.doors import Doors
 from agentnexus.web.pages.purchases import RUNS_MAX
-from agentnexus.web.views.purchases import PURCHASE_STATES, Owned, purchase_state, steps_of, use_state
+from agentnexus.web.views.purchases import (
+    KINDS,
+    PURCHASE_STATES,
+    RIGHT_STATES,
+    Order,
+    Owned,
+    Passing,
+    bought,
+    purchase_state,
+    right_state,
+    steps_of,
+    use_state,
+)
 from agentnexus.web.views.runs import Problem
 from tests.web.browsing import read_form
 from tests.web.conftest import Site
-from tests.web.purchases_preview import AGENT, NO_WALLET, SHORT, STATES, PreviewPurchases, purchase, use
+from tests.web.purchases_preview import (
+    AGENT,
+    BEGINS,
+    MONTH_STATES,
+    NO_WALLET,
+    SHORT,
+    STATES,
+    THIRD,
+    PreviewPurchases,
+    purchase,
+    use,
+)
 from tests.web.wallet_preview import FAUCET, HOSTILE, TRANSACTION
 
 BUY = f"/agents/{AGENT}/buy"
+MONTH = f"{BUY}?kind=period"
+SUMMARIZER = "org.agentnexus.content-summarizer"
+BOB = "0x" + "b0" * 20
 
 
 def purchases(site: Site) -> PreviewPurchases:
@@ -45,6 +73,7 @@ async def test_the_terms_say_in_one_sentence_what_is_paid_held_and_given_back(cl
         "It is held in escrow. Each run that succeeds pays the seller 0.02 USDC; a run that fails costs nothing.",
         "What you do not use comes back: when you ask for it, or by itself after 30 days.",
         "0.02 USDC</dt>",
+        "Pay ahead for PDF extractor. What you do not use comes back.",
         "paid by AgentNexus (0.19 ETH left today)",
         "the seller pays it, not you",
         "Your wallet holds",
@@ -59,7 +88,7 @@ async def test_runs_are_bought_once_per_form(site: Site, client: httpx.AsyncClie
     assert sent["runs"] == ["7", "7"]  # the field for another number, and what is bought
     done = await client.post(BUY, data={"runs": "7", "key": sent["key"][0]})
     assert (done.status_code, done.headers["location"]) == (303, "/purchases/pur_signing")
-    assert purchases(site).bought == [(AGENT, 7, sent["key"][0])]
+    assert purchases(site).bought == [(AGENT, Order("runs", 7), sent["key"][0])]
 
 
 async def test_what_was_shown_is_the_most_that_is_paid(site: Site, client: httpx.AsyncClient) -> None:
@@ -85,12 +114,79 @@ async def test_what_is_no_number_of_runs_buys_nothing(site: Site, client: httpx.
 
 def test_the_page_takes_as_many_runs_as_the_room_sells() -> None:
     assert RUNS_MAX == QUANTITY_MAX
+    assert set(KINDS) == {str(each) for each in Kind}
+
+
+async def test_a_month_says_what_is_paid_for_what_until_when_and_what_comes_back(client: httpx.AsyncClient) -> None:
+    shown = await text(client, MONTH)
+    for each in (
+        "You pay 3.34 USDC for the rest of this month",
+        "It is yours until 06 Dec 2026, with up to 1,000 runs.",
+        "paid to the seller at your first run that succeeds. Until then all of it comes back when you ask for it",
+        "if you never run it, by itself",
+        "Nothing renews by itself. Bought again, it is the next month, for 5 USDC.",
+        "A whole month is 5 USDC.",
+        "Give my 3 unused runs back",
+    ):
+        assert each in shown, each
+    assert f'href="{MONTH}" aria-current="true"' in shown
+    assert f'href="{BUY}" aria-current="true"' in await text(client, BUY)
+    assert "How many?" not in shown
+
+
+async def test_the_next_month_is_bought_while_the_present_one_is_there(site: Site, client: httpx.AsyncClient) -> None:
+    purchases(site).renews = True
+    shown = await text(client, MONTH)
+    for each in (
+        "You pay 5 USDC for the next month",
+        "The next one is yours from 06 Dec 2026 until 05 Jan 2027",
+        "Buy the next month for 5 USDC",
+    ):
+        assert each in shown, each
+    assert "unused run" not in shown
+    purchases(site).obstacle = THIRD
+    shown = await text(client, MONTH)
+    assert "You have this month and the next one of it." in shown
+    assert 'method="post"' not in shown[shown.index("<main") : shown.index("</main>")]
+
+
+@pytest.mark.parametrize(("path", "upgrade"), [(MONTH, False), (f"{MONTH}&upgrade=1", True)])
+async def test_a_month_is_bought_with_unused_runs_given_back_or_not(
+    site: Site, client: httpx.AsyncClient, path: str, upgrade: bool
+) -> None:
+    shown = await client.get(path)
+    sent = read_form(shown.text).sent
+    assert ("upgrade" in sent) is upgrade
+    done = await client.post(BUY, data={name: values[-1] for name, values in sent.items()})
+    assert (done.status_code, done.headers["location"]) == (303, "/purchases/pur_month_signing")
+    assert purchases(site).bought == [(AGENT, Order("period", 1, upgrade=upgrade), sent["key"][0])]
+    assert purchases(site).told == [Decimal("3.34")]
+    purchases(site).refuse = Conflict("the price has changed", next_step="look at it again")
+    refused = await client.post(BUY, data={"kind": "period", "key": "k"} | ({"upgrade": "1"} if upgrade else {}))
+    assert refused.status_code == 409
+    assert ('name="upgrade" value="1" checked' in refused.text) is upgrade
+
+
+async def test_what_is_not_sold_is_not_bought(site: Site, client: httpx.AsyncClient) -> None:
+    by_run = await client.get(f"/agents/{SUMMARIZER}/buy?kind=period")
+    assert by_run.status_code == 400
+    assert "sold by the run only" in by_run.text
+    for kind in ("year", HOSTILE[:20]):
+        answer = await client.post(BUY, data={"kind": kind, "runs": "5", "key": "k"})
+        assert (answer.status_code, answer.text.count("That is nothing that is sold.")) == (400, 1)
+    assert purchases(site).bought == []
+
+
+def test_an_order_leads_back_to_its_terms() -> None:
+    orders = [Order("runs", 7), Order("period"), Order("period", upgrade=True)]
+    assert [each.query for each in orders] == ["runs=7", "kind=period", "kind=period&upgrade=1"]
+    assert [bought(each.kind, each.quantity) for each in (*orders[:2], Order())] == ["7 runs", "a month", "1 run"]
 
 
 @pytest.mark.parametrize(
     ("obstacle", "said", "link"),
     [
-        (NO_WALLET, "You have no wallet yet.", 'href="/wallet"'),
+        (NO_WALLET, "You have no wallet yet.", f'href="/wallet?next={BUY}?runs=5"'),
         (SHORT, "The wallet holds 0.05 USDC, and this costs 0.1 USDC.", 'href="/wallet#receive"'),
     ],
 )
@@ -132,7 +228,8 @@ async def test_a_refused_purchase_says_why_and_keeps_the_number(
     answer = await client.post(BUY, data={"runs": "3", "key": "k"})
     assert answer.status_code == refusal.http_status
     assert html.escape(refusal.next_step[1:]) in answer.text
-    assert read_form(answer.text).sent["runs"] == ["3", "3"]
+    sent = read_form(answer.text).sent
+    assert (sent["runs"], sent["kind"]) == (["3", "3"], ["runs"])
 
 
 async def test_an_agent_that_is_not_there_sells_nothing(client: httpx.AsyncClient) -> None:
@@ -149,6 +246,31 @@ async def test_a_purchase_says_how_far_it_is(client: httpx.AsyncClient, name: st
     assert ("Do not buy" in shown) is (name == "signing")
     assert ("Run it now" in shown) is (name == "completed")
     assert (TRANSACTION in shown) is (name in ("confirmed", "completed", "refunding", "refunded"))
+
+
+async def test_the_purchase_of_a_month_says_until_when_and_how_often_it_ran(client: httpx.AsyncClient) -> None:
+    said = {
+        "month": ("A month of PDF extractor", "is yours until 06 Dec 2026", "0 of 1,000", "Give the month back",
+                  "With up to 1,000 runs. The seller is paid at your first run that succeeds", "Run it now", "Renew"),
+        "month_used": ("12 of 1,000", "Paid to the seller", "988", "Your unused runs are given back by themselves."),
+        "month_next": ("is yours from 06 Dec 2026 until 05 Jan 2027", "Run it as often as you like."),
+        "month_signing": ("A month of PDF extractor", "Do not buy", "Sign with your passkey"),
+        "month_refunded": ("Your money came back", f'href="{MONTH}">Buy again', "3.34 USDC"),
+    }  # fmt: skip
+    assert set(said) == set(MONTH_STATES)
+    for name, words in said.items():
+        shown = await text(client, f"/purchases/pur_{name}")
+        for each in words:
+            assert each in shown, (name, each)
+    assert "Give the month back" not in await text(client, "/purchases/pur_month_used")
+    assert "Run it now" not in await text(client, "/purchases/pur_month_next")
+
+
+async def test_runs_that_were_passed_on_are_counted(site: Site, client: httpx.AsyncClient) -> None:
+    purchases(site).purchases["pur_completed"] = replace(purchase("completed"), passed_on=2, runs_used=1)
+    shown = await text(client, "/purchases/pur_completed")
+    assert "<dt>Passed on</dt><dd>2 runs</dd>" in shown
+    assert "<dt>Runs used</dt><dd>1</dd>" in shown
 
 
 async def test_what_ended_badly_says_where_the_money_is(client: httpx.AsyncClient) -> None:
@@ -186,10 +308,12 @@ async def test_the_rest_is_given_back_or_it_is_said_why_not(site: Site, client: 
 async def test_strangers_and_other_sites_find_nothing(site: Site, client: httpx.AsyncClient) -> None:
     for path in ("/purchases/pur_nobody", "/purchases/pur_nobody/live", "/uses/use_nobody", "/uses/use_nobody/live"):
         assert (await client.get(path)).status_code == 404, path
-    for path in (BUY, "/purchases/pur_completed/refund", "/purchases/pur_signing/signature", f"/agents/{AGENT}/run"):
+    places = ("/purchases/pur_completed/refund", "/purchases/pur_signing/signature", f"/entitlements/{AGENT}/pass-on")
+    for path in (BUY, f"/agents/{AGENT}/run", *places):
         answer = await client.post(path, data={"runs": "1"}, headers={"Origin": "https://evil.example"})
         assert answer.status_code == 403, path
     assert (purchases(site).bought, purchases(site).refunded, purchases(site).signed) == ([], [], [])
+    assert purchases(site).passed == []
 
 
 async def test_the_live_page_brings_every_panel_and_the_end(client: httpx.AsyncClient) -> None:
@@ -209,8 +333,26 @@ async def test_texts_of_sellers_are_only_text(site: Site, client: httpx.AsyncCli
 
 async def test_entitlements_show_what_is_left_and_where_it_goes_back(site: Site, client: httpx.AsyncClient) -> None:
     shown = await text(client, "/entitlements")
-    for each in ("3 runs left", "1 under way.", "0.06 USDC held in escrow until 21 Dec 2026", "Buy more"):
+    for each in (
+        "What you bought",
+        "3 runs left",
+        "2 of 5 runs used.",
+        "1 under way.",
+        "0.06 USDC held in escrow until 21 Dec 2026",
+        "Buy more",
+        "Get money back",
+        f'href="{BUY}?kind=period&upgrade=1">Upgrade to a month',
+        "Until 06 Dec 2026",
+        "12 of 1,000 runs used.",
+        f'href="{BUY}?kind=period">Renew',
+        "From 06 Dec 2026",
+        "5 USDC held in escrow until 05 Jan 2027: not run yet, so all of it can come back.",
+        "5 of 5 runs used",
+        "A month until 21 Nov 2026: 1 run so far",
+    ):
         assert each in shown, each
+    assert shown.index('id="over"') < shown.index("Used up</span>")
+    assert shown.count("Run<span") == 2, "what has not begun, is over or not for sale cannot be run"
     gone = shown[shown.index("Gone agent") :]
     assert "Not for sale any more: give the runs back." in gone
     assert "/agents/org.example.gone" not in shown
@@ -231,7 +373,12 @@ async def test_an_agents_page_sells_runs_or_takes_the_ones_that_are_owned(
     assert 'button-main button-large" name="_run" value="entitled">' in owned, "paying again is not the main way"
     assert owned.index('value="entitled"') < owned.index('name="_run" value="1"')
     purchases(site).has = Owned(sold=True)
-    assert f'<a class="button" href="{BUY}">Buy runs</a>' in await text(client, f"/agents/{AGENT}")
+    for each in (
+        f'<a class="button" href="{BUY}">Buy runs</a>',
+        f'<a class="button" href="{BUY}?kind=period">Have it for a month: 5 USDC</a>',
+    ):
+        assert each in await text(client, f"/agents/{AGENT}")
+    assert "kind=period" not in await text(client, f"/agents/{SUMMARIZER}"), "it is sold by the run only"
     purchases(site).has = Owned()
     assert BUY not in await text(client, f"/agents/{AGENT}")
 
@@ -256,13 +403,12 @@ async def test_whoever_is_not_signed_in_sees_the_agent_and_is_asked_who_they_are
 
 async def test_a_run_that_is_owned_starts_with_the_same_form(site: Site, client: httpx.AsyncClient) -> None:
     data = {"_key": "k", "_run": "entitled", "in/text": "A long text.", "_json": '{"text": "A long text."}'}
-    agent = "org.agentnexus.content-summarizer"
-    done = await client.post(f"/agents/{agent}/run", data=data)
+    done = await client.post(f"/agents/{SUMMARIZER}/run", data=data)
     assert (done.status_code, done.headers["location"]) == (303, "/uses/use_running"), done.text
-    assert purchases(site).ran == [(agent, {"text": "A long text."})]
+    assert purchases(site).ran == [(SUMMARIZER, {"text": "A long text."})]
     assert site.runs.ran == []
     purchases(site).refuse = Conflict("the 1 runs you have left are all under way", next_step="wait until one ended")
-    refused = await client.post(f"/agents/{agent}/run", data=data)
+    refused = await client.post(f"/agents/{SUMMARIZER}/run", data=data)
     assert refused.status_code == 409
     assert "are all under way." in refused.text
 
@@ -278,6 +424,59 @@ async def test_a_run_shows_its_result_and_what_was_paid(client: httpx.AsyncClien
     assert file.status_code == 200
     assert file.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert (await client.get("/uses/use_running/result.json")).status_code == 404
+
+
+async def test_an_agent_that_is_ones_own_for_a_month_runs_without_a_price(
+    site: Site, client: httpx.AsyncClient
+) -> None:
+    purchases(site).has = Owned(sold=True, until=BEGINS, month_runs_left=988, runs_left=1)
+    shown = await text(client, f"/agents/{AGENT}")
+    assert "Run: yours until 06 Dec 2026" in shown
+    assert "988 runs left until then. Your 1 single run stays for later." in shown
+    purchases(site).has = Owned(sold=True, until=BEGINS)
+    assert "As many runs as you like." in await text(client, f"/agents/{AGENT}")
+    used = await text(client, "/uses/use_month")
+    for each in ("in your month", "Yours until</dt><dd>06 Dec 2026", "Runs left</dt><dd>987"):
+        assert each in used, each
+    purchases(site).uses["use_failed"] = replace(use("failed"), month=True)
+    assert "Nothing was paid, and it does not count." in await text(client, "/uses/use_failed")
+
+
+async def test_running_again_begins_with_what_was_sent_where_that_is_known(
+    site: Site, client: httpx.AsyncClient
+) -> None:
+    assert f'href="/agents/{AGENT}?use=use_failed#run"' in await text(client, "/uses/use_failed")
+    purchases(site).given["use_failed"] = {"text": "What I typed."}
+    known = await text(client, f"/agents/{SUMMARIZER}?use=use_failed")
+    assert "What I typed.</textarea>" in known
+    assert "is not kept" not in known
+    assert "What you sent with that run is not kept" in await text(client, f"/agents/{SUMMARIZER}?use=use_other")
+    assert "is not kept" not in await text(client, f"/agents/{SUMMARIZER}")
+
+
+async def test_runs_are_passed_on_by_an_operation_of_the_wallet(site: Site, client: httpx.AsyncClient) -> None:
+    shown = await client.get("/entitlements")
+    assert shown.text.count("/pass-on") == 2, "where the agent allows it"
+    place = f"/entitlements/{AGENT}/pass-on"
+    done = await client.post(place, data={"kind": "runs", "to": BOB, "count": "2", "key": "k"})
+    assert (done.status_code, done.headers["location"]) == (303, "/wallet/operations/op_unsigned")
+    assert purchases(site).passed == [(AGENT, Passing("runs", BOB, 2, "k"))]
+
+
+@pytest.mark.parametrize(("to", "count", "said"), [("0xnobody", "2", "no address"), (BOB, "none", "no number of runs")])
+async def test_passing_on_is_refused_beside_what_was_typed(
+    site: Site, client: httpx.AsyncClient, to: str, count: str, said: str
+) -> None:
+    purchases(site).refuse = InvalidInput("that is no address", next_step="paste it again")
+    answer = await client.post(
+        f"/entitlements/{AGENT}/pass-on", data={"kind": "runs", "to": to, "count": count, "key": "k"}
+    )
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert 'class="fold" open' in answer.text
+    assert f'value="{to}"' in answer.text
+    assert f'value="{count}"' in answer.text
+    assert purchases(site).passed == []
 
 
 async def test_a_run_that_failed_costs_nothing_and_says_so(client: httpx.AsyncClient) -> None:
@@ -297,6 +496,8 @@ def test_every_state_of_the_room_has_its_words() -> None:
             way = steps_of(str(state), str(step), asks=True)
             assert len(way) >= 1
             assert sum(each.tone in ("busy", "wait") for each in way) <= 1
+    for status in RightStatus:
+        assert right_state(str(status)).label in {label for label, _ in RIGHT_STATES.values()}
     assert use_state("running").tone == "busy"
     assert use_state("new kind").label == "New kind"
 

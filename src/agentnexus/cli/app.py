@@ -22,7 +22,7 @@ COMMANDS = {
     "prefer": ("agentnexus.cli.prefer", "sellers to take first, and sellers never to hire"),
     "agents": ("agentnexus.cli.agents", "list, show, run, buy, make and test agents"),
     "purchase": ("agentnexus.cli.purchase", "runs that you bought ahead: list, show, sign, take back"),
-    "entitlements": ("agentnexus.cli.purchase", "runs that you may still use"),
+    "entitlements": ("agentnexus.cli.rights", "what you have bought and may run; pass it on"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),
     "escrow": ("agentnexus.cli.escrow", "your prepaid account: top up, claim, withdraw"),

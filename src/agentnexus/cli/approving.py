@@ -6,7 +6,7 @@ the typed data, and the calls inside must be the ones that were asked for, or be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self, TypeAlias, cast
@@ -28,6 +28,7 @@ _DO_NOT_TRUST = "do not trust this node"
 TRANSFER, APPROVE = selector("transfer(address,uint256)"), selector("approve(address,uint256)")
 _MINT = abi_of("Entitlements").function("mintWithVoucher")
 _DEPOSIT = abi_of("Escrow").function("deposit")
+_PASS = abi_of("Entitlements").function("safeTransferFrom")
 Tokens: TypeAlias = "Mapping[str, tuple[str, int]]"
 """Symbol and decimals by address."""
 
@@ -164,17 +165,17 @@ def atomic(amount: str, decimals: int) -> int:
     return int(Decimal(amount).scaleb(decimals, EXACT))
 
 
-def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
+def require_purchase(asked: Asked, *, token: str, amount_atomic: int, rights: tuple[Collection[int], int]) -> None:
     """Raises `NotAllowed` unless all that leaves the wallet is one deposit of this much, for rights of the wallet's.
 
-    `token` is what the node calls USDC.
+    `token` is what the node calls USDC; `rights` the tokens that may be meant, and how many of one there are to be.
     """
     calls = asked.calls
     if token not in trusted({token: ("USDC", USDC_DECIMALS)}, asked.chain_id):
         raise NotAllowed(f"{token} is not the USDC of this chain", next_step=_DO_NOT_TRUST)
     try:
         good = [each.data[:4] for each in calls] == [APPROVE, _DEPOSIT.selector, _MINT.selector] and _buys(
-            asked.sender, calls, token, amount_atomic
+            asked.sender, calls, token, amount_atomic, rights
         )
     except InvalidInput:
         good = False
@@ -182,15 +183,33 @@ def require_purchase(asked: Asked, *, token: str, amount_atomic: int) -> None:
         raise NotAllowed("the node built something else than this purchase", next_step=_DO_NOT_TRUST)
 
 
-def _buys(own: str, calls: Sequence[Call], token: str, amount_atomic: int) -> bool:
+def _buys(own: str, calls: Sequence[Call], token: str, amount_atomic: int, rights: tuple[Collection[int], int]) -> bool:
     approve, deposit, mint = calls
     terms = cast("Sequence[AbiValue]", decode_values(_DEPOSIT.inputs, deposit.data[4:])[0])
     voucher = cast("Sequence[AbiValue]", decode_values(_MINT.inputs, mint.data[4:])[0])
     allowed = Call(token, APPROVE + word(deposit.target) + word(amount_atomic))
-    buyer, amount, holder = terms[0], terms[2], voucher[0]
+    buyer, amount, holder, gained = terms[0], terms[2], voucher[0], voucher[1]
+    ids, count = rights
     return (
-        approve == allowed and (buyer, amount, holder) == (own, amount_atomic, own) and not deposit.value | mint.value
+        approve == allowed
+        and (buyer, amount, holder, voucher[2]) == (own, amount_atomic, own, count)
+        and gained in ids
+        and not deposit.value | mint.value
     )
+
+
+def require_passing(asked: Asked, to: str, count: int, ids: Collection[int]) -> None:
+    """Raises `NotAllowed` unless all that happens is that so many of one of these tokens go to that address.
+
+    Tokens have hashes of their agents' names for numbers: no other contract's tokens are called so.
+    """
+    try:
+        given = [decode_values(_PASS.inputs, each.data[4:]) for each in asked.calls if each.data[:4] == _PASS.selector]
+    except InvalidInput:
+        given = []
+    good = len(asked.calls) == len(given) == 1 and not asked.calls[0].value
+    if not good or given[0][2] not in ids or (*given[0][:2], *given[0][3:]) != (asked.sender, to, count, b""):
+        raise NotAllowed("the node built something else than passing that on", next_step=_DO_NOT_TRUST)
 
 
 def in_words(call: Call, own: str, tokens: Tokens) -> str:
@@ -206,6 +225,8 @@ def in_words(call: Call, own: str, tokens: Tokens) -> str:
     if head in (TRANSFER, APPROVE) and len(rest) == 64:
         verb = "send {} to {}" if head == TRANSFER else "let {} be taken by {}"
         said = verb.format(paid(int.from_bytes(rest[32:], "big")), to_hex(rest[12:32]))
+    elif head == _PASS.selector and len(rest) >= 160:
+        said = f"pass {int.from_bytes(rest[96:128], 'big')} of the tokens of {call.target} on to {to_hex(rest[44:64])}"
     else:
         known = [f for name in ("Escrow", "Entitlements", "Account") for f in abi_of(name).functions.values()]
         names = [each.name for each in known if each.selector == head]

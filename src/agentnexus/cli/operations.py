@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,13 +90,20 @@ class How:
 
             click.secho(printable(text), dim=True, err=True)
 
-    def agree(self, question: str) -> None:
-        """Raises `click.UsageError` where nobody can be asked, and stops at a no."""
+    def agree(self, question: str, instead: str = "--yes") -> None:
+        """Raises `click.UsageError` where nobody can be asked, stops at a no. `instead`: what spares the question."""
         if self.yes:
             return
         if self.as_json:
-            raise click.UsageError("--json cannot ask: add --yes")
-        click.confirm(question, abort=True, err=True)
+            raise click.UsageError(f"--json cannot ask: add {instead}")
+        try:
+            agreed = click.confirm(question, err=True)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            raise click.UsageError(f"nobody is there to answer: add {instead}") from None
+        if not agreed:
+            raise click.Abort
 
 
 def how_options(command: Callable[..., int]) -> Callable[..., int]:

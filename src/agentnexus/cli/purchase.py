@@ -1,4 +1,4 @@
-"""Runs bought ahead and used: `nexus agents buy`, `nexus agents execute`, `nexus purchase`, `nexus entitlements`."""
+"""Runs and months bought ahead, and runs on them: `nexus agents buy`, `nexus agents execute`, `nexus purchase`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 API = "/api/v1"
+PERIOD = "period"
 USDC_DECIMALS = 6
 ENDS = {"completed": 0, "failed": 1, "refunded": 1}
 STATES = {
@@ -43,7 +44,20 @@ COLOURS = {"completed": "green", "failed": "red"}
 
 def _words(made: Json) -> str:
     state, step = str(made["state"]), str(made.get("step"))
-    return STEPS[step] if step in STEPS and not PURCHASE.ended(made) else STATES.get(state, state)
+    if step in STEPS and not PURCHASE.ended(made):
+        return STEPS[step]
+    return "the month is yours" if state == "completed" and made.get("kind") == PERIOD else STATES.get(state, state)
+
+
+def what_of(kind: object, quantity: object, agent: object, ends_at: object = None) -> str:
+    """``3 runs of Reader``, ``a month of Reader until 2026-12-06``."""
+    if kind == PERIOD:
+        return f"a month of {agent}" + (f" until {str(ends_at)[:10]}" if ends_at else "")
+    return f"{quantity} run{'' if quantity == 1 else 's'} of {agent}"
+
+
+def _bought(made: Json) -> str:
+    return what_of(made.get("kind"), made["quantity"], made["agent_name"], made.get("ends_at"))
 
 
 MOVING = frozenset({"refunding", "ending"})
@@ -54,27 +68,44 @@ USE = Course(f"{API}/me/uses", lambda made: str(made["state"]), ENDS)
 
 @click.command()
 @click.argument("agent_id")
-@click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="how many")
+@click.option("--runs", type=click.IntRange(1, 1000), help="how many runs; one, if you say nothing")
+@click.option("--month", is_flag=True, help="instead of runs: until the month ends; bought again, the next one")
+@click.option("--upgrade", is_flag=True, help="with --month: unused runs are given back once the month is there")
 @click.option("--budget", type=AMOUNT, help="the most it may cost, in USDC; then nothing is asked")
 @click.option("--key", default="", help="idempotency key: the same key is the same purchase")
 @how_options
-def buy(agent_id: str, runs: int, budget: str | None, key: str, how: How) -> int:
-    """Buy runs of an agent from your wallet: paid as they succeed, the rest comes back when you want.
+def buy(
+    agent_id: str, runs: int | None, month: bool, upgrade: bool, budget: str | None, key: str, how: How
+) -> int:  # fmt: skip
+    """Buy runs of an agent, or a month of it, from your wallet.
 
-    `nexus agents execute` uses them.
+    Runs are paid as they succeed, and the rest comes back when you want. A month is paid with its first run that
+    succeeds, and comes back before that. `nexus agents execute` uses both.
     """
-    return finish(asyncio.run(_buy(agent_id, runs, budget, key or uuid4().hex, how)), how, _show, PURCHASE)
+    if month and runs is not None:
+        raise click.UsageError("give --runs or --month, not both")
+    if upgrade and not month:
+        raise click.UsageError("--upgrade is for --month: runs become a month")
+    order: Json = {"kind": PERIOD if month else "runs", "quantity": runs or 1}
+    return finish(asyncio.run(_buy(agent_id, order, upgrade, budget, key or uuid4().hex, how)), how, _show, PURCHASE)
 
 
-async def _buy(agent_id: str, runs: int, budget: str | None, key: str, how: How) -> Json:
+async def _buy(agent_id: str, order: Json, upgrade: bool, budget: str | None, key: str, how: How) -> Json:
+    from agentnexus.cli.printable import printable
+
+    place = f"{API}/agents/{quote(agent_id, safe='')}"
     async with _api() as client:
-        agent = cast("Json", (await client.get(f"{API}/agents/{quote(agent_id, safe='')}")).json()["data"])
-        amount = Decimal(str(agent["price"])) * runs
-        _agree(amount, f"{runs} run{'s' * (runs > 1)} of {agent['name']}", str(agent["currency"]), budget, how)
-        path = f"{API}/agents/{quote(agent_id, safe='')}/purchase"
-        body = {"quantity": runs, "at_most": f"{amount:f}"}
-        answer = await client.post(path, json=body, headers={"Idempotency-Key": key})
-        return await _signed(client, cast("Json", answer.json()["data"]), amount, how)
+        agent = cast("Json", (await client.get(place)).json()["data"])
+        offer = cast("Json", (await client.get(f"{place}/quote", params=cast("dict[str, str]", order))).json()["data"])
+        amount = Decimal(str(offer["amount"]))
+        what = what_of(order["kind"], order["quantity"], agent["name"], offer.get("ends_at"))
+        _agree(amount, what, str(offer["currency"]), budget, how)
+        body = {**order, "at_most": f"{amount:f}", "upgrade": upgrade}
+        answer = await client.post(f"{place}/purchase", json=body, headers={"Idempotency-Key": key})
+        made = cast("Json", answer.json()["data"])
+        if made.get("ends_at") != offer.get("ends_at"):  # asked again under a key, when the present month was taken
+            how.agree(printable(f"this key is of {_bought(made)}. Go on?"))
+        return await _signed(client, {**made, "agent_id": agent_id}, amount, how)
 
 
 def _agree(amount: Decimal, what: str, currency: str, budget: str | None, how: How) -> None:
@@ -83,22 +114,25 @@ def _agree(amount: Decimal, what: str, currency: str, budget: str | None, how: H
     from agentnexus.core.errors import BudgetExceeded
 
     if budget is None:
-        how.agree(printable(f"buy {what} for {spell(amount)} {currency}?"))
+        how.agree(
+            printable(f"buy {what} for {spell(amount)} {currency}?"), "--yes, or --budget with the most it may cost"
+        )
     elif amount > Decimal(budget):
         raise BudgetExceeded(
             printable(f"{what} cost {spell(amount)} {currency}, and at most {budget} is allowed"),
-            next_step="buy fewer, or give a larger --budget",
+            next_step="buy less, or give a larger --budget",
         )
 
 
 async def _signed(client: httpx.AsyncClient, made: Json, amount: Decimal, how: How) -> Json:
-    """Carried out; only a deposit of exactly `amount` is signed."""
+    """Carried out; signed is only a deposit of what it costs, `amount` at most, for exactly what is shown."""
 
     def check(asked: Asked) -> None:
         from agentnexus.cli.approving import atomic, require_purchase
+        from agentnexus.cli.rights import rights_of
 
-        token = str(made["asset"]).rpartition(":")[2]
-        require_purchase(asked, token=token, amount_atomic=atomic(f"{amount:f}", USDC_DECIMALS))
+        costs, token = min(Decimal(str(made["amount"])), amount), str(made["asset"]).rpartition(":")[2]
+        require_purchase(asked, token=token, amount_atomic=atomic(f"{costs:f}", USDC_DECIMALS), rights=rights_of(made))
 
     return await carry_out(client, made, how, check, PURCHASE)
 
@@ -110,7 +144,7 @@ async def _signed(client: httpx.AsyncClient, made: Json, amount: Decimal, how: H
 @click.option("--wait/--no-wait", default=True, help="until it has ended (the default), or only begin it")
 @json_option
 def execute(agent_id: str, input_json: str, key: str, wait: bool, as_json: bool) -> int:
-    """Run an agent with a run that you have bought; a run that fails costs nothing and is not used up."""
+    """Run an agent on what you have bought of it; a run that fails costs nothing and is not used up."""
     from agentnexus.cli.hire import parse_input
 
     how, value = How(None, None, wait=wait, yes=False, as_json=as_json), parse_input(input_json)
@@ -135,26 +169,9 @@ def _show_use(shown: Json) -> None:
     show_problem(shown.get("error"))
 
 
-@click.command()
-@json_option
-def entitlements(as_json: bool) -> int:
-    """Show the runs you have bought and not used."""
-    from agentnexus.cli.hire import fetch
-    from agentnexus.cli.printable import printable
-
-    found = cast("list[Json]", asyncio.run(fetch(f"{API}/me/entitlements", {})))
-    if as_json:
-        return done("", found, as_json=True)
-    for each in printable(found):
-        click.echo(f"{each['runs_left']:>5}  {each['agent_name']}  {each['agent_id']}")
-    if not found:
-        click.echo("no runs left; buy some: nexus agents buy ID --runs 5")
-    return 0
-
-
 @click.group()
 def purchase() -> None:
-    """Runs that you bought: how far it got, and your money back."""
+    """What you bought: how far it got, and your money back."""
 
 
 @purchase.command(name="list")
@@ -171,9 +188,8 @@ def list_purchases(limit: int, before: str, as_json: bool) -> int:
     if as_json:
         return done("", found, as_json=True)
     for each in printable(found):
-        what = f"{each['quantity']:>4} x {each['agent_name']}"
         paid = f"{spell(each['amount'])} {each['currency']}"
-        click.echo(f"{str(each['created_at'])[:19]}  {each['id']}  {what}  {paid}  {_words(each)}")
+        click.echo(f"{str(each['created_at'])[:19]}  {each['id']}  {_bought(each)}  {paid}  {_words(each)}")
     if not found:
         click.echo("nothing bought yet")
     return 0
@@ -209,7 +225,7 @@ def sign(purchase_id: str, how: How) -> int:
             found = await _one(client, purchase_id)
             amount = Decimal(str(found["amount"]))
             if isinstance(found.get("sign"), dict):
-                _agree(amount, f"{found['quantity']} of {found['agent_name']}", str(found["currency"]), None, how)
+                _agree(amount, _bought(found), str(found["currency"]), None, how)
             return await _signed(client, found, amount, how)
 
     return finish(asyncio.run(signed()), how, _show, PURCHASE)
@@ -239,14 +255,17 @@ async def _one(client: httpx.AsyncClient, purchase_id: str) -> Json:
 def _show(shown: Json) -> None:
     """What was bought, how far it is, what is left of it, and what went wrong."""
     state, currency = str(shown["state"]), shown["currency"]
-    what = f"{shown['quantity']} x {shown['agent_name']} for {spell(shown['amount'])} {currency}"
+    what = f"{_bought(shown)} for {spell(shown['amount'])} {currency}"
     click.secho(f"{what}: {_words(shown)}", fg=COLOURS.get(state, "yellow"))
     click.echo(f"  {shown['id']}")
     if shown.get("transaction"):
         click.echo(f"  transaction {shown['transaction']}")
     if state == "completed":
-        left = "1 run" if shown["runs_left"] == 1 else f"{shown['runs_left']} runs"
-        click.echo(f"  {left} left until {str(shown['expires_at'])[:10]}")
+        left = "as many runs as you like"
+        if shown["runs_left"] is not None:
+            left = "1 run left" if shown["runs_left"] == 1 else f"{shown['runs_left']} runs left"
+        passed = f", {shown['passed_on']} passed on" if shown.get("passed_on") else ""
+        click.echo(f"  {left} until {str(shown['expires_at'])[:10]}{passed}")
         click.echo(f"  use one:  nexus agents execute {shown['agent_id']} --input @input.json")
     show_problem(shown.get("error"))
     if shown.get("step") == "signing":

@@ -17,7 +17,15 @@ from agentnexus.web.views.history import HistoryPage, HistoryQuery
 from agentnexus.web.views.market import Figures, MarketView, OfferView
 from agentnexus.web.views.money import ApprovalsPage, BudgetPage, GrantPage, MoneyPage, ToSign
 from agentnexus.web.views.prepaid import PrepaidPage
-from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, Owned, PurchaseView, UseView
+from agentnexus.web.views.purchases import (
+    BuyPage,
+    EntitlementsPage,
+    Order,
+    Owned,
+    Passing,
+    PurchaseView,
+    UseView,
+)
 from agentnexus.web.views.runs import RunSummary, RunView
 from agentnexus.web.views.saved import SavedPlan
 from agentnexus.web.views.schedules import FiringView, ScheduleTyped, ScheduleView
@@ -209,11 +217,11 @@ class WalletDoor(Protocol):
 
 
 class PurchasesDoor(Protocol):
-    """Runs of agents that the visitor buys and uses. Strangers' ids are `NotFound`."""
+    """Runs and months of agents that the visitor buys and uses. Strangers' ids are `NotFound`."""
 
-    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage: ...
+    async def terms(self, user_id: str, agent: AgentView, order: Order) -> BuyPage: ...
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
+    async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
         """The purchase's id; asked twice under one key, it is one. `at_most`: what the visitor was shown."""
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView: ...
@@ -227,6 +235,9 @@ class PurchasesDoor(Protocol):
 
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage: ...
 
+    async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
+        """The wallet's operation that does it, by id."""
+
     async def owned(self, user_id: str, agent_id: str) -> Owned:
         """Of nobody (an empty id) and while the chain does not answer: nothing."""
 
@@ -237,6 +248,9 @@ class PurchasesDoor(Protocol):
 
     def follow_use(self, user_id: str, use_id: str) -> AsyncIterator[UseView]:
         """The view now and after every change; ends after the final state."""
+
+    async def use_input(self, user_id: str, use_id: str) -> object:
+        """What the run was given, where that is still known, else None."""
 
     async def use_result(self, user_id: str, use_id: str) -> object:
         """The whole result as JSON values; raises `NotFound` while there is none."""

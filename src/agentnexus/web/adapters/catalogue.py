@@ -59,6 +59,9 @@ class ListingCatalogue:
             limits=(("Memory", f"{limits.memory_mib} MiB"), ("Time", f"{limits.timeout_seconds:g} s")),
             hosts=manifest.egress.hosts,
             endpoint=f"{self._api_url}{listing.path}",
+            month_price=money(listing.month_price),
+            month_runs=manifest.pricing.runs_per_month,
+            transferable=manifest.pricing.transferable,
         )
 
 

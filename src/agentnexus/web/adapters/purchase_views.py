@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from agentnexus.core.money import Money
-from agentnexus.marketplace.entitlements.model import Use, UseState
+from agentnexus.marketplace.entitlements.holdings import Held
+from agentnexus.marketplace.entitlements.model import Right, RightStatus, Use, UseState
+from agentnexus.marketplace.entitlements.stock import Stock, tally_of
+from agentnexus.marketplace.listings.model import Listing
+from agentnexus.marketplace.purchases.kinds import Kind, PurchaseQuote
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, Step
 from agentnexus.rails.evm.contracts import DealStatus
 from agentnexus.web.results import blocks_of
 from agentnexus.web.views.problems import problem_of, sentence
-from agentnexus.web.views.purchases import PurchaseLine, PurchaseView, UseView, purchase_state, steps_of, use_state
+from agentnexus.web.views.purchases import (
+    BuyPage,
+    EntitlementView,
+    Order,
+    Owned,
+    PurchaseLine,
+    PurchaseView,
+    UseView,
+    bought,
+    purchase_state,
+    right_state,
+    steps_of,
+    use_state,
+)
 from agentnexus.web.views.runs import Problem
 from agentnexus.web.views.signing import SigningView
 from agentnexus.web.views.text import money
@@ -22,13 +39,33 @@ ASKED_FOR: Final = "asked for by the buyer"
 HELD: Final = (DealStatus.OPEN, DealStatus.RELEASED)
 
 
+def buy_page(order: Order, quote: PurchaseQuote, days: str, unused: int, now: datetime) -> BuyPage:
+    """What a quote says; nothing of a wallet. `days`: after which what is left of runs comes back."""
+    return BuyPage(
+        order, money(quote.price), money(quote.amount), fee_words(quote.fee_bps), gas="", days=days,
+        at_most=f"{quote.amount.decimal:f}", starts_at=_future(quote.starts_at, now), ends_at=quote.ends_at,
+        runs_max=quote.runs_max, unused_runs=unused,
+    )  # fmt: skip
+
+
+def _future(moment: datetime | None, now: datetime) -> datetime | None:
+    """Pages say when something begins while that is to come."""
+    return moment if moment is not None and moment > now else None
+
+
 def purchase_view(
-    purchase: Purchase, sign: SigningView | None = None, problem: Problem | None = None, *, used: int = 0
+    purchase: Purchase,
+    now: datetime,
+    sign: SigningView | None = None,
+    problem: Problem | None = None,
+    *,
+    held: Sequence[Held] = (),
 ) -> PurchaseView:
-    """`problem` is why there is nothing to sign; else what the purchase says itself. `used`: runs that were paid."""
-    state, paid = _state(purchase), purchase.price * used
+    """`problem` is why there is nothing to sign; else what the purchase says itself. `held`: who has its tokens."""
+    state, tally = _state(purchase), tally_of(purchase, held)
+    paid = purchase.price * (tally.used if purchase.kind is Kind.RUNS else min(tally.used, 1))
     network = purchase.price.asset.network
-    held = Money(purchase.price.asset, purchase.remaining)
+    rest = Money(purchase.price.asset, purchase.remaining)
     completed = purchase.state is PurchaseState.COMPLETED and purchase.deal in HELD
     return PurchaseView(
         id=purchase.id,
@@ -42,19 +79,26 @@ def purchase_view(
         final=purchase.state.final and purchase.step is not Step.REFUNDING,
         steps=steps_of(state, str(purchase.step), asks=True),
         created_at=purchase.created_at,
-        held=money(held) if held else "",
-        paid=money(paid) if used else "",
+        held=money(rest) if rest else "",
+        paid=money(paid) if paid else "",
         came_back=money(purchase.amount - paid) if purchase.state is PurchaseState.REFUNDED else "",
-        runs_left=purchase.remaining // purchase.price.atomic if completed else None,
-        refundable=is_refundable(purchase),
+        runs_left=tally.left if completed else None,
+        refundable=tally.refundable or purchase.step is Step.SIGNING,
         retries=purchase.retries,
         wallet=purchase.wallet,
         deal_id=purchase.deal_id if purchase.deal is not DealStatus.NONE else "",
         transaction=purchase.transaction,
         explorer=explorer_link(network, purchase.transaction),
-        expires_at=purchase.expires_at if held else None,
+        expires_at=purchase.expires_at if rest else None,
         problem=problem or _problem(purchase),
         sign=sign,
+        kind=str(purchase.kind),
+        starts_at=_future(purchase.starts_at, now),
+        ends_at=purchase.ends_at,
+        runs_max=purchase.runs_max,
+        runs_used=tally.used,
+        passed_on=tally.passed_on,
+        upgrade=purchase.upgrade,
     )
 
 
@@ -74,42 +118,70 @@ def _problem(purchase: Purchase) -> Problem | None:
     return Problem(sentence(reason), "", "") if reason and reason != ASKED_FOR else None
 
 
-def is_refundable(purchase: Purchase) -> bool:
-    """Whether there is something to take back: a rest that is held, or a purchase that is not signed yet."""
-    rest = purchase.step is Step.ENTITLED and purchase.deal is DealStatus.OPEN and purchase.remaining > 0
-    return rest or purchase.step is Step.SIGNING
-
-
 def purchase_line(purchase: Purchase) -> PurchaseLine:
     return PurchaseLine(
         purchase.id,
         purchase.agent_name,
-        purchase.quantity,
+        bought(str(purchase.kind), purchase.quantity),
         money(purchase.amount),
         purchase_state(_state(purchase), str(purchase.step)),
         purchase.created_at,
     )
 
 
-def use_view(use: Use, purchase: Purchase, runs_left: int | None, output: object = None) -> UseView:
-    """`output` of a run that succeeded."""
-    succeeded = use.state is UseState.COMPLETED
-    given_back = use.state is UseState.FAILED and purchase.quantity == 1
-    shown = UseView(
+def entitlement_view(
+    right: Right, stock: Stock | None, back: Sequence[Purchase], listing: Listing | None, now: datetime
+) -> EntitlementView:
+    """`stock`: what the chain says, if it does; `back`: what money can be had for; `listing`: where it is for sale."""
+    kind, left, status = right.kind, right.runs_left, right.status
+    if stock is not None and kind is Kind.RUNS:
+        left = stock.runs_left
+        if status is RightStatus.ACTIVE and not left and not right.under_way:
+            status = RightStatus.USED_UP
+    held = sum(each.remaining for each in back)
+    has_month = stock is not None and stock.period is not None
+    return EntitlementView(
+        agent_id=right.agent_id,
+        agent_name=right.agent_name,
+        runs_left=left,
+        under_way=right.under_way,
+        held=money(Money(back[0].price.asset, held)) if held else "",
+        purchase_id=back[0].id if back else "",
+        expires_at=right.expires_at,
+        available=listing is not None,
+        kind=str(kind),
+        state=right_state(str(status)),
+        used=right.usage_count,
+        max_usage=right.max_usage,
+        starts_at=_future(right.starts_at, now),
+        may_pass=0 if stock is None else max(stock.passable(kind).values(), default=0),
+        may_upgrade=bool(back) and listing is not None and listing.month_price is not None and not has_month,
+    )
+
+
+def use_view(use: Use, purchase: Purchase, owned: Owned, output: object = None) -> UseView:
+    """`output` of a run that succeeded; `owned`: what there is left of the agent."""
+    succeeded, is_month = use.state is UseState.COMPLETED, purchase.kind is Kind.PERIOD
+    single = purchase.quantity == 1 and not is_month and purchase.user_id == use.user_id
+    given_back = use.state is UseState.FAILED and single
+    is_paid = succeeded and use.settled_at is not None and not is_month
+    return UseView(
         id=use.id,
         agent_id=use.agent_id,
         agent_name=purchase.agent_name,
         state=use_state(str(use.state)),
         final=use.state is UseState.FAILED or use.settled_at is not None,
         created_at=use.created_at,
-        runs_left=None if given_back else runs_left,
+        paid=money(purchase.price) if is_paid else "",
+        runs_left=None if given_back else owned.month_runs_left if is_month else owned.runs_left,
         transaction=use.transaction,
         explorer=explorer_link(purchase.price.asset.network, use.transaction),
         problem=problem_of(use.error),
         blocks=blocks_of(output) if succeeded and output is not None else (),
         given_back=given_back,
+        month=is_month,
+        ends_at=purchase.ends_at,
     )
-    return replace(shown, paid=money(purchase.price)) if use.settled_at is not None and succeeded else shown
 
 
 def fee_words(fee_bps: int) -> str:

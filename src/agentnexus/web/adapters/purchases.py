@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from math import ceil
 from typing import Final
+from urllib.parse import quote as quoted
 
-from agentnexus.core.errors import NexusError, NotFound
+from agentnexus.core.errors import InvalidInput, NexusError, NotFound
 from agentnexus.core.money import Money
 from agentnexus.marketplace.entitlements.model import Right, Use, UseState
 from agentnexus.marketplace.entitlements.service import Entitlements
+from agentnexus.marketplace.entitlements.stock import Stock, tally_of
+from agentnexus.marketplace.purchases.kinds import Kind
 from agentnexus.marketplace.purchases.model import Purchase, Step
 from agentnexus.marketplace.purchases.service import LIFETIME, Purchases
 from agentnexus.web.adapters.purchase_views import (
-    fee_words,
-    is_refundable,
+    buy_page,
+    entitlement_view,
     purchase_line,
     purchase_view,
     short_of,
@@ -29,10 +34,14 @@ from agentnexus.web.newest import newest
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.purchases import (
+    KINDS,
+    PERIOD,
     BuyPage,
     EntitlementsPage,
     EntitlementView,
+    Order,
     Owned,
+    Passing,
     PurchaseView,
     UseLine,
     UseView,
@@ -48,31 +57,31 @@ SETTLING_SECONDS: Final = 0.5
 
 
 class HousePurchases:
-    """Runs of agents that people buy with wallets of their own."""
+    """Runs and months of agents that people buy with wallets of their own."""
 
     def __init__(self, purchases: Purchases, entitlements: Entitlements, wallet: HouseWallet) -> None:
         self._purchases = purchases
         self._entitlements = entitlements
         self._wallet = wallet
 
-    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
+    async def terms(self, user_id: str, agent: AgentView, order: Order) -> BuyPage:
         """What it costs now, and what stands in the way."""
-        assert agent.amount is not None  # everything in our own catalogue has a price
-        needed = agent.amount * quantity
-        page = BuyPage(
-            quantity, money(agent.amount), money(needed), fee="", gas="",
-            days=plural(LIFETIME.days, "day"), at_most=f"{needed.decimal:f}",
-        )  # fmt: skip
         try:
-            page = replace(page, fee=fee_words(await self._purchases.acts.market.fee_bps()))
-            return await self._for_wallet(user_id, page, needed)
+            quote = await self._purchases.quote(user_id, agent.id, Kind(order.kind), order.quantity)
+        except NexusError as error:
+            return BuyPage(order, agent.price, "", fee="", gas="", obstacle=problem_of(error))
+        unused = await self._unused(user_id, order, agent.id)
+        page = buy_page(order, quote, plural(LIFETIME.days, "day"), unused, self._now())
+        back = quoted(f"/agents/{agent.id}/buy?{order.query}")
+        try:
+            return await self._for_wallet(user_id, page, quote.amount, back)
         except NexusError as error:
             is_new = isinstance(error, NotFound)
-            return replace(
-                page, obstacle=problem_of(error), next_link=("/wallet", "Make a wallet") if is_new else None
-            )  # fmt: skip
+            link = (f"/wallet?next={back}", "Make a wallet") if is_new else None
+            return replace(page, obstacle=problem_of(error), next_link=link)
 
-    async def _for_wallet(self, user_id: str, page: BuyPage, needed: Money) -> BuyPage:
+    async def _for_wallet(self, user_id: str, page: BuyPage, needed: Money, back: str) -> BuyPage:
+        """`back` leads to these terms again."""
         wallet = await self._wallet.of(user_id)
         held = Money(needed.asset, await self._purchases.acts.market.money(wallet.address))
         page = replace(
@@ -84,28 +93,43 @@ class HousePurchases:
         missing = needed - held
         return replace(
             page, short=money(missing), obstacle=problem_of(short_of(needed, held)),
-            next_link=("/wallet#receive", "Add money"),
+            next_link=(f"/wallet?next={back}#receive", "Add money"),
             faucet=self._wallet.faucet(wallet, max(ceil(missing.decimal), 5)),
         )  # fmt: skip
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
-        return (await self._purchases.begin(user_id, agent_id, quantity, f"page:{key}", at_most=at_most)).id
+    async def _unused(self, user_id: str, order: Order, agent_id: str) -> int:
+        """Runs of their own that a month could give back."""
+        if order.kind != PERIOD:
+            return 0
+        bought = await self._purchases.store.to_replace(user_id, agent_id)
+        held = await self._entitlements.store.held([each.id for each in bought])
+        return sum(tally_of(each, held).left or 0 for each in bought)
+
+    async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
+        made = await self._purchases.begin(
+            user_id, agent_id, order.quantity, f"page:{key}", kind=Kind(order.kind), at_most=at_most,
+            upgrade=order.upgrade,
+        )  # fmt: skip
+        return made.id
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:
         return await self._view(user_id, await self._purchases.get(user_id, purchase_id))
 
     async def _view(self, user_id: str, purchase: Purchase) -> PurchaseView:
+        now = self._now()
         if purchase.step is not Step.SIGNING:
-            return purchase_view(purchase, used=await self._entitlements.store.used(purchase.id))
+            return purchase_view(purchase, now, held=await self._entitlements.store.held([purchase.id]))
         try:
             request = await self._purchases.signing_request(user_id, purchase.id)
             wallet = await self._wallet.of(user_id)
         except NexusError as error:  # what was to be signed had lapsed, and cannot be built anew
-            return purchase_view(purchase, problem=problem_of(error))
+            return purchase_view(purchase, now, problem=problem_of(error))
         if request is None:
-            return purchase_view(await self._purchases.get(user_id, purchase.id))
+            return purchase_view(await self._purchases.get(user_id, purchase.id), now)
         command = f"nexus purchase sign {purchase.id} --key-file FILE"
-        return purchase_view(purchase, signing_view(request, wallet, f"/purchases/{purchase.id}/signature", command))
+        return purchase_view(
+            purchase, now, signing_view(request, wallet, f"/purchases/{purchase.id}/signature", command)
+        )
 
     async def follow(self, user_id: str, purchase_id: str) -> AsyncIterator[PurchaseView]:
         """Every change, merged to what a person can follow."""
@@ -121,12 +145,13 @@ class HousePurchases:
         await self._purchases.refund(user_id, purchase_id)
 
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage:
-        """What can be run or given back, and one page of all purchases."""
+        """What can be run or given back, what is over, and one page of all purchases."""
         found = await self._purchases.list(user_id, before, PAGE)
-        rights = [await self._now(user_id, each) for each in await self._entitlements.list(user_id)]
+        rights = await self._entitlements.list(user_id)
+        stocks = {agent_id: await self._stock(user_id, agent_id) for agent_id in {each.agent_id for each in rights}}
+        shown = [await self._entitlement(user_id, each, stocks[each.agent_id]) for each in rights]
         names = {each.agent_id: each.agent_name for each in rights}
         uses = await self._entitlements.uses(user_id, PAGE)
-        shown = [await self._entitlement(user_id, each) for each in rights if each.runs_left or each.under_way]
         older = found[-1].id if len(found) == PAGE else ""
         return EntitlementsPage(
             shown, [purchase_line(each) for each in found],
@@ -135,44 +160,43 @@ class HousePurchases:
             older,
         )  # fmt: skip
 
-    async def _now(self, user_id: str, right: Right) -> Right:
-        """As the chain says, which our mirror of it may be a moment behind; as the mirror says while it is away."""
+    async def _stock(self, user_id: str, agent_id: str) -> Stock | None:
+        """As the chain says, which our mirror of it may be a moment behind; None while it does not answer."""
         try:
-            access = await self._entitlements.access(user_id, right.agent_id)
+            return await self._entitlements.reading.now(user_id, agent_id)
         except NexusError:
-            return right
-        return replace(right, runs_left=access.runs_left, under_way=access.under_way)
+            return None
 
-    async def _entitlement(self, user_id: str, right: Right) -> EntitlementView:
+    async def _entitlement(self, user_id: str, right: Right, stock: Stock | None) -> EntitlementView:
+        held = await self._entitlements.store.held(right.purchases)
         bought = [await self._purchases.get(user_id, each) for each in right.purchases]
-        open_ones = [each for each in bought if is_refundable(each)]
-        held = sum(each.remaining for each in open_ones)
-        return EntitlementView(
-            agent_id=right.agent_id,
-            agent_name=right.agent_name,
-            runs_left=right.runs_left,
-            under_way=right.under_way,
-            held=money(Money(bought[0].price.asset, held)) if held else "",
-            purchase_id=open_ones[0].id if open_ones else "",
-            expires_at=right.expires_at,
-            available=await self._is_for_sale(right.agent_id),
-        )
-
-    async def _is_for_sale(self, agent_id: str) -> bool:
+        back = [each for each in bought if tally_of(each, held).refundable]
         try:
-            await self._purchases.acts.listings.for_sale(agent_id)
+            listing = await self._purchases.acts.listings.for_sale(right.agent_id)
         except NotFound:
-            return False
-        return True
+            listing = None
+        return entitlement_view(right, stock, back, listing, self._now())
+
+    async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
+        if passing.kind not in KINDS:
+            raise InvalidInput("that is nothing that is sold", field="kind", next_step="pass on runs, or a month")
+        operation = await self._entitlements.transfer(
+            user_id, agent_id, Kind(passing.kind), to=passing.to, count=passing.count, key=f"page:{passing.key}"
+        )
+        return operation.id
 
     async def owned(self, user_id: str, agent_id: str) -> Owned:
         """Nothing while the chain does not answer: the agent's page is there all the same."""
         if not user_id:
             return Owned(sold=True)
         try:
-            return Owned(sold=True, runs_left=(await self._entitlements.access(user_id, agent_id)).runs_left)
+            access = await self._entitlements.access(user_id, agent_id)
         except NexusError:
             return Owned(sold=True)
+        return Owned(True, access.runs_left, access.until, access.period_runs_left)
+
+    def _now(self) -> datetime:
+        return self._purchases.acts.clock.now()
 
     async def run(self, user_id: str, agent_id: str, value: dict[str, object], key: str) -> str:
         return (await self._entitlements.run(user_id, agent_id, value, f"page:{key}")).id
@@ -181,13 +205,13 @@ class HousePurchases:
         return await self._use_view(user_id, await self._entitlements.use(user_id, use_id))
 
     async def _use_view(self, user_id: str, use: Use) -> UseView:
-        purchase = await self._purchases.get(user_id, use.purchase_id)
+        purchase = await self._purchases.get(None, use.purchase_id)  # a friend's, where runs were passed on
         output = None
         if use.state is UseState.COMPLETED:
             execution = await self._entitlements.execution(use)
             output = None if execution is None else execution.output
         owned = await self.owned(user_id, use.agent_id)
-        return use_view(use, purchase, owned.runs_left, output)
+        return use_view(use, purchase, owned, output)
 
     async def follow_use(self, user_id: str, use_id: str) -> AsyncIterator[UseView]:
         """The run until it ended, then until its seller has been paid."""
@@ -201,6 +225,11 @@ class HousePurchases:
                 await self._entitlements.use(user_id, use_id, wait_seconds=IDLE_SECONDS)
             else:
                 await asyncio.sleep(SETTLING_SECONDS)
+
+    async def use_input(self, user_id: str, use_id: str) -> object:
+        use = await self._entitlements.use(user_id, use_id)
+        given: object = json.loads(await self._entitlements.store.input_of(use.id))
+        return given
 
     async def use_result(self, user_id: str, use_id: str) -> object:
         """Raises `NotFound` while there is none."""

@@ -9,7 +9,15 @@ from typing import Final
 from agentnexus.core.errors import Unavailable
 from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
-from agentnexus.web.views.purchases import BuyPage, EntitlementsPage, Owned, PurchaseView, UseView
+from agentnexus.web.views.purchases import (
+    BuyPage,
+    EntitlementsPage,
+    Order,
+    Owned,
+    Passing,
+    PurchaseView,
+    UseView,
+)
 from agentnexus.web.views.signing import Signed
 from agentnexus.web.views.wallet import OperationView, SendTyped, WalletPage
 
@@ -60,10 +68,10 @@ class NoWallets:
 class NoPurchases:
     """Says what is missing."""
 
-    async def terms(self, user_id: str, agent: AgentView, quantity: int) -> BuyPage:
-        return BuyPage(quantity, agent.price, "", fee="", gas="", obstacle=problem_of(_no_sales()))
+    async def terms(self, user_id: str, agent: AgentView, order: Order) -> BuyPage:
+        return BuyPage(order, agent.price, "", fee="", gas="", obstacle=problem_of(_no_sales()), sold=False)
 
-    async def buy(self, user_id: str, agent_id: str, quantity: int, key: str, at_most: Decimal | None = None) -> str:
+    async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
         raise _no_sales()
 
     async def purchase(self, user_id: str, purchase_id: str) -> PurchaseView:
@@ -82,6 +90,9 @@ class NoPurchases:
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage:
         return EntitlementsPage(missing=problem_of(_no_sales()))
 
+    async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
+        raise _no_sales()
+
     async def owned(self, user_id: str, agent_id: str) -> Owned:
         return Owned()
 
@@ -94,6 +105,9 @@ class NoPurchases:
     async def follow_use(self, user_id: str, use_id: str) -> AsyncIterator[UseView]:
         """The same refusal."""
         yield await self.use(user_id, use_id)
+
+    async def use_input(self, user_id: str, use_id: str) -> object:
+        raise _no_sales()
 
     async def use_result(self, user_id: str, use_id: str) -> object:
         raise _no_sales()

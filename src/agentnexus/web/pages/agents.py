@@ -35,6 +35,7 @@ SORTS: Final = (
 MAX_EXAMPLES: Final = 5
 ANY_SELLER: Final = "market"
 ENTITLED: Final = "entitled"
+USE_ID_CHARS: Final = 80
 INDEX: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -69,12 +70,27 @@ def _price(request: Request, text: str) -> Money | None:
 
 
 async def agent(request: Request) -> Response:
-    """GET /agents/{agent_id}?example=N"""
+    """GET /agents/{agent_id}?example=N, or ?use=… to begin with what a run of the visitor's was given."""
     found = await doors_of(request).catalogue.agent(request.path_params["agent_id"])
     chosen = request.query_params.get("example", "")
     index = int(chosen) if INDEX.fullmatch(chosen) and int(chosen) < min(len(found.examples), MAX_EXAMPLES) else None
-    value = found.examples[index].input if index is not None else None
-    return await _agent_page(request, found, build_form(found.input_schema or {}, value), value, example_index=index)
+    value: object = found.examples[index].input if index is not None else None
+    use_id = request.query_params.get("use", "")[:USE_ID_CHARS]
+    if use_id:
+        value = await _given(request, use_id)
+    return await _agent_page(
+        request, found, build_form(found.input_schema or {}, value), value, example_index=index,
+        is_input_gone=bool(use_id) and value is None,
+    )  # fmt: skip
+
+
+async def _given(request: Request, use_id: str) -> object:
+    """What that run was given; None where nobody knows any more, or it is not the visitor's to know."""
+    doors = doors_of(request)
+    try:
+        return await doors.purchases.use_input(await doors.user(request), use_id)
+    except NexusError:
+        return None
 
 
 async def _agent_page(
@@ -86,13 +102,14 @@ async def _agent_page(
     example_index: int | None = None,
     error: NexusError | None = None,
     status: int = 200,
+    is_input_gone: bool = False,
 ) -> Response:
     raw = json.dumps(value, indent=2, ensure_ascii=False) if value else "{}"
     return page(
         request, "pages/agent.html", status=error.http_status if error else status, agent=found, form=form,
         raw_json=raw if len(raw) <= 20_000 else "{}", example_index=example_index, problem=problem_of(error),
         inputs=schema_rows(found.input_schema or {}), outputs=schema_rows(found.output_schema or {}),
-        owned=await _owned(request, found.id),
+        owned=await _owned(request, found.id), is_input_gone=is_input_gone,
     )  # fmt: skip
 
 

@@ -16,7 +16,11 @@ class ExampleView:
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
-    """`price` is the most one run costs, `price_note` how it is made up. Shares are 0..1, times milliseconds."""
+    """`price` is the most one run costs, `price_note` how it is made up. Shares are 0..1, times milliseconds.
+
+    `month_price` is there where it is sold by the month, with at most `month_runs` runs (None: as many as one likes);
+    `transferable`: what is bought of it may be passed on.
+    """
 
     id: str
     name: str
@@ -44,6 +48,9 @@ class AgentView:
     limits: tuple[tuple[str, str], ...] = ()
     hosts: tuple[str, ...] = ()
     endpoint: str = ""
+    month_price: str = ""
+    month_runs: int | None = None
+    transferable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Buying runs of an agent as its pages show it: terms, the way to the chain and back, what is left, and each run."""
+"""Buying runs or a month of an agent as pages show it: terms, the way to the chain and back, what is left, each run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Final
 from agentnexus.web.results import Block
 from agentnexus.web.views.runs import Problem, State
 from agentnexus.web.views.signing import SigningView
+from agentnexus.web.views.text import plural
 
+RUNS: Final = "runs"
+PERIOD: Final = "period"
+KINDS: Final = (RUNS, PERIOD)
 PURCHASE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "initiated": ("Being checked", "busy"),
     "validating": ("Being checked", "busy"),
@@ -29,15 +33,48 @@ PAID: Final = 4
 STEPS: Final = (
     ("Reviewed", "agent, price, budget and balance"),
     ("Signed", "by the owner of the wallet"),
-    ("Sent", "payment and runs in one operation"),
+    ("Sent", "the payment and what it buys, in one operation"),
     ("Confirmed", "the chain has it"),
-    ("Ready", "the runs are yours"),
+    ("Ready", "it is yours"),
 )
 USE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "running": ("Working", "busy"),
     "completed": ("Done", "done"),
     "failed": ("Failed", "fail"),
 }
+ACTIVE: Final = State("active", "Ready to run", "done")
+RIGHT_STATES: Final[Mapping[str, tuple[str, str]]] = {
+    ACTIVE.name: (ACTIVE.label, ACTIVE.tone),
+    "used_up": ("Used up", ""),
+    "expired": ("Over", ""),
+    "revoked": ("Not yours any more", "back"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants to buy: so many runs, or a month; `upgrade` gives unused runs back for it."""
+
+    kind: str = RUNS
+    quantity: int = 1
+    upgrade: bool = False
+
+    @property
+    def query(self) -> str:
+        """What leads back to its terms."""
+        if self.kind == RUNS:
+            return f"runs={self.quantity}"
+        return f"kind={PERIOD}&upgrade=1" if self.upgrade else f"kind={PERIOD}"
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What somebody passes on, as typed; `key` is the form's own."""
+
+    kind: str
+    to: str
+    count: int
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +88,22 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class BuyPage:
-    """Terms before buying. Amounts are text with their symbol.
+    """Terms before buying. Amounts are text with their symbol; `price` is of one run, or of what is left of the month.
 
     Args:
+        sold: whether anything is sold like this here at all; without an `amount` nothing can be bought now.
         fee: a sentence: who gets what part of the price.
         gas: who pays for gas, in words.
-        balance: of the wallet; `short` what is missing there for this many runs.
+        balance: of the wallet; `short` what is missing there.
         obstacle: why nothing can be bought now; then there is no button.
         next_link: (address, words) of what removes the obstacle.
         at_most: the amount as decimal text: what comes back with the order, so that nobody pays more than they saw.
+        starts_at: of a month that has not begun: the visitor has the present one, and this is its renewal.
+        runs_max: of a month; None is as many as one likes.
+        unused_runs: that a month would give back, if the visitor wants that.
     """
 
-    quantity: int
+    order: Order
     price: str
     amount: str
     fee: str
@@ -77,6 +118,11 @@ class BuyPage:
     obstacle: Problem | None = None
     next_link: tuple[str, str] | None = None
     at_most: str = ""
+    sold: bool = True
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    runs_max: int | None = None
+    unused_runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +132,8 @@ class PurchaseView:
     `paid` is what its runs have cost so far, `came_back` what was refunded of it.
 
     `refundable`: it can be taken back now; that is a cancellation while it waits for a signature.
+
+    A month has `ends_at`, and `starts_at` while it is to come. `runs_left` is None where that is no question.
     """
 
     id: str
@@ -112,6 +160,17 @@ class PurchaseView:
     expires_at: datetime | None = None
     problem: Problem | None = None
     sign: SigningView | None = None
+    kind: str = RUNS
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    runs_max: int | None = None
+    runs_used: int = 0
+    passed_on: int = 0
+    upgrade: bool = False
+
+    @property
+    def what(self) -> str:
+        return bought(self.kind, self.quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +179,7 @@ class PurchaseLine:
 
     id: str
     agent_name: str
-    quantity: int
+    what: str
     amount: str
     state: State
     created_at: datetime
@@ -128,16 +187,36 @@ class PurchaseLine:
 
 @dataclass(frozen=True, slots=True)
 class EntitlementView:
-    """What is left of an agent's runs. `purchase_id` leads to the purchase whose rest comes back."""
+    """What somebody has of an agent: its runs, or one month. `purchase_id` leads to the purchase whose rest comes back.
+
+    Args:
+        runs_left: None of a month without a bound.
+        used: runs that succeeded, of at most `max_usage`.
+        starts_at: of a month that has not begun.
+        available: the agent is for sale, so it can be run.
+        may_pass: how much of it may be passed on now; 0 where the agent does not allow that.
+        may_upgrade: the agent is also sold by the month.
+    """
 
     agent_id: str
     agent_name: str
-    runs_left: int
+    runs_left: int | None
     under_way: int = 0
     held: str = ""
     purchase_id: str = ""
     expires_at: datetime | None = None
     available: bool = True
+    kind: str = RUNS
+    state: State = ACTIVE
+    used: int = 0
+    max_usage: int | None = None
+    starts_at: datetime | None = None
+    may_pass: int = 0
+    may_upgrade: bool = False
+
+    @property
+    def active(self) -> bool:
+        return self.state == ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +242,16 @@ class EntitlementsPage:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """For the agent's page: whether runs are sold here at all, and how many the visitor may start now."""
+    """For the agent's page: whether runs are sold here at all, and what the visitor may start now.
+
+    Args:
+        until: a month is theirs until then, with `month_runs_left` more runs (None: as many as they like).
+    """
 
     sold: bool = False
     runs_left: int = 0
+    until: datetime | None = None
+    month_runs_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +259,8 @@ class UseView:
     """One run with an entitlement. `blocks` draw its result; it is final once its seller has `paid`, or it failed.
 
     `given_back`: it failed and was the only run of its purchase, which is refunded by itself.
+
+    `month`: it was made under a month, so it has no price of its own; `ends_at` is when that is over.
     """
 
     id: str
@@ -189,6 +276,13 @@ class UseView:
     problem: Problem | None = None
     blocks: Sequence[Block] = ()
     given_back: bool = False
+    month: bool = False
+    ends_at: datetime | None = None
+
+
+def bought(kind: str, quantity: int) -> str:
+    """``5 runs``, ``a month``."""
+    return plural(quantity, "run") if kind == RUNS else "a month"
 
 
 def purchase_state(state: str, step: str = "") -> State:
@@ -200,6 +294,11 @@ def purchase_state(state: str, step: str = "") -> State:
 
 def use_state(name: str) -> State:
     label, tone = USE_STATES.get(name, (name.capitalize(), ""))
+    return State(name, label, tone)
+
+
+def right_state(name: str) -> State:
+    label, tone = RIGHT_STATES.get(name, (name.capitalize(), ""))
     return State(name, label, tone)
 
 
