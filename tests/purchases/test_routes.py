@@ -23,6 +23,7 @@ from agentnexus.platform.http import install_error_handlers
 from agentnexus.rails.evm.encoding import to_hex
 from agentnexus.wallets.model import KeySignature, WalletKind
 from tests.purchases.conftest import AGENT, Shop
+from tests.purchases.selling import MONTH, at_day, sell
 from tests.wallets.test_kinds import answer
 
 pytestmark = pytest.mark.timeout(180)
@@ -109,6 +110,73 @@ async def test_runs_are_bought_used_and_the_rest_given_back(shop: Shop, buyer: s
         back = await desk.data(buyer, "GET", f"/api/v1/purchases/{made['id']}")
         assert (back["state"], back["runs_left"], back["runs_used"], back["held"]) == ("refunded", 0, 1, "0")
         assert (await desk.call(buyer, "POST", RUN, "r2", input={"text": "x"})).status_code == 404
+
+
+async def test_a_month_is_quoted_bought_and_shown(shop: Shop, buyer: str) -> None:
+    await sell(shop, per_month=MONTH, runs_per_month=9)
+    period = await at_day(shop, 15)
+    async with opened(shop) as desk:
+        quote = await desk.data(buyer, "GET", f"/api/v1/agents/{AGENT}/quote?kind=period")
+        assert (quote["amount"], quote["currency"], quote["runs_max"], quote["fee_bps"]) == ("0.3", "USDC", 9, 250)
+        assert (quote["starts_at"], quote["ends_at"]) == (period.starts_at.isoformat(), period.ends_at.isoformat())
+        refused = await desk.call(buyer, "POST", BUY, "m1", kind="period", at_most="0.29")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+        made = await desk.data(buyer, "POST", BUY, "m1", kind="period", at_most=quote["amount"])
+        await shop.finish(str(made["id"]))
+        done = await desk.data(buyer, "GET", f"/api/v1/purchases/{made['id']}")
+        assert (done["kind"], done["amount"], done["ends_at"]) == ("period", "0.3", quote["ends_at"])
+        assert (done["runs_left"], done["runs_max"], done["expires_at"]) == (9, 9, quote["ends_at"])
+        assert done["refundable"] is True
+        use = await desk.data(buyer, "POST", RUN, "r1", input={"text": "hello"})
+        await desk.data(buyer, "GET", f"/api/v1/me/uses/{use['id']}?wait=30")
+        await shop.settle_uses()
+        await shop.work()
+        (right,) = (await desk.call(buyer, "GET", "/api/v1/me/entitlements")).json()["data"]
+        assert (right["kind"], right["status"], right["runs_left"]) == ("period", "active", 8)
+        assert (right["usage_count"], right["max_usage"], right["expires_at"]) == (1, 9, quote["ends_at"])
+        access = await desk.data(buyer, "GET", f"/api/v1/me/entitlements/{AGENT}")
+        assert (access["until"], access["period_runs_left"], access["runs_left"]) == (quote["ends_at"], 8, 0)
+        assert (await desk.data(buyer, "GET", f"/api/v1/purchases/{made['id']}"))["refundable"] is False
+        renewed = await desk.data(buyer, "GET", f"/api/v1/agents/{AGENT}/quote?kind=period")
+        assert (renewed["amount"], renewed["starts_at"]) == (MONTH, quote["ends_at"])
+
+
+async def test_runs_are_passed_on_by_an_operation_of_the_wallet(shop: Shop, buyer: str) -> None:
+    await sell(shop, transferable=True)
+    bob = (await shop.world.funded("bob", usdc=0)).address
+    path = f"/api/v1/me/entitlements/{AGENT}/transfer"
+    async with opened(shop) as desk:
+        made = await desk.data(buyer, "POST", BUY, "k1", quantity=3)
+        await shop.finish(str(made["id"]))
+        for body in ({"to": "bob"}, {"to": bob, "count": 0}, {"to": bob, "kind": "year"}, {"count": 1}):
+            assert (await desk.call(buyer, "POST", path, "t1", **body)).status_code in (400, 422), body
+        assert (await desk.call(buyer, "POST", path, "t1", to=bob, count=4)).status_code == 409
+        moved = await desk.data(buyer, "POST", path, "t1", to=bob, count=2)
+        assert (moved["purpose"], moved["sign"]) == ("transfer", None)
+        await shop.world.wallets().settle(str(moved["id"]))
+        await shop.work()
+        shown = await desk.data(buyer, "GET", f"/api/v1/purchases/{made['id']}")
+        assert (shown["passed_on"], shown["runs_left"], shown["refundable"]) == (2, 1, False)
+        assert (await desk.call(buyer, "POST", f"/api/v1/purchases/{made['id']}/refund")).status_code == 409
+        access = await desk.data("bob", "GET", f"/api/v1/me/entitlements/{AGENT}")
+        assert access["runs_left"] == 2
+
+
+async def test_the_owner_of_a_key_signs_what_is_passed_on(shop: Shop) -> None:
+    await sell(shop, transferable=True)
+    await shop.world.funded("alice", WalletKind.KEY)
+    bob = (await shop.world.funded("bob", usdc=0)).address
+    begun = await shop.purchases.begin("alice", AGENT, 1, "k1")
+    asked = await shop.purchases.signing_request("alice", begun.id)
+    assert asked is not None
+    await shop.purchases.sign("alice", begun.id, await answer(shop.world, "alice", asked))
+    await shop.finish(begun.id)
+    async with opened(shop) as desk:
+        path = f"/api/v1/me/entitlements/{AGENT}/transfer"
+        moved = await desk.data("alice", "POST", path, "t1", to=bob)
+        sign = moved["sign"]
+        assert isinstance(sign, dict)
+        assert (sign["kind"], sign["operation_id"]) == ("key", moved["id"])
 
 
 async def test_what_has_to_be_signed_is_told_and_taken(shop: Shop) -> None:
