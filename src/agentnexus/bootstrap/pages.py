@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from agentnexus.bootstrap.desks import webhook_trial
 from agentnexus.bootstrap.parts import Parts, Reception
+from agentnexus.identity.limits import Limiter
 from agentnexus.identity.passkeys import PasskeyLogin
 from agentnexus.ledger.outlook import Outlook
 from agentnexus.platform.settings import Environment
-from agentnexus.web.adapters.house import house_doors
+from agentnexus.web.adapters.house import VIEWS_PER_MINUTE, house_doors
 from agentnexus.web.adapters.money import HouseMoney
 from agentnexus.web.adapters.prepaid import HousePrepaid, NoPrepaid
 from agentnexus.web.adapters.purchases import HousePurchases
@@ -46,6 +47,7 @@ def open_doors(parts: Parts, reception: Reception) -> Doors:
         asset=asset,
         api_url=parts.api_url,
         limiter=reception.limiter,
+        views=Limiter(ground.database, per_minute=VIEWS_PER_MINUTE),
     )
 
 

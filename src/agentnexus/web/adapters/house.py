@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 
 from agentnexus.core.money import Asset
@@ -25,6 +28,9 @@ from agentnexus.web.doors import (
 )
 from agentnexus.workflows.service import Workflows
 
+VIEWS_PER_MINUTE = 120  # of pages that ask the chain; people who look at one reload it now and then
+ASKS_THE_CHAIN = re.compile(r"/(?:wallet|entitlements|purchases|uses)(?:/|$)|/agents/[^/]+/buy$")
+
 
 def house_doors(
     *,
@@ -43,16 +49,9 @@ def house_doors(
     asset: Asset,
     api_url: str,
     limiter: Limiter,
+    views: Limiter,
 ) -> Doors:
     """`asset` is what amounts typed into pages are in; `api_url` the public address shown to programs."""
-
-    async def user(request: Request) -> str:
-        found = await callers.identify(request)
-        request.state.visitor = found.user_id
-        if request.method == "POST":  # looking around is free; what starts work counts like a call of the API
-            await limiter.take(found.user_id)
-        return found.user_id
-
     return Doors(
         runs=WorkflowRuns(workflows),
         catalogue=ListingCatalogue(listings, api_url),
@@ -65,6 +64,24 @@ def house_doors(
         schedules=schedules,
         webhooks=webhooks,
         sign_in=sign_in,
-        user=user,
+        user=visitors(callers, limiter, views),
         asset=asset,
     )
+
+
+def visitors(callers: Callers, limiter: Limiter, views: Limiter) -> Callable[[Request], Awaitable[str]]:
+    """Who visits. Looking around is free; what starts work counts like a call of the API, with its `limiter`.
+
+    `views` bounds how often a visitor looks at pages that ask the chain. Raises `NotAllowed`, `RateLimited`.
+    """
+
+    async def user(request: Request) -> str:
+        found = await callers.identify(request)
+        request.state.visitor = found.user_id
+        if request.method == "POST":
+            await limiter.take(found.user_id)
+        elif ASKS_THE_CHAIN.match(request.url.path):
+            await views.take(f"views {found.user_id}")
+        return found.user_id
+
+    return user

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
-from agentnexus.core.errors import NexusError, SignInAgain
+from agentnexus.core.errors import NexusError, RateLimited, SignInAgain
 from agentnexus.identity.caller import SIGNED_OUT
 from agentnexus.platform.logs import correlation_id, log
 from agentnexus.web.rendering import is_fragment, page
@@ -59,7 +59,10 @@ async def on_expected(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/connect?{urlencode({'again': 1, 'next': _asked_on(request)})}", 303)
     if error.details.get("reason") == SIGNED_OUT and not wants_json(request):
         return _sign_in(request, error)
-    return error_page(request, error.http_status, sentence(error.message), sentence(error.next_step), str(error.code))
+    answer = error_page(request, error.http_status, sentence(error.message), sentence(error.next_step), str(error.code))
+    if isinstance(error, RateLimited) and "retry_after_seconds" in error.details:
+        answer.headers["Retry-After"] = str(error.details["retry_after_seconds"])
+    return answer
 
 
 def _sign_in(request: Request, error: NexusError) -> Response:
