@@ -118,6 +118,24 @@ async def test_both_at_once_dropped_and_back_count_once(shop: Shop, buyer: str) 
     await shop.check_books()
 
 
+async def test_a_process_that_dies_before_it_notes_what_it_booked_books_nothing_twice(shop: Shop, buyer: str) -> None:
+    """The books have it, the handler's place has not moved: everything is told again."""
+    await bought(shop, buyer, 1, "k0")
+    snapshot = await shop.world.chain.snapshot()
+    purchase = await bought(shop, buyer, 2, "k1")
+    await refunded(shop, buyer, purchase)
+    await reorganised(shop, snapshot)
+    await shop.work()
+    before, in_deal = await left(shop), await shop.booked(purchase.account)
+    returned = (await shop.world.books.reservation(purchase.reservation)).returned
+    async with shop.database.connection() as connection:
+        await connection.execute("update indexer.handler set position = 0")
+    await shop.follow()
+    assert (await left(shop), await shop.booked(purchase.account)) == (before, in_deal)
+    assert (await shop.world.books.reservation(purchase.reservation)).returned == returned
+    await shop.check_books()
+
+
 async def test_what_was_paid_past_the_budget_comes_back_past_it_as_well(shop: Shop, buyer: str) -> None:
     """Its money was given back before the chain had it: a buyer who cancels and signs all the same."""
     before = await left(shop)
