@@ -6,32 +6,26 @@ hired = await hiring.hire(Need(capability="pdf.extract", input={…}), budget_id
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from agentnexus.core.canonical import content_hash, idempotency_key
+from agentnexus.core.canonical import idempotency_key
 from agentnexus.core.clock import SystemClock, SystemEntropy, TimeOrderedIds
 from agentnexus.core.errors import (
     AgentTimeout,
     BudgetExceeded,
-    Conflict,
-    InvalidInput,
     NexusError,
     NotFound,
     PaidUndelivered,
     PaymentFailed,
-    PaymentUnknown,
     SellerFailed,
-    Unavailable,
 )
 from agentnexus.core.money import Parity
-from agentnexus.core.offers import Job, JobState, Need, Offer, Quote, Strategy
-from agentnexus.core.payments import PaymentRecord, Receipt, ReceiptStatus
+from agentnexus.core.offers import Job, JobState, Need, Offer, Strategy
+from agentnexus.core.payments import Receipt, ReceiptStatus
 from agentnexus.core.ports import Clock, Entropy, Ids, Signer
 from agentnexus.core.updates import Held
 from agentnexus.hiring.attempt import (
@@ -41,53 +35,41 @@ from agentnexus.hiring.attempt import (
     Delivered,
     NotDelivered,
     OnUpdate,
-    OwnFault,
     Work,
     tell,
 )
 from agentnexus.hiring.cashier import Cashier, Checkpoint, Wallet, no_checkpoint
 from agentnexus.hiring.choose import Choice, Chooser, Policy
-from agentnexus.hiring.failures import error_from_text, error_text
 from agentnexus.hiring.gather import Gatherer
-from agentnexus.hiring.holds import PAID, HoldRow, HoldStore
+from agentnexus.hiring.holds import HoldRow, HoldStore
 from agentnexus.hiring.jobs import Attempt, Ending, HireRow, HireStore
 from agentnexus.hiring.locks import HireLocks
-from agentnexus.hiring.match import Buyer, too_dear
+from agentnexus.hiring.match import Buyer
 from agentnexus.hiring.model import Comparison, Hired, RankedOffer, Rates, SourceHealth
+from agentnexus.hiring.orders import (
+    Order,
+    attempt_json,
+    check_key,
+    cut_off,
+    liked,
+    need_hash,
+    stored_answer,
+    stored_error,
+    untried,
+    was_paid,
+)
+from agentnexus.hiring.paperwork import Paperwork
 from agentnexus.hiring.purse import JobPurse, Terms
-from agentnexus.hiring.receipts import payment_record, sign_receipt
+from agentnexus.hiring.quotes import Quotes
 from agentnexus.hiring.schemas import Schemas
 from agentnexus.hiring.shop import Found, Shop, no_offer
-from agentnexus.hiring.statistics import Outcome, SellerRecords
+from agentnexus.hiring.statistics import SellerRecords
 from agentnexus.ledger.door import Door
 from agentnexus.platform.database import Database
-from agentnexus.platform.telemetry import hires_total, observed, payments_total
+from agentnexus.platform.telemetry import observed
 
 CANDIDATES_MAX = 16
 FALLBACK_MAX = 20
-HASH_IN_THREAD_CHARACTERS = 1 << 18
-QUOTE_SECONDS = 20.0
-CANONICAL_KEPT = 2_000
-OUTAGES = (Unavailable, OSError, *DATABASE_ERRORS)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One call of `hire`, as asked."""
-
-    key: str
-    need: Need
-    need_hash: str
-    budget_id: str
-    user_id: str
-    task: str
-    buyer: Buyer
-    prefer: tuple[str, ...]
-    fallback: int
-    policy: Policy
-    session: str | None
-    deadline: float | None
-    on_update: OnUpdate | None
 
 
 class Hiring:
@@ -123,9 +105,7 @@ class Hiring:
         parity: Parity | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._parity = parity
         self._ids = ids or TimeOrderedIds(self._clock)
-        self._signer = signer
         self._allow_insecure = allow_insecure
         self._checkpoint = checkpoint
         self.schemas = Schemas()
@@ -136,8 +116,9 @@ class Hiring:
         self.store = HireStore(database)
         self.locks = HireLocks(database)
         self._runner = AttemptRunner(self.store, self.cashier, self.schemas, self._clock, paid_patience_seconds)
+        self._paperwork = Paperwork(self.cashier, signer, self._clock, parity)
         self._networks = _networks(wallets)
-        self._canonical: dict[str, Offer] = {}
+        self._quotes = Quotes(self.shop, self._clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -232,29 +213,17 @@ class Hiring:
         seller's error when all failed, `PaymentUnknown` when money may have moved (call again: it is looked up, nothing
         is paid twice), `Conflict` when the key was used for another need.
         """
-        if not key or not key.isprintable() or len(key) > 200:
-            raise InvalidInput("a hire needs a printable key of at most 200 characters", field="key")
+        check_key(key)
         seconds = deadline_seconds or need.constraints.deadline_seconds
         deadline = None if seconds is None else self._clock.monotonic() + seconds
-        need_hash = await _need_hash(need)
+        hashed = await need_hash(need)
         async with AsyncExitStack() as stack:
             hire, buyer = await self._enter(stack, key, user_id, prefer)
-            buyer = replace(buyer, only=only)
             order = Order(
-                key=key,
-                need=need,
-                need_hash=need_hash,
-                budget_id=budget_id,
-                user_id=user_id,
-                task=task or key,
-                buyer=buyer,
-                prefer=tuple(prefer),
-                fallback=min(fallback, FALLBACK_MAX),
-                policy=policy,
-                session=session,
-                deadline=deadline,
-                on_update=on_update,
-            )
+                key=key, need=need, need_hash=hashed, budget_id=budget_id, user_id=user_id, task=task or key,
+                buyer=replace(buyer, only=only), prefer=tuple(prefer), fallback=min(fallback, FALLBACK_MAX),
+                policy=policy, session=session, deadline=deadline, on_update=on_update,
+            )  # fmt: skip
             with observed("hire", key, capability=need.capability or ""):
                 return await self._run(order, hire)
 
@@ -262,7 +231,7 @@ class Hiring:
         self, stack: AsyncExitStack, key: str, user_id: str, prefer: Sequence[str]
     ) -> tuple[HireRow | None, Buyer]:
         """The hire's lock, for as long as `stack`, and what is known of the hire and its buyer."""
-        with _cut_off(key):  # an earlier call may have paid: without the database nobody can tell
+        with cut_off(key):  # an earlier call may have paid: without the database nobody can tell
             await stack.enter_async_context(self.locks.hold(key))
             return await self.store.load(key), await self._buyer(user_id, prefer)
 
@@ -284,11 +253,11 @@ class Hiring:
                 terms = self._terms(attempt, need, hire.budget_id, hire.key)
                 failed = await self._runner.give_up(JobPurse(terms, self.cashier), error)
                 interrupted = replace(failed, interrupted=True)
-                ending = await self._failed(attempt, hire.need_hash, interrupted, outcome=None)
+                ending = await self._paperwork.failed(attempt, hire.need_hash, interrupted, outcome=None)
                 await self.store.end(attempt, ending)
 
     async def _run(self, order: Order, hire: HireRow | None) -> Hired:
-        done = _stored_answer(hire, order)
+        done = stored_answer(hire, order)
         if done is not None:
             return done
         attempts = list(hire.attempts) if hire else []
@@ -300,7 +269,7 @@ class Hiring:
                 return ended
             attempts[-1], last = ended
         while len(attempts) <= order.fallback and not self._late(order):
-            with _cut_off(order.key, DATABASE_ERRORS):
+            with cut_off(order.key, DATABASE_ERRORS):
                 attempt = await self._next(order, attempts)
             if attempt is None:
                 break
@@ -316,14 +285,14 @@ class Hiring:
         return order.deadline is not None and self._clock.monotonic() >= order.deadline
 
     async def _all_failed(self, order: Order, attempts: list[Attempt], last: NexusError | None) -> NexusError:
-        error = last or _stored_error(attempts) or AgentTimeout("the time was over before anybody was asked")
-        if error.retryable and any(_was_paid(attempt) for attempt in attempts):
+        error = last or stored_error(attempts) or AgentTimeout("the time was over before anybody was asked")
+        if error.retryable and any(was_paid(attempt) for attempt in attempts):
             error = PaidUndelivered(
                 f"a seller was paid and its result could not be had: {error.message}",
                 next_step="read the receipts; hire again with a new key if the work is worth a second payment",
                 **error.details,
             )
-        error.details["attempts"] = [_attempt_json(attempt) for attempt in attempts]
+        error.details["attempts"] = [attempt_json(attempt) for attempt in attempts]
         if attempts:
             await self.store.fail(order.key, error, self._clock.now())
         return error
@@ -337,7 +306,7 @@ class Hiring:
         """
         found = await self.shop.search(order.need, order.buyer, limit=CANDIDATES_MAX + len(attempts))
         self._checkpoint("searched")
-        left = _untried(found.answer.offers, attempts)
+        left = untried(found.answer.offers, attempts)
         if not left:
             if attempts:
                 return None
@@ -347,7 +316,7 @@ class Hiring:
             # The best ones were too dear for the budget; the cheapest of all may not have been among them.
             cheapest = order.need.model_copy(update={"strategy": Strategy.PRICE})
             found = await self.shop.search(cheapest, order.buyer, limit=CANDIDATES_MAX + len(attempts))
-            if left := _untried(found.answer.offers[:1], attempts):
+            if left := untried(found.answer.offers[:1], attempts):
                 booked = await self._book_one(order, left, len(attempts) + 1)
         if isinstance(booked, Attempt):
             return booked
@@ -364,7 +333,7 @@ class Hiring:
                 strategy=order.need.strategy,
                 policy=order.policy,
                 session=order.session,
-                preferred=_liked(order, left),
+                preferred=liked(order, left),
             )
             assert choice is not None  # `left` is not empty
             offer = choice.chosen.offer
@@ -389,8 +358,7 @@ class Hiring:
             offer_id=offer.id,
             attempt=number,
         )
-        quote = await self._quote(offer, job)
-        self._check_canonical(offer)
+        quote = await self._quotes.ask(offer, job)
         attempt = Attempt(order.key, number, job.id, job.key, offer, quote, "quoted", self._clock.now())
         await self.store.begin(
             attempt,
@@ -408,36 +376,6 @@ class Hiring:
             raise
         return attempt
 
-    def _check_canonical(self, offer: Offer) -> None:
-        """An offer without a canonical form could not stand in a receipt. Looked at once per offer."""
-        if self._canonical.get(offer.id) is not offer:
-            content_hash(offer)
-            if len(self._canonical) >= CANONICAL_KEPT:
-                self._canonical.clear()
-            self._canonical[offer.id] = offer
-
-    async def _quote(self, offer: Offer, job: Job) -> Quote:
-        market = self.shop.gatherer.market(offer.market)
-        try:
-            async with asyncio.timeout(QUOTE_SECONDS):
-                quote = await market.quote(offer, job)
-        except TimeoutError as error:
-            raise SellerFailed(
-                f"{offer.market} gave no quote within {QUOTE_SECONDS:g} s", next_step="choose another"
-            ) from error
-        limit = job.need.constraints.max_price
-        if limit is not None and too_dear(quote.maximum, limit, self.shop.rates, self._clock.now()):
-            raise PaymentFailed(
-                f"the quote is {quote.maximum}, {limit} is the most allowed", next_step="raise the price limit"
-            )
-        if quote.maximum.asset.caip19 == offer.price.maximum.asset.caip19 and quote.maximum > offer.price.maximum * 2:
-            raise PaymentFailed(
-                f"offered for {offer.price.maximum}, quoted at {quote.maximum}", next_step="choose another seller"
-            )
-        if quote.offer_id != offer.id or quote.job_id != job.id:
-            raise SellerFailed("the quote is for another job", next_step="choose another seller")
-        return quote
-
     def _terms(self, attempt: Attempt, need: Need, budget_id: str, task: str) -> Terms:
         job = Job(
             id=attempt.job_id,
@@ -453,7 +391,7 @@ class Hiring:
         self, order: Order, attempt: Attempt, before: Sequence[Attempt], *, resumed: bool
     ) -> Hired | tuple[Attempt, NexusError]:
         """A fault of ours leaves the attempt open: its seller may be paid already, so only this key may go on."""
-        with _cut_off(order.key):
+        with cut_off(order.key):
             return await self._try(order, attempt, before, resumed=resumed)
 
     async def _try(
@@ -476,8 +414,8 @@ class Hiring:
             return replace(await self._finish(order, attempt, before, result, seconds), resumed=resumed)
         if resumed and isinstance(result.error, PaymentFailed) and not any(row.paid for row in result.payments):
             result = replace(result, interrupted=True)
-        outcome = self._outcome(order.user_id, attempt, result, seconds) if result.blames_seller else None
-        ending = await self._failed(attempt, order.need_hash, result, outcome)
+        outcome = self._paperwork.outcome(order.user_id, attempt, result, seconds) if result.blames_seller else None
+        ending = await self._paperwork.failed(attempt, order.need_hash, result, outcome)
         await self.store.end(attempt, ending)
         self._checkpoint("failure-written")
         return replace(attempt, state=ending.state, receipt=ending.receipt), result.error
@@ -509,8 +447,10 @@ class Hiring:
     async def _finish(
         self, order: Order, attempt: Attempt, before: Sequence[Attempt], result: Delivered, seconds: float
     ) -> Hired:
-        receipt = await self._receipt(attempt, order.need_hash, ReceiptStatus.SETTLED, result.payments, result=result)
-        outcome = self._outcome(order.user_id, attempt, result, seconds)
+        receipt = await self._paperwork.receipt(
+            attempt, order.need_hash, ReceiptStatus.SETTLED, result.payments, result=result
+        )
+        outcome = self._paperwork.outcome(order.user_id, attempt, result, seconds)
         ending = Ending(
             "settled", receipt, receipt.finished_at, hire_state="done", output=result.canonical, outcome=outcome
         )
@@ -519,79 +459,8 @@ class Hiring:
         earlier = tuple(other.receipt for other in before if other.receipt is not None)
         return Hired(receipt, result.output, (*earlier, receipt))
 
-    async def _failed(self, attempt: Attempt, need_hash: str, result: NotDelivered, outcome: Outcome | None) -> Ending:
-        status = ReceiptStatus.REFUNDED if result.refunded else ReceiptStatus.FAILED
-        receipt = await self._receipt(attempt, need_hash, status, result.payments, error=result.error)
-        state = "interrupted" if result.interrupted else str(status)
-        return Ending(state, receipt, receipt.finished_at, error_text(result.error), outcome=outcome)
-
     async def _tell(self, on_update: OnUpdate, row: HoldRow) -> None:
-        await tell(on_update, Held(self._record(row)))
-
-    def _record(self, row: HoldRow) -> PaymentRecord:
-        return payment_record(row, self.cashier.wallet(row.request.rail).address, self._parity)
-
-    async def _receipt(
-        self,
-        attempt: Attempt,
-        need_hash: str,
-        status: ReceiptStatus,
-        payments: Sequence[HoldRow],
-        *,
-        result: Delivered | None = None,
-        error: NexusError | None = None,
-    ) -> Receipt:
-        records = tuple(self._record(row) for row in payments if row.payment)
-        hires_total.labels(attempt.offer.market, str(status)).inc()
-        for record in records:
-            payments_total.labels(record.rail, record.asset, str(record.state)).inc()
-        receipt = Receipt(
-            id="rct_" + attempt.job_id.removeprefix("job_"),
-            job_id=attempt.job_id,
-            need_hash=need_hash,
-            offer=attempt.offer,
-            quote=attempt.quote,
-            status=status,
-            payments=records,
-            result_hash="" if result is None else result.hash,
-            attestation=attempt.offer.attestation,
-            started_at=attempt.started_at,
-            finished_at=max(self._clock.now(), attempt.started_at),
-            error=None if error is None else {"code": str(error.code), "message": error.message},
-        )
-        return await sign_receipt(receipt, self._signer)
-
-    def _outcome(self, user_id: str, attempt: Attempt, result: Delivered | NotDelivered, seconds: float) -> Outcome:
-        offer = attempt.offer
-        ours = {wallet.address.lower() for wallet in self.cashier.wallets.values()}
-        theirs = {value.lower() for value in offer.seller.ids.values()}
-        delivered = isinstance(result, Delivered)
-        return Outcome(
-            seller=offer.seller.key,
-            market=offer.market,
-            capability=offer.capability.name,
-            buyer=user_id,
-            self_dealing=bool(ours & theirs) or user_id == offer.seller.key,
-            succeeded=delivered,
-            schema_valid=True if delivered else getattr(result, "schema_valid", None),
-            duration_seconds=max(0.0, seconds),
-            promised_seconds=None if offer.latency_ms is None else offer.latency_ms / 1000,
-        )
-
-
-@contextmanager
-def _cut_off(key: str, errors: tuple[type[Exception], ...] = OUTAGES) -> Iterator[None]:
-    """Turn a fault of ours into "not known": what was begun goes on under its key, and only there."""
-    try:
-        yield
-    except errors as error:
-        if isinstance(error.__cause__, OwnFault):
-            raise
-        raise PaymentUnknown(
-            f"the hire was cut off, and its seller may have been paid: {error}",
-            next_step="call again with the same key: it goes on with the same payment",
-            hire=key,
-        ) from error
+        await tell(on_update, Held(self._paperwork.record(row)))
 
 
 def _patience_seconds(error: NexusError) -> float:
@@ -605,72 +474,3 @@ def _networks(wallets: Mapping[str, Wallet]) -> frozenset[str] | None:
     if any(not wallet.networks for wallet in wallets.values()):
         return None
     return frozenset(network for wallet in wallets.values() for network in wallet.networks)
-
-
-async def _need_hash(need: Need) -> str:
-    """Hash of a need whose input is JSON; raises `InvalidInput` for anything else."""
-
-    def check_and_hash() -> str:
-        try:
-            json.dumps(need.input, allow_nan=False)
-            return need.hash()
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidInput(
-                f"the input is not JSON: {error}"[:300], field="input", next_step="send JSON values only"
-            ) from error
-
-    large = any(isinstance(value, str) and len(value) > HASH_IN_THREAD_CHARACTERS for value in need.input.values())
-    return await asyncio.to_thread(check_and_hash) if large else check_and_hash()
-
-
-def _stored_answer(hire: HireRow | None, order: Order) -> Hired | None:
-    """The answer of a hire that has ended; raises its error when it failed, `Conflict` for another need."""
-    if hire is None:
-        return None
-    if (hire.need_hash, hire.user_id, hire.budget_id) != (order.need_hash, order.user_id, order.budget_id):
-        raise Conflict(
-            "this key was used for another hire",
-            next_step="use one key per hire, with the same need",
-            key=order.key,
-        )
-    if hire.state == "failed" and hire.error is not None:
-        raise error_from_text(hire.error)
-    if hire.state == "done" and hire.output is not None:
-        return Hired(hire.receipts[-1], json.loads(hire.output), hire.receipts, resumed=True)
-    return None
-
-
-def _untried(offers: Sequence[RankedOffer], attempts: Sequence[Attempt]) -> list[RankedOffer]:
-    """Offers not tried yet, and never the seller that has just failed; an attempt that we cut off ourselves is none."""
-    failed = [attempt for attempt in attempts if attempt.state != "interrupted"]
-    tried = {attempt.offer.id for attempt in failed}
-    last = failed[-1].offer.seller.key if failed else None
-    return [ranked for ranked in offers if ranked.offer.id not in tried and ranked.seller != last]
-
-
-def _liked(order: Order, left: Sequence[RankedOffer]) -> Sequence[str]:
-    """Whom to take first: those the caller named, and where none of them is left, those on the user's list."""
-    named = any(ranked.seller in order.prefer for ranked in left)
-    return order.prefer if named else order.buyer.preferred
-
-
-def _stored_error(attempts: Sequence[Attempt]) -> NexusError | None:
-    """The error of the last attempt, from its receipt: a crash came between writing it and trying the next."""
-    receipt = attempts[-1].receipt if attempts else None
-    if receipt is None or receipt.error is None:
-        return None
-    return error_from_text(json.dumps(receipt.error))
-
-
-def _was_paid(attempt: Attempt) -> bool:
-    return attempt.receipt is not None and any(payment.state in PAID for payment in attempt.receipt.payments)
-
-
-def _attempt_json(attempt: Attempt) -> dict[str, object]:
-    return {
-        "seller": attempt.offer.seller.name or attempt.offer.seller.key,
-        "market": attempt.offer.market,
-        "state": attempt.state,
-        "receipt": None if attempt.receipt is None else attempt.receipt.id,
-        "error": None if attempt.receipt is None else attempt.receipt.error,
-    }

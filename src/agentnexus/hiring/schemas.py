@@ -24,6 +24,7 @@ INSTANCE_DEPTH_MAX = 200
 RECURSION_WORK_MAX = 10_000_000
 PATTERN_BYTES_MAX = 1 << 20
 PROBLEMS_MAX = 5
+RULE = frozenset({"required", "not", "title", "description"})  # `not`: that what is required may not be null
 INDEX = re.compile(r"[0-9]{1,9}")  # as RFC 6901 counts; what `str.isdigit` takes `int` may refuse
 
 
@@ -142,6 +143,17 @@ class CompiledSchema:
             return tuple(Problem(_pointer(error.instance_path), _short(error.message)) for error in errors)
         except (ValueError, TypeError, OverflowError) as error:  # values JSON has no word for
             return (Problem("", f"not a JSON value: {_short(str(error))}"),)
+
+
+def names_needed(alternatives: object) -> tuple[tuple[str, ...], ...]:
+    """``(("a",), ("b", "c"))`` of ``[{"required": ["a"]}, {"required": ["b", "c"]}]``: which names each one asks for.
+
+    Empty unless that is all they do: such alternatives describe no other shapes, they are a rule about this one.
+    """
+    listed = alternatives if isinstance(alternatives, list) else []
+    found = [each.get("required") if isinstance(each, Mapping) and each.keys() <= RULE else None for each in listed]
+    named = [tuple(str(name) for name in names) for names in found if isinstance(names, list) and names]
+    return tuple(named) if len(named) == len(listed) else ()
 
 
 def _pointer(path: list[str | int]) -> str:
