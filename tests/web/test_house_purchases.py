@@ -300,6 +300,25 @@ async def test_a_run_that_fails_costs_nothing_and_the_run_stays(till: Till) -> N
     assert (await till.pages.client.get(f"{use}/result.json", headers={"X-User": "ann"})).status_code == 404
 
 
+async def test_a_run_that_failed_is_tried_again_with_what_was_typed_for_a_day(till: Till) -> None:
+    await till.filled()
+    await till.bought(3)
+    failed = await till.ran(text="typed with care", do="refuse")
+    (again,) = re.findall(r'href="(/agents/[^"#]*\?use=[^"#]*)#run"', await till.pages.get(failed))
+    assert "typed with care" in await till.pages.get(again)
+    stranger = await till.pages.get(again, "eve")
+    assert "typed with care" not in stranger
+    assert "What you sent with that run is not kept" in stranger
+    await till.shop.entitlements.forget()
+    assert "typed with care" in await till.pages.get(again)
+    till.shop.world.clock.advance(25 * 3600)
+    await till.shop.entitlements.forget()
+    assert "What you sent with that run is not kept" in await till.pages.get(again)
+    done = await till.ran(key="run-2", text="all went well")
+    place = f"/agents/{AGENT}?use={done.rpartition('/')[2]}"
+    assert "all went well" not in await till.pages.get(place), "its result is there, and its input is nobody's"
+
+
 async def test_the_only_run_of_a_purchase_that_fails_brings_the_money_back(till: Till) -> None:
     await till.filled()
     place = await till.bought(1)

@@ -14,11 +14,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from playwright.async_api import Page, expect
 
 from agentnexus.core.errors import InsufficientFunds, InvalidInput, NotAllowed
-from agentnexus.web.views.purchases import Owned
+from agentnexus.web.views.purchases import Order, Owned
 from agentnexus.web.views.wallet import PasskeyChoice, Recovery
 from tests.web import samples
 from tests.web.conftest import AXE, Site, Visitor
-from tests.web.purchases_preview import AGENT, NO_WALLET, SHORT, STATES, PreviewPurchases, purchase, use
+from tests.web.purchases_preview import (
+    AGENT,
+    BEGINS,
+    MONTH_STATES,
+    NO_WALLET,
+    SHORT,
+    STATES,
+    THIRD,
+    PreviewPurchases,
+    month,
+    purchase,
+    use,
+)
 from tests.web.test_browser_pages import RUN_AXE, SMALL_TARGETS
 from tests.web.wallet_preview import (
     CHALLENGE,
@@ -242,7 +254,40 @@ async def test_runs_are_bought_from_an_agents_page(visitor: Visitor, site: Site,
     await opened.wait_for_url("**/buy?runs=7")
     await opened.get_by_role("button", name=re.compile("^Buy 7 runs")).click()
     await opened.wait_for_url("**/purchases/pur_signing")
-    assert [(agent, runs) for agent, runs, _ in purchases(site).bought] == [(AGENT, 7)]
+    assert [(agent, order) for agent, order, _ in purchases(site).bought] == [(AGENT, Order("runs", 7))]
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+async def test_a_month_is_bought_from_an_agents_page(visitor: Visitor, site: Site, javascript: bool) -> None:
+    purchases(site).has = Owned(sold=True)
+    opened = await visitor.open(f"/agents/{AGENT}", size="phone", javascript=javascript)
+    await opened.get_by_role("link", name="Buy runs").click()
+    await opened.get_by_role("link", name="A month").click()
+    await opened.wait_for_url("**/buy?kind=period")
+    await opened.get_by_role("checkbox", name="Give my 3 unused runs back").check()
+    await opened.get_by_role("button", name=re.compile("^Buy it until 06 Dec 2026 for 3.34 USDC")).click()
+    await opened.wait_for_url("**/purchases/pur_month_signing")
+    assert [order for _, order, _ in purchases(site).bought] == [Order("period", upgrade=True)]
+    await purchases(site).advance("pur_month_signing", month("month"))
+    await opened.goto("/purchases/pur_month_signing")
+    await expect(opened.get_by_text("PDF extractor is yours until 06 Dec 2026")).to_be_visible()
+
+
+async def test_runs_are_passed_on_from_what_was_bought_without_scripts(visitor: Visitor, site: Site) -> None:
+    opened = await visitor.open("/entitlements", size="phone", javascript=False)
+    await opened.locator("summary", has_text="Pass on").first.click()
+    await opened.get_by_label("Address of the other wallet").first.fill(FRIEND)
+    await opened.get_by_label("How many of 3 runs").fill("2")
+    await opened.get_by_role("button", name="Pass them on").click()
+    await opened.wait_for_url("**/wallet/operations/op_unsigned")
+    ((agent, passing),) = purchases(site).passed
+    assert (agent, passing.kind, passing.to, passing.count) == (AGENT, "runs", FRIEND, 2)
+    await opened.goto("/entitlements")
+    purchases(site).refuse = InvalidInput("that is no address", next_step="paste it again")
+    await opened.locator("summary", has_text="Pass on").first.click()
+    await opened.get_by_label("Address of the other wallet").first.fill("0xnobody")
+    await opened.get_by_role("button", name="Pass them on").click()
+    await expect(opened.get_by_label("Address of the other wallet").first).to_have_value("0xnobody")
 
 
 async def test_money_is_sent_and_a_key_is_taken_without_scripts(visitor: Visitor, site: Site) -> None:
@@ -285,6 +330,18 @@ def _unowned(site: Site) -> None:
     purchases(site).has = Owned(sold=True)
 
 
+def _monthly(site: Site) -> None:
+    purchases(site).has = Owned(sold=True, runs_left=2, until=BEGINS, month_runs_left=988)
+
+
+def _renewing(site: Site) -> None:
+    purchases(site).renews = True
+
+
+def _both_months(site: Site) -> None:
+    purchases(site).obstacle = THIRD
+
+
 def _nothing(site: Site) -> None:
     purchases(site).sold = False
 
@@ -306,11 +363,19 @@ STATES_OF_PAGES: list[tuple[str, str, Callable[[Site], None]]] = [
     ("no entitlements", "/entitlements", _nothing),
     ("entitlements", "/entitlements", _as_it_is),
     ("an agent whose runs are sold", f"/agents/{AGENT}", _unowned),
+    ("an agent of one's own for a month", f"/agents/{AGENT}", _monthly),
+    ("an agent after a run whose input is gone", f"/agents/{AGENT}?use=use_1", _as_it_is),
+    ("terms of a month", f"{BUY}?kind=period&upgrade=1", _as_it_is),
+    ("terms of the next month", f"{BUY}?kind=period", _renewing),
+    ("no more months", f"{BUY}?kind=period", _both_months),
+    ("a wallet on the way to something", "/wallet?next=/agents/x/buy", _as_it_is),
+    ("making one on the way to something", "/wallet?next=/agents/x/buy", _no_wallet),
     ("export", "/wallet/export", _as_it_is),
     *((f"operation {name}", f"/wallet/operations/op_{name}", _as_it_is)
       for name in ("unsigned", "key", "delegated", "signed", "succeeded", "failed", "rejected")),
     *((f"purchase {name}", f"/purchases/pur_{name}", _as_it_is) for name in STATES),
-    *((f"use {name}", f"/uses/use_{name}", _as_it_is) for name in ("running", "completed", "failed")),
+    *((f"purchase of a {name}", f"/purchases/pur_{name}", _as_it_is) for name in MONTH_STATES),
+    *((f"use {name}", f"/uses/use_{name}", _as_it_is) for name in ("running", "completed", "failed", "month")),
 ]  # fmt: skip
 
 

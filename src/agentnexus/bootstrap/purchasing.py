@@ -31,6 +31,8 @@ from agentnexus.rails.evm.indexer.indexer import Indexer
 from agentnexus.rails.evm.token import Token
 from agentnexus.wallets.service import Wallets
 
+FORGET_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Purchasing:
@@ -96,6 +98,8 @@ async def keep_purchases(purchasing: Purchasing, ground: Ground) -> None:
         group.create_task(purchasing.purchases.keep(), name="purchases")
         group.create_task(purchasing.entitlements.keep(), name="entitlements")
         group.create_task(repeat("purchases-reconcile", compare, RECONCILE_SECONDS), name="purchases-reconcile")
+        forget = purchasing.entitlements.forget
+        group.create_task(repeat("uses-forget", forget, FORGET_SECONDS), name="uses-forget")
 
 
 def follow_deals(purchasing: Purchasing, indexer: Indexer) -> None:

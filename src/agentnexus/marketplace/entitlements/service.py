@@ -34,6 +34,7 @@ LOOKS_MAX = 20
 POLL_SECONDS = 1.0
 AT_ONCE = 16
 SETTLE_LEASE = timedelta(seconds=30)
+INPUT_KEPT = timedelta(days=1)
 
 
 def topic(use_id: str) -> str:
@@ -162,6 +163,16 @@ class Entitlements:
             for each in due:
                 group.create_task(self._settle(each))
         return len(due)
+
+    async def given(self, user_id: str, use_id: str) -> object:
+        """What a run of theirs was given: while it runs, and for a day after it failed; then None."""
+        use = await self.store.use(use_id, user_id)
+        value: object = json.loads(await self.store.input_of(use.id))
+        return value
+
+    async def forget(self) -> None:
+        """Delete what runs were given that failed a day ago."""
+        await self.store.forget(self._clock.now() - INPUT_KEPT)
 
     async def close(self) -> None:
         """Leave what runs to others."""

@@ -181,11 +181,15 @@ class EntitlementStore:
         return [_use(row) for row in rows]
 
     async def finish(self, use_id: str, error: Mapping[str, object] | None, now: datetime) -> Use | None:
-        """End a run; what follows from that is the caller's for a moment. None when it has ended before."""
+        """End a run; what follows from that is the caller's for a moment. None when it has ended before.
+
+        What a run that failed was given stays for a while (`forget`): its owner may want to try it again.
+        """
         state = UseState.COMPLETED if error is None else UseState.FAILED
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, next_try_at = $5, input = null
+                f"""update marketplace.use set state = $2, error = $3, finished_at = $4, next_try_at = $5,
+                           input = case when $2 = 'failed' then input end
                      where id = $1 and state = 'running' returning {_COLUMNS}""",  # noqa: S608 - our own text
                 use_id,
                 str(state),
@@ -194,6 +198,15 @@ class EntitlementStore:
                 now + OWN_TURN,
             )
         return None if row is None else _use(row)
+
+    async def forget(self, before: datetime) -> None:
+        """Delete what runs that failed before that moment were given."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "update marketplace.use set input = null where state = 'failed' and input is not null"
+                " and finished_at < $1",
+                before,
+            )
 
     async def settle(
         self, connection: Connection, use: Use, transaction: str, now: datetime, *, token_id: int | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
@@ -227,9 +226,7 @@ class HousePurchases:
                 await asyncio.sleep(SETTLING_SECONDS)
 
     async def use_input(self, user_id: str, use_id: str) -> object:
-        use = await self._entitlements.use(user_id, use_id)
-        given: object = json.loads(await self._entitlements.store.input_of(use.id))
-        return given
+        return await self._entitlements.given(user_id, use_id)
 
     async def use_result(self, user_id: str, use_id: str) -> object:
         """Raises `NotFound` while there is none."""
