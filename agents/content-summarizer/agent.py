@@ -7,10 +7,10 @@ from collections import Counter
 from fetching import fetch_page
 from languages import detect_language
 from page_text import PageText, read_html
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from textrank import rank
 
-from agentnexus.sdk import Context, Refusal, agent, ui
+from agentnexus.sdk import Context, Refusal, agent, one_of, ui
 from agentnexus.sdk.answers import Envelope, Part, Source, source_of
 from agentnexus.sdk.texts import STOP_WORDS, is_ended, paragraphs, sentences, words
 
@@ -23,6 +23,8 @@ TITLE_CHARACTERS = 120
 
 class Request(Part):
     """One of `text`, `html` or `url`."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("text", "html", "url"))
 
     text: str | None = Field(default=None, title="Text", json_schema_extra=ui("textarea", order=1))
     html: str | None = Field(default=None, title="HTML of a page", json_schema_extra=ui("textarea", order=2))

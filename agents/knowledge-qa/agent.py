@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from answering import Found, best_sentences
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from reading import Page, read_file, read_text
 from retrieval import Hit, Index, Passage, cut, question_terms, questions_in
 
-from agentnexus.sdk import Context, File, Refusal, agent, ui
+from agentnexus.sdk import Context, File, Refusal, agent, one_of, ui
 from agentnexus.sdk.answers import Envelope, Part, Source, check_size, source_of
 
 MAX_TEXT_CHARACTERS = 20_000_000
@@ -15,6 +15,8 @@ MAX_TEXT_CHARACTERS = 20_000_000
 
 class Document(Part):
     """A source: its text, or a file (PDF, HTML or plain text)."""
+
+    model_config = ConfigDict(json_schema_extra=one_of("text", "file"))
 
     name: str = Field(min_length=1, max_length=300)
     text: str | None = Field(default=None, description="form feeds part its pages", json_schema_extra=ui("textarea"))

@@ -175,6 +175,7 @@ async def test_a_chart_is_shown_as_a_picture_and_every_file_can_be_saved(visitor
             await page.get_by_role("link", name=name).click()
         saved = await (await waiting.value).path()
         assert saved.stat().st_size > 10
+    await page.get_by_text("4 receipts: who was paid what").click()
     async with page.expect_download() as waiting:
         await page.get_by_role("link", name="Receipt for PDF extractor").click()
     assert b'"signature"' in (await (await waiting.value).path()).read_bytes()

@@ -2,7 +2,19 @@
 
 from agentnexus.sdk.agent import Agent, agent
 from agentnexus.sdk.context import Cancelled, Context, Recorder, Refusal
-from agentnexus.sdk.forms import File, ui
+from agentnexus.sdk.forms import File, one_of, ui
 from agentnexus.sdk.manifest import Manifest, ManifestError
 
-__all__ = ["Agent", "Cancelled", "Context", "File", "Manifest", "ManifestError", "Recorder", "Refusal", "agent", "ui"]
+__all__ = [
+    "Agent",
+    "Cancelled",
+    "Context",
+    "File",
+    "Manifest",
+    "ManifestError",
+    "Recorder",
+    "Refusal",
+    "agent",
+    "one_of",
+    "ui",
+]

@@ -37,6 +37,14 @@ def ui(
     return {"x-ui": {"editor": editor, **{key: value for key, value in hints.items() if value is not None}}}
 
 
+def one_of(*names: str) -> JsonDict:
+    """For ``model_config = ConfigDict(json_schema_extra=one_of("text", "file"))``: exactly one of these is to be sent.
+
+    Buyers read it in the input schema and see it on the form before they send anything; null counts as not sent.
+    """
+    return {"oneOf": [{"required": [name], "not": {"properties": {name: {"type": "null"}}}} for name in names]}
+
+
 def _decode(value: object) -> object:
     if not isinstance(value, str):
         return value

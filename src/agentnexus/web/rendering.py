@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from agentnexus.identity.caller import COOKIE
+from agentnexus.web.results.folding import fold
 from agentnexus.web.views import text
 from agentnexus.web.views.sign_in import short_person
 
@@ -42,7 +43,7 @@ def environment() -> Environment:
     made.globals.update(static_url=static_url, sigil=text.sigil, form_key=lambda: secrets.token_urlsafe(16))
     made.filters.update(
         duration=text.duration, percent=text.percent, size=text.size, plural=text.plural,
-        wrapped=text.wrapped, short_key=text.short_key,
+        wrapped=text.wrapped, short_key=text.short_key, fold=fold,
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
         until=lambda moment: text.until(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",

@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.offers import Schema
-from agentnexus.hiring.schemas import Schemas
+from agentnexus.hiring.schemas import Schemas, names_needed
 from agentnexus.workflows.references import FileReference, Reference, StepReference, is_index, read_reference
 
 ANYTHING: Schema = {}
@@ -39,6 +39,8 @@ def _target(reference: str, root: Schema) -> Schema:
 def branches(schema: Schema, root: Schema) -> list[Schema]:
     """The alternatives a schema allows, without ``null``; at most `BRANCHES_MAX` of them.
 
+    Alternatives that only say which of the schema's own members must be there are no other shapes.
+
     Sellers write these schemas: each reference is followed once, so that none can multiply the work.
     """
     found: list[Schema] = []
@@ -52,7 +54,8 @@ def branches(schema: Schema, root: Schema) -> list[Schema]:
                 followed.add(reference)
                 waiting.append(_target(reference, root))
             continue
-        inner = next((value for word in ("anyOf", "oneOf") if _is_list(value := option.get(word))), None)
+        unions = (value for word in ("anyOf", "oneOf") if _is_list(value := option.get(word)))
+        inner = next((value for value in unions if not names_needed(value)), None)
         if inner is not None:
             waiting.extend(as_schema(each) for each in reversed(inner))
         elif option.get("type") != "null":

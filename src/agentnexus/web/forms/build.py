@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from agentnexus.web.forms.check import ONE_NEEDED
 from agentnexus.web.forms.model import Field, Form, Kind, Option, join_pointer
 from agentnexus.web.forms.moments import to_picker
+from agentnexus.web.forms.needs import Need, names_of, need_of
 from agentnexus.web.forms.schema import MAX_DEPTH, MAX_OPTIONS, Reader, Schema, as_text, encode_option, hints
 from agentnexus.web.views.text import capital
 
@@ -30,8 +32,8 @@ def build_form(schema: Schema, value: object = None, errors: Mapping[str, str] |
     A pointer that no field has shows its message on top of the form, so none is lost.
     """
     builder = _Builder(schema, dict(errors or {}))
-    fields = builder.top(value)
-    return Form(fields=fields, errors=tuple(dict.fromkeys(builder.errors.values())))
+    fields, needs = builder.top(value)
+    return Form(fields=fields, errors=tuple(dict.fromkeys(builder.errors.values())), needs=needs)
 
 
 class _Builder:
@@ -41,12 +43,32 @@ class _Builder:
         self._left = MAX_FIELDS
         self.errors = errors
 
-    def top(self, value: object) -> tuple[Field, ...]:
+    def top(self, value: object) -> tuple[tuple[Field, ...], tuple[Need, ...]]:
         if self._reader.properties(self._root):
             return self._group("", self._root, value, 0)
-        return (self._field("", "Input", self._root, value, required=True, depth=0),)
+        return (self._field("", "Input", self._root, value, required=True, depth=0),), ()
 
-    def _group(self, pointer: str, flat: Schema, value: object, depth: int) -> tuple[Field, ...]:
+    def _group(
+        self, pointer: str, flat: Schema, value: object, depth: int
+    ) -> tuple[tuple[Field, ...], tuple[Need, ...]]:
+        """The fields of an object, and what is needed between them."""
+        fields = {field.pointer: field for field in self._members(pointer, flat, value, depth)}
+        places = {name: join_pointer(pointer, name) for name in self._reader.properties(flat)}
+        known = {name: fields[place] for name, place in places.items() if place in fields}
+        ids, labels = {name: f.id for name, f in known.items()}, {name: f.label for name, f in known.items()}
+        needs = []
+        for exactly, alternatives in names_of(flat):
+            need = need_of(exactly, alternatives, ids, labels)
+            if need is None:
+                continue
+            needs.append(need)
+            for at, name in enumerate(name for group in alternatives for name in group):
+                field = fields[places[name]]
+                error = need.text if at == 0 and field.error == ONE_NEEDED else field.error
+                fields[field.pointer] = replace(field, alternative=True, error=error)
+        return tuple(fields.values()), tuple(needs)
+
+    def _members(self, pointer: str, flat: Schema, value: object, depth: int) -> tuple[Field, ...]:
         listed = flat.get("required")
         required = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
         given = value if isinstance(value, Mapping) else {}
@@ -78,7 +100,8 @@ class _Builder:
     def _filled(self, base: Field, flat: Schema, value: object, depth: int) -> Field:
         match base.kind:
             case Kind.GROUP:
-                field = replace(base, children=self._group(base.pointer, flat, value, depth))
+                children, needs = self._group(base.pointer, flat, value, depth)
+                field = replace(base, children=children, needs=needs)
             case Kind.LIST:
                 field = self._list(base, flat, value, depth)
             case Kind.CHOICE:

@@ -14,6 +14,7 @@ from agentnexus.web.forms.schema import Schema
 
 MAX_ERRORS: Final = 50
 UNUSABLE: Final = "This agent describes its input in a way that cannot be checked here. Try another agent."
+ONE_NEEDED: Final = "One of the fields that belong together here is needed."
 TOO_DEEP: Final = "This is nested too deeply."
 
 MESSAGES: Final = {
@@ -37,6 +38,7 @@ MESSAGES: Final = {
     "anyOf": "None of the accepted forms fits. Check which fields belong together.",
     "oneOf": "Exactly one of the accepted forms must fit. Check which fields belong together.",
 }
+SEVERAL_FIT: Final = "More than one of the accepted forms fits. Leave out what belongs to the others."
 TYPES: Final = {"string": "text", "object": "a group of fields", "array": "a list", "boolean": "yes or no"}
 
 
@@ -65,17 +67,38 @@ def check(schema: Schema, value: object) -> dict[str, str]:
 def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
     """Inside a union: the complaint of the alternative that came nearest (deepest place, right type), else its own."""
     for _ in range(8):
-        branches = getattr(error.kind, "context", None) or []
+        branches = _branches(error)
         complaints = [each for branch in branches for each in branch]
         real = [
             each
             for each in complaints
             if each.kind.name != "type" or len(each.instance_path) > len(error.instance_path)
         ]
-        if not real or (len(real) > 1 and all(each.kind.name == "required" for each in real)):
+        if (
+            not all(branches)
+            or not real
+            or _missing(error)
+            or (len(real) > 1 and all(each.kind.name == "required" for each in real))
+        ):
             break
         error = max(real, key=lambda each: len(each.instance_path))
     return error
+
+
+def _branches(error: jsonschema_rs.ValidationError) -> list[list[jsonschema_rs.ValidationError]]:
+    """What each alternative of a union complains of; nothing for one that fits."""
+    return getattr(error.kind, "context", None) or []
+
+
+def _missing(error: jsonschema_rs.ValidationError) -> list[str]:
+    """Of alternatives that only say what must be there, none of which is: the first name of each; else empty."""
+    branches = _branches(error)
+    if any(each.kind.name not in ("required", "not") for branch in branches for each in branch):
+        return []
+    names = [
+        [str(each.kind.as_dict()["property"]) for each in branch if each.kind.name == "required"] for branch in branches
+    ]
+    return [found[0] for found in names] if all(names) else []
 
 
 def _explain(error: jsonschema_rs.ValidationError) -> tuple[str, str]:
@@ -85,6 +108,11 @@ def _explain(error: jsonschema_rs.ValidationError) -> tuple[str, str]:
     name = error.kind.name
     facts = error.kind.as_dict()
     limit = facts.get("limit", facts.get("multiple_of"))
+    missing = _missing(error)
+    if missing:
+        return join_pointer(pointer, missing[0]), ONE_NEEDED
+    if not all(_branches(error)):
+        return pointer, SEVERAL_FIT
     if name == "required":
         return join_pointer(pointer, str(facts["property"])), "This is needed."
     if limit == 1 and name in ("minLength", "minItems", "minProperties"):

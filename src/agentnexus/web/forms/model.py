@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agentnexus.web.forms.needs import Need
+
 NAME_PREFIX = "in"
 
 
@@ -42,7 +44,8 @@ class Field:
     `pointer` is the RFC 6901 pointer into the posted JSON (``/sources/0/name``); the control's name is the prefix
     plus that pointer. `attributes` are plain HTML attributes. In a LIST, `children` are the items there are and
     `blank` is the item that "add" copies, its index written as `marker`. In a CHOICE, `children` are the variants
-    and `options` says which one is chosen.
+    and `options` says which one is chosen. `needs` are rules between the children of a GROUP; a field that such a rule
+    is about is `alternative`.
     """
 
     pointer: str
@@ -61,6 +64,8 @@ class Field:
     children: tuple[Field, ...] = ()
     blank: Field | None = None
     marker: str = ""
+    needs: tuple[Need, ...] = ()
+    alternative: bool = False
 
     @property
     def name(self) -> str:
@@ -82,10 +87,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A whole form: `fields` in the schema's order and `errors` that belong to no field."""
+    """A whole form: `fields` in the schema's order, `errors` that belong to no field, rules between its fields."""
 
     fields: tuple[Field, ...]
     errors: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
 
     @property
     def failed(self) -> list[Field]:

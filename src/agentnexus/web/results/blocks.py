@@ -32,6 +32,7 @@ class Block:
     """One thing to draw. `kind`: ``text markdown fact facts link table picture file list words group tree empty note``.
 
     `pointer` is where it is in the result, for downloads. `more` counts what was left out of a table or a list.
+    `first` is the number of a list's first item.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Block:
     file: FoundFile | None = None
     children: tuple[Block, ...] = ()
     more: int = 0
+    first: int = 1
 
 
 def blocks_of(value: object, schema: Schema | None = None) -> tuple[Block, ...]:

@@ -56,11 +56,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong, in a sentence, and what to do about it."""
+    """What went wrong, in a sentence, what to do about it, and the reasons one by one where there are several."""
 
     message: str
     next_step: str = ""
     code: str = ""
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

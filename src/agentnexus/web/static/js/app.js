@@ -3,6 +3,7 @@ import { setUpConnectPage } from "./connect.js";
 import { setUpFiles } from "./files.js";
 import { setUpLists } from "./lists.js";
 import { setUpLive } from "./live.js";
+import { setUpNeeds } from "./needs.js";
 import { setUpSigning } from "./signing.js";
 import { setUpTheme } from "./theme.js";
 import { toast } from "./toast.js";
@@ -65,6 +66,7 @@ function setUpRequestErrors() {
 setUpTheme();
 setUpFiles();
 setUpLists();
+setUpNeeds();
 setUpLive();
 setUpCopy();
 setUpSlash();
