@@ -36,8 +36,18 @@ def test_an_agent_is_shown_with_inputs_and_outputs() -> None:
     }  # fmt: skip
     with Answers({"data": agent}).served() as url:
         shown = CliRunner().invoke(show, ["x"], env={"NEXUS_API_URL": url}, standalone_mode=False).stdout
-    assert "X  0.02 USDC per run" in shown
+    assert "X  0.02 USDC per run\n" in shown
     words = [line.split() for line in shown.splitlines()]
     assert ["input", "text", "(needed)"] in words
     assert ["output", "summary"] in words
     assert ["word_count"] in words
+
+
+def test_an_agent_that_is_sold_by_the_month_says_so() -> None:
+    agent = {
+        "id": "x", "name": "X", "price": "0.02", "currency": "USDC", "summary": "Does it", "capability": "a.b",
+        "version": "1", "inputSchema": {}, "month": {"price": "5.000000", "runs": None},
+    }  # fmt: skip
+    with Answers({"data": agent}).served() as url:
+        shown = CliRunner().invoke(show, ["x"], env={"NEXUS_API_URL": url}, standalone_mode=False).stdout
+    assert "X  0.02 USDC per run, or 5.00 USDC per month" in shown

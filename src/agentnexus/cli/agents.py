@@ -60,7 +60,9 @@ def show(agent_id: str, as_json: bool) -> int:
         click.echo(json.dumps(found))
         return 0
     shown = printable(found)
-    click.secho(f"{shown['name']}  {_price(shown)} per run", bold=True)
+    month = cast("dict[str, object] | None", shown.get("month"))
+    monthly = f", or {spell(month['price'])} {shown['currency']} per month" if month else ""
+    click.secho(f"{shown['name']}  {_price(shown)} per run{monthly}", bold=True)
     click.echo(f"{shown['summary']}\n")
     for label, value in (("capability", shown["capability"]), ("version", shown["version"]), ("id", shown["id"])):
         click.echo(f"  {label:<11} {value}")
