@@ -1,12 +1,13 @@
 // The page for signing in: its buttons, for those with scripts. Codes by e-mail need none of this.
 import { call, createPasskey, signInWithPasskey, whyNoPasskeys } from "./passkey.js";
+import { accountOf, onWallets, walletButton } from "./wallets.js";
 
-async function signInWithWallet() {
-  const [address] = await window.ethereum.request({ method: "eth_requestAccounts" });
+async function signInWithWallet(wallet) {
+  const address = await accountOf(wallet);
   const asked = await call("/challenge", { address });
   const bytes = new TextEncoder().encode(asked.message);
   const text = `0x${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-  const signature = await window.ethereum.request({ method: "personal_sign", params: [text, address] });
+  const signature = await wallet.provider.request({ method: "personal_sign", params: [text, address] });
   await call("/login", { address, nonce: asked.nonce, signature, cookie: true });
 }
 
@@ -53,9 +54,21 @@ export function setUpConnectPage() {
     const create = () => createPasskey(platform, "own" in button.dataset);
     act(button, button.dataset.passkey === "create" ? create : signInWithPasskey);
   }
-  const wallet = page.querySelector("[data-wallet-sign-in]");
-  if (!wallet || !window.ethereum) return;
-  wallet.hidden = false;
-  page.querySelector("[data-no-wallet]").hidden = true;
-  act(wallet, signInWithWallet);
+  const place = page.querySelector("[data-wallet-sign-in]");
+  if (!place) return;
+  const buttons = new Map();
+  onWallets((all) => {
+    page.querySelector("[data-no-wallet]").hidden = all.length > 0;
+    for (const [provider, button] of buttons) {
+      if (!all.some((wallet) => wallet.provider === provider && wallet.name === button.dataset.name)) button.remove();
+    }
+    for (const wallet of all) {
+      if (buttons.get(wallet.provider)?.isConnected) continue;
+      const button = walletButton(wallet, "Sign in with");
+      button.dataset.name = wallet.name;
+      buttons.set(wallet.provider, button);
+      place.append(button);
+      act(button, () => signInWithWallet(wallet));
+    }
+  });
 }

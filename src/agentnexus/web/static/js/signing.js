@@ -1,6 +1,7 @@
 // Signs what a wallet sends: with a passkey, or with the browser's wallet. What is signed is on the page already.
 import { toast } from "./toast.js";
 import { signEvm } from "./wallet.js";
+import { accountOf, chosenWallet, onWallets, wallets } from "./wallets.js";
 
 const ADDRESS = /^(\d+(\.\d+){3}|\[.*\])$/;
 
@@ -19,19 +20,17 @@ function wordsFor(error) {
 }
 
 // Wallets sign typed data of the chain they are on only.
-async function onItsChain(payload) {
+async function onItsChain(provider, payload) {
   const wanted = `0x${Number(JSON.parse(payload).domain.chainId).toString(16)}`;
-  const chainId = await window.ethereum.request({ method: "eth_chainId" });
+  const chainId = await provider.request({ method: "eth_chainId" });
   if (Number(chainId) !== Number(wanted)) {
-    await window.ethereum.request({ method: "wallet_switchEthereumChain", params: [{ chainId: wanted }] });
+    await provider.request({ method: "wallet_switchEthereumChain", params: [{ chainId: wanted }] });
   }
 }
 
 async function withWallet(form) {
-  if (!window.ethereum) throw new Error("there is none in this browser; sign elsewhere and paste the signature");
   const payload = form.elements.payload.value;
-  await onItsChain(payload);
-  return { signature: await signEvm(form, payload) };
+  return { signature: await signEvm(form, payload, (provider) => onItsChain(provider, payload)) };
 }
 
 // The page may have been drawn anew while its owner thought about it: the answer goes into the form that is there now.
@@ -44,6 +43,7 @@ function send(form, signed) {
 }
 
 export function setUpSigning() {
+  if (document.querySelector('[data-sign-form="wallet"]')) wallets(); // those that take their time have it from here
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-sign-now]");
     if (!button) return;
@@ -58,11 +58,11 @@ export function setUpSigning() {
     }
   });
   const connect = document.querySelector("[data-connect-evm]");
-  if (!connect || !window.ethereum) return;
-  connect.hidden = false;
+  if (!connect) return;
+  onWallets((all) => (connect.hidden = !all.length));
   connect.addEventListener("click", async () => {
     try {
-      const [account] = await window.ethereum.request({ method: "eth_requestAccounts" });
+      const account = await accountOf(await chosenWallet());
       document.getElementById(connect.dataset.connectEvm).value = account;
     } catch (error) {
       toast(`The wallet did not connect: ${error.message ?? error}`);

@@ -1,10 +1,17 @@
 // Signs with the wallet in the browser, where there is one; without it the signature is pasted.
 import { toast } from "./toast.js";
+import { accountOf, chosenWallet, forgetWallet, onWallets } from "./wallets.js";
 
-export async function signEvm(form, payload) {
-  const [account] = await window.ethereum.request({ method: "eth_requestAccounts" });
-  if (`evm:${account.toLowerCase()}` !== form.dataset.wallet) throw new Error(`the wallet is at ${account}`);
-  return window.ethereum.request({ method: "eth_signTypedData_v4", params: [account, payload] });
+// `prepare` is told the provider once it is known that the account is the right one.
+export async function signEvm(form, payload, prepare = async () => {}) {
+  const wallet = await chosenWallet();
+  const account = await accountOf(wallet);
+  if (`evm:${account.toLowerCase()}` !== form.dataset.wallet) {
+    forgetWallet(); // so that the next press asks which
+    throw new Error(`the wallet is at ${account}`);
+  }
+  await prepare(wallet.provider);
+  return wallet.provider.request({ method: "eth_signTypedData_v4", params: [account, payload] });
 }
 
 async function connectSolana() {
@@ -38,9 +45,9 @@ export function setUpWallet() {
   const form = document.querySelector("[data-sign]");
   if (!form) return;
   const evm = form.dataset.sign === "eip712";
-  if (!(evm ? window.ethereum : window.solana)) return;
   const place = form.querySelector("[data-sign-button]");
-  place.hidden = false;
+  if (evm) onWallets((all) => (place.hidden = !all.length));
+  else place.hidden = !window.solana;
   place.addEventListener("click", async () => {
     try {
       const payload = form.elements.payload.value;
