@@ -433,6 +433,8 @@ async def test_an_agent_that_is_ones_own_for_a_month_runs_without_a_price(
     shown = await text(client, f"/agents/{AGENT}")
     assert "Run: yours until 06 Dec 2026" in shown
     assert "988 runs left until then. Your 1 single run stays for later." in shown
+    assert 'value="entitled">Run on what you bought' in shown, "for those who send JSON as well"
+    assert '5 USDC<span class="note"> a month' in await text(client, "/marketplace")
     purchases(site).has = Owned(sold=True, until=BEGINS)
     assert "As many runs as you like." in await text(client, f"/agents/{AGENT}")
     used = await text(client, "/uses/use_month")
