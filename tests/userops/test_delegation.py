@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from eth_account import Account as EthAccount
 
-from agentnexus.core.errors import InvalidInput
+from agentnexus.core.errors import InvalidInput, PaymentFailed, RateLimited
 from agentnexus.devnet.accounts import development_accounts
+from agentnexus.platform.process import wait_until_ready
+from agentnexus.rails.evm.contracts import Call
 from agentnexus.rails.evm.delegation import (
     DelegationSignature,
     delegate_of,
@@ -20,10 +22,12 @@ from agentnexus.rails.evm.delegation import (
 from agentnexus.rails.evm.encoding import RlpItem, checksum_address, rlp, to_hex
 from agentnexus.rails.evm.fees import Fees
 from agentnexus.rails.evm.networks import NETWORKS
+from agentnexus.rails.evm.receipts import find_receipt
 from agentnexus.rails.evm.rpc import Call as RpcCall
 from agentnexus.rails.evm.rpc import call_data
 from agentnexus.rails.evm.transactions import Intent, OutgoingState, sign_transaction
 from agentnexus.rails.evm.userops import OwnerSigner, Sender
+from agentnexus.rails.evm.userops.self_bundler import DelegationGone
 from tests.userops.conftest import Bench, Wallet
 
 DELEGATE = "0x" + "ab" * 20
@@ -62,6 +66,78 @@ async def test_a_key_that_delegates_already_signs_no_second_delegation(bench: Be
     assert operation.init_code == b""
     sent = await bench.bundler.send(operation)
     assert (await bench.bundler.receipt(sent)).succeeded
+
+
+async def test_a_delegation_that_its_key_has_overtaken_is_dropped_before_it_costs_anything(bench: Bench) -> None:
+    wallet = await delegating(bench)
+    operation = await wallet.build(wallet.transfer(BOB.address, 1))
+    await bench.send("bob", Call(BOB.address, b""))
+    relayer = bench.chain.accounts["relayer"].address
+    before = await bench.chain.rpc.read_int("eth_getBalance", relayer, "latest")
+    with pytest.raises(DelegationGone, match="since it signed") as refused:
+        await bench.bundler.send(operation)
+    assert "sign a new delegation" in refused.value.next_step
+    assert await bench.chain.rpc.read_int("eth_getBalance", relayer, "latest") == before
+    again = await wallet.build(wallet.transfer(BOB.address, 1))
+    assert (await bench.bundler.receipt(await bench.bundler.send(again))).succeeded
+
+
+async def test_a_delegation_that_another_operation_has_set_is_not_carried_again(bench: Bench) -> None:
+    wallet = await delegating(bench)
+    first, second = [await wallet.build(wallet.transfer(BOB.address, 1), lane=lane) for lane in (1, 2)]
+    for operation, carried in ((first, 1), (second, 0)):
+        sent = await bench.bundler.send(operation)
+        assert (await bench.bundler.receipt(sent)).succeeded
+        kept = await bench.bundler._sender.find(f"userop:{sent}")
+        assert kept is not None
+        assert len(kept.intent.delegations) == carried
+
+
+async def test_keys_that_take_delegations_back_on_the_way_cost_the_relayer_little(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentnexus.rails.evm.userops.self_bundler.LOST_DELEGATIONS_PER_HOUR", 1)
+    wallet = await delegating(bench)
+    operation = await wallet.build(wallet.transfer(BOB.address, 1))
+    other = await delegating(bench, "alice")
+    patient = await other.build(other.transfer(BOB.address, 1))
+    await bench.chain.automine(False)
+    sent = await bench.bundler.send(operation)
+
+    async def staged() -> bool:
+        pending = await bench.chain.rpc.call(
+            "eth_getTransactionCount", bench.chain.accounts["relayer"].address, "pending"
+        )
+        mined = await bench.chain.rpc.call("eth_getTransactionCount", bench.chain.accounts["relayer"].address, "latest")
+        return pending != mined
+
+    await wait_until_ready(staged, what="the bundle", timeout_seconds=30)
+    number = await bench.chain.rpc.read_int("eth_getTransactionCount", BOB.address, "latest")
+    await bench.chain.rpc.call("anvil_setNonce", BOB.address, hex(number + 1))
+    await bench.chain.automine(True)
+    await bench.chain.mine()
+    with pytest.raises(PaymentFailed, match="reverted") as failed:
+        await bench.bundler.receipt(sent)
+    receipt = await find_receipt(bench.chain.rpc, [str(failed.value.details["transaction"])])
+    assert receipt is not None
+    assert receipt.gas_used < 150_000
+
+    async def noted() -> bool:
+        kept = await bench.bundler._sender.find(f"userop:{sent}")
+        return kept is not None and kept.state is OutgoingState.REVERTED
+
+    await wait_until_ready(noted, what="the failure in the books", timeout_seconds=30)
+    with pytest.raises(RateLimited, match="taken back delegations"):
+        await bench.bundler.send(patient)
+    monkeypatch.setattr("agentnexus.rails.evm.userops.self_bundler.LOST_DELEGATIONS_PER_HOUR", 2)
+    assert (await bench.bundler.receipt(await bench.bundler.send(patient))).succeeded
+
+
+async def test_what_delegates_has_little_gas_to_lose(bench: Bench) -> None:
+    wallet = await delegating(bench)
+    operation = replace(await wallet.build(wallet.transfer(BOB.address, 1)), call_gas_limit=3_000_000)
+    with pytest.raises(InvalidInput, match="at most 2000000 gas"):
+        await bench.bundler.send(operation)
 
 
 async def test_the_relayers_books_keep_the_delegation_of_what_was_sent(bench: Bench) -> None:

@@ -26,6 +26,7 @@ from agentnexus.rails.evm.paymaster.service import Chain, PaymasterService
 from agentnexus.rails.evm.paymaster.settling import Settling, sources_of
 from agentnexus.rails.evm.sending import send_directly
 from agentnexus.rails.evm.userops import SelfBundler
+from agentnexus.rails.evm.userops.bundler import Bundler
 from agentnexus.wallets.building import WalletChain
 from agentnexus.wallets.keys import SealedKeys
 from agentnexus.wallets.model import GasPayer, Operation, PasskeyKey, Wallet, WalletKind
@@ -80,7 +81,7 @@ class World:
         self,
         *policies: SponsorPolicy,
         confirmations: int | None = None,
-        bundler: SelfBundler | None = None,
+        bundler: Bundler | None = None,
         sponsored: bool = True,
         coin_usd: str | None = None,
     ) -> Wallets:

@@ -53,9 +53,13 @@ async def test_gas_in_usdc_takes_an_allowance_first_and_then_is_paid_by_the_acco
     wallets = world.wallets()
     with pytest.raises(NotSponsored) as refused:
         await world.begin("ann", gas=GasPayer.USDC)
-    assert "for gas, and the wallet does not hold so much or let it be taken" in refused.value.message
-    assert "allow more than that: on /wallet" in refused.value.next_step
-    allowed = await wallets.settle((await wallets.allow_gas("ann", "5", key="allow")).id)
+    assert "for gas, and the wallet lets 0.00 USDC be taken" in refused.value.message
+    assert "let more be taken first, which is free: on /wallet" in refused.value.next_step
+    assert "before its calls run" in refused.value.next_step
+    offered = refused.value.details["allow"]
+    assert isinstance(offered, dict)
+    assert offered["spender"] == world.manifest.address("Paymaster")
+    allowed = await wallets.settle((await wallets.allow_gas("ann", str(offered["amount"]), key="allow")).id)
     assert (allowed.state, allowed.purpose) == (OperationState.SUCCEEDED, "setting")
     assert await world.chain.usdc_of(wallet.address) == 10 * WHOLE
     done = await wallets.settle((await world.begin("ann", world.pay(5), gas=GasPayer.USDC, wallets=wallets)).id)
@@ -69,6 +73,39 @@ async def test_gas_in_usdc_takes_an_allowance_first_and_then_is_paid_by_the_acco
     assert ahead is not None
     assert back is not None
     assert ahead.atomic - back.atomic == spent - 5
+
+
+async def test_gas_in_usdc_is_asked_for_beside_what_is_sent_and_too_little_is_told_before_anything_is_lost(
+    world: World,
+) -> None:
+    wallet = await world.funded("ann")
+    wallets = world.wallets()
+    await wallets.settle((await wallets.allow_gas("ann", "50", key="allow")).id)
+    with pytest.raises(InsufficientFunds, match="with its gas") as refused:
+        await world.begin("ann", world.pay(10 * WHOLE), gas=GasPayer.USDC, wallets=wallets)
+    assert refused.value.details["address"] == wallet.address
+    # Its gas alone is more than is left now.
+    await wallets.settle((await world.begin("ann", world.pay(10 * WHOLE - 1), key="k2", wallets=wallets)).id)
+    with pytest.raises(InsufficientFunds, match="for its gas"):
+        await world.begin("ann", world.pay(0), key="k3", gas=GasPayer.USDC, wallets=wallets)
+
+
+async def test_what_the_paymaster_takes_ahead_is_never_more_than_was_told(world: World) -> None:
+    wallet = await world.funded("ann")
+    wallets = world.wallets()
+    await wallets.settle((await wallets.allow_gas("ann", "5", key="allow")).id)
+    begun = await world.begin("ann", world.pay(0), gas=GasPayer.USDC, wallets=wallets)
+    kept = await wallets.store.find(begun.id)
+    assert kept is not None
+    assert kept.body is not None
+    price = world.policies[1].paid_in
+    assert price is not None
+    await wallets.settle(begun.id)
+    lines = (await wallets.history("ann")).lines
+    (ahead,) = [each.amount for each in lines if each.title == "Gas, paid ahead"]
+    assert ahead is not None
+    assert ahead.atomic <= price.most(kept.body) <= ahead.atomic * 11 // 10
+    assert wallet.address == kept.body.sender
 
 
 async def test_an_account_pays_its_own_gas_in_coin(world: World) -> None:

@@ -152,6 +152,25 @@ async def test_a_node_that_gives_no_logs_at_all_is_an_error(world: World) -> Non
 
 
 @pytest.mark.usefixtures("small_ranges")
+async def test_what_was_read_is_kept_and_a_look_reads_only_the_newest_blocks(world: World) -> None:
+    """However long the chain is: the first page asks twice about the last blocks, the others ask nothing."""
+    wallet = await world.funded("ann")
+    for _ in range(3):
+        await world.chain.mint(wallet.address, 5)
+    await world.chain.mine(60)
+    async with Narrow(world.chain.rpc_url, 1_000) as rpc:
+        where = WalletChain(rpc, world.chain.network, world.chain.usdc, world.manifest.address("AccountFactory"))
+        history = History(world.wallets().store, where)
+        assert (await history.page(wallet, "", 2)).complete
+        assert len(rpc.spans) > 8
+        rpc.spans.clear()
+        page = await history.page(wallet, "", 2)
+        assert rpc.spans == [3, 3]
+        await history.page(wallet, page.before, 2)
+        assert rpc.spans == [3, 3]
+
+
+@pytest.mark.usefixtures("small_ranges")
 async def test_a_long_chain_is_read_in_several_questions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentnexus.wallets.history.RANGES_MAX", 1)
     wallet = await world.funded("ann")

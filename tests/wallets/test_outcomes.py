@@ -10,7 +10,7 @@ import pytest
 
 from agentnexus.core.errors import Conflict, NotAllowed, NotFound, PaymentUnknown, Unavailable
 from agentnexus.platform.process import wait_until_ready
-from agentnexus.rails.evm.contracts import Account, Owner
+from agentnexus.rails.evm.contracts import Account, Call, Owner
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.model import GasPayer, KeySignature, OperationState, Wallet, WalletKind
@@ -152,7 +152,7 @@ async def test_a_sponsorship_that_lapsed_before_anything_left_ends_what_a_user_s
     assert "new key" in str(done.error["next_step"])
 
 
-async def kept_but_never_sent(world: World, user_id: str) -> str:
+async def kept_but_never_sent(world: World, user_id: str, key: str = "k1") -> str:
     """An operation that was signed by a process that died before it sent it."""
 
     class Away:
@@ -165,7 +165,7 @@ async def kept_but_never_sent(world: World, user_id: str) -> str:
             raise NotFound("away")
 
     wallets = world.wallets(bundler=Away())  # type: ignore[arg-type]  # stands for one
-    begun = await world.begin(user_id, wallets=wallets)
+    begun = await world.begin(user_id, key=key, wallets=wallets)
     if begun.state is OperationState.UNSIGNED:
         request = await wallets.signing_request(user_id, begun.id)
         begun = await wallets.sign(user_id, begun.id, await answer(world, user_id, request))
@@ -329,6 +329,26 @@ async def test_an_address_that_delegated_keeps_it_and_signs_no_second_delegation
     assert (await wallets.of("alice")).address == wallet.address
     assert await world.chain.usdc_of(wallet.address) == before - 10
     assert (await wallets.state("alice")).deployed
+
+
+async def test_a_key_that_moves_on_signs_its_delegation_anew_before_and_after_its_signature(world: World) -> None:
+    await world.funded("alice", WalletKind.DELEGATED)
+    wallets = world.wallets()
+    self_made = Call(world.chain.accounts["alice"].address, b"")
+    begun = await world.begin("alice", world.pay(5), wallets=wallets)
+    early = await answer(world, "alice", await wallets.signing_request("alice", begun.id))
+    await world.transact("alice", self_made)
+    with pytest.raises(Conflict, match="its key has sent a transaction"):
+        await wallets.sign("alice", begun.id, early)
+    late = await kept_but_never_sent(world, "alice", key="late")
+    await world.transact("alice", self_made)
+    world.clock.advance(60)
+    assert await wallets.keep_once() == 1
+    assert (await wallets.operation(late)).state is OperationState.UNSIGNED
+    for each in (begun.id, late):
+        request = await wallets.signing_request("alice", each)
+        await wallets.sign("alice", each, await answer(world, "alice", request))
+        assert (await wallets.settle(each)).state is OperationState.SUCCEEDED
 
 
 async def test_a_nonce_that_is_used_by_what_the_node_does_not_show_is_no_outcome(world: World) -> None:

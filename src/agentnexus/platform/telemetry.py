@@ -41,6 +41,24 @@ sponsorships_total = Counter(
     ["network", "status"],
     registry=REGISTRY,
 )
+sponsoring_coin = Gauge(
+    "agentnexus_sponsoring_coin",
+    "Of the paymaster's deposit in the books: what is free, and what is promised",
+    ["network", "part"],
+    registry=REGISTRY,
+)
+wallet_operations_total = Counter(
+    "agentnexus_wallet_operations_total",
+    "Operations of users' wallets by the state they came to",
+    ["network", "kind", "gas", "state"],
+    registry=REGISTRY,
+)
+wallet_seconds = Histogram(
+    "agentnexus_wallet_mined_seconds",
+    "Time from an operation's signature until it was seen mined",
+    ["network", "gas"],
+    registry=REGISTRY,
+)
 purchase_differences_total = Counter(
     "agentnexus_purchase_differences_total", "Purchases that differed from the chain", registry=REGISTRY
 )

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agentnexus.core.errors import InsufficientFunds, Unavailable
-from agentnexus.core.money import Asset, Money
+from agentnexus.core.money import Asset
 from agentnexus.core.ports import Clock
 from agentnexus.rails.evm.contracts.account import AccountPlan
 from agentnexus.rails.evm.contracts.contract import Call
-from agentnexus.rails.evm.encoding import keccak, to_hex
+from agentnexus.rails.evm.encoding import keccak, to_hex, uint
 from agentnexus.rails.evm.networks import Network
-from agentnexus.rails.evm.paymaster.policy import account_calls, choose
+from agentnexus.rails.evm.paymaster.policy import TokenPrice, account_calls, choose
 from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.paymaster.senders import implementation_of
 from agentnexus.rails.evm.paymaster.service import Giving, PaymasterService, UserSponsor
@@ -68,11 +68,16 @@ def nonce_for(operation_id: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An operation as it was built once: `hash` is what its owner signs, and it can be used until `valid_until`."""
+    """An operation as it was built once: `hash` is what its owner signs, and it can be used until `valid_until`.
+
+    Args:
+        price: what its gas costs in a token, where it is paid for in one.
+    """
 
     body: UserOperation
     hash: str
     valid_until: datetime
+    price: TokenPrice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +87,14 @@ class UserGas:
     service: PaymasterService
     user_id: str
     payer: GasPayer
-    usdc: Asset
     giving: Giving = Giving.OPEN
 
     async def stub(self, operation: UserOperation) -> UserOperation:
         return await self._chosen(operation).stub(operation)
 
     async def final(self, operation: UserOperation) -> UserOperation:
-        try:
-            with _ours_told():
-                return await self._chosen(operation).final(operation)
-        except NotSponsored as error:
-            most = error.details.get("amount")
-            if self.payer is not GasPayer.USDC or not isinstance(most, str):
-                raise
-            needed = Money(self.usdc, int(most))
-            raise NotSponsored(
-                f"this takes up to {needed} for gas, and the wallet does not hold so much or let it be taken",
-                next_step="allow more than that: on /wallet, by `nexus wallet gas --allow` or POST /api/v1/wallet/gas",
-                **error.details,
-            ) from error
+        with _ours_told():
+            return await self._chosen(operation).final(operation)
 
     def _chosen(self, operation: UserOperation) -> UserSponsor:
         sold = self.payer is GasPayer.USDC
@@ -113,6 +106,13 @@ class UserGas:
             )
         policy = choose(policies, self.user_id, operation, account_calls(operation))
         return UserSponsor(self.service, self.user_id, policy.id, self.giving)
+
+
+def _price_of(paymaster_data: bytes) -> TokenPrice | None:
+    """Of gas that is paid for in a token: mode 1, then two times of six bytes, the token and its price."""
+    if paymaster_data[:1] != b"\x01":
+        return None
+    return TokenPrice(token=to_hex(paymaster_data[13:33]), per_native=uint(paymaster_data[33:65]))
 
 
 @contextmanager
@@ -152,7 +152,9 @@ class Builder:
             sponsor=self._sponsor(wallet, gas),
             lane=lane_of(operation_id),
         )
-        return Form(built, to_hex(built.hash(self._bundler.chain_id)), self._valid_until(built))
+        return Form(
+            built, to_hex(built.hash(self._bundler.chain_id)), self._valid_until(built), _price_of(built.paymaster_data)
+        )
 
     async def promise(self, wallet: Wallet, form_hash: str, gas: GasPayer) -> None:
         """The owner has signed this form: from now on somebody pays for it. Raises what the paymaster says."""
@@ -171,7 +173,7 @@ class Builder:
         if self._paymaster is None:
             raise Unavailable("this node pays nobody's gas", next_step="let the account pay its gas: gas = account")
         giving = _GIVING.get(wallet.kind, Giving.OPEN)
-        return UserGas(self._paymaster, wallet.user_id, gas, self._chain.usdc, giving)
+        return UserGas(self._paymaster, wallet.user_id, gas, giving)
 
     def _valid_until(self, operation: UserOperation) -> datetime:
         if operation.paymaster is None:

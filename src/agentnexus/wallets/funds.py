@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from agentnexus.core.errors import InsufficientFunds, NotAllowed
+from agentnexus.core.errors import InsufficientFunds, NexusError, NotAllowed
 from agentnexus.core.money import Asset, Money
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.contracts.account import Owner
 from agentnexus.rails.evm.contracts.contract import Call, as_bytes, as_text, as_tuple
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
-from agentnexus.rails.evm.encoding import WORD, from_hex, selector, uint
+from agentnexus.rails.evm.encoding import WORD, from_hex, selector, uint, word
+from agentnexus.rails.evm.paymaster.policy import TokenPrice
+from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.rpc import Call as RpcCall
 from agentnexus.rails.evm.rpc import RpcValue, call_data, call_int, eth_call
 from agentnexus.rails.evm.token import balance_call
@@ -19,7 +21,8 @@ from agentnexus.rails.evm.userops.model import UserOperation
 from agentnexus.wallets.building import WalletChain
 from agentnexus.wallets.model import Wallet
 
-_TRANSFER = selector("transfer(address,uint256)")
+_TRANSFER, _ALLOWANCE = selector("transfer(address,uint256)"), selector("allowance(address,address)")
+_OPERATIONS_ALLOWED = 10  # what is offered to allow is for so many, in whole dollars
 
 
 async def require_funds(chain: WalletChain, wallet: Wallet, calls: Sequence[Call]) -> None:
@@ -58,6 +61,44 @@ async def require_gas(chain: WalletChain, wallet: Wallet, operation: UserOperati
     _require(Money(asset, needed), Money(asset, call_int(coin)), wallet, "with its gas, ")
 
 
+async def gas_in_usdc_refused(chain: WalletChain, wallet: Wallet, refused: NotSponsored, paymaster: str) -> NexusError:
+    """Why the paymaster would not get its USDC: there is too little, or it may not take so much."""
+    most = refused.details.get("amount")
+    if not isinstance(most, str):
+        return refused
+    usdc, needed = chain.usdc, Money(chain.usdc, int(most))
+    answers = await chain.rpc.batch(
+        [
+            eth_call(usdc.reference, balance_call(wallet.address)),
+            eth_call(usdc.reference, _ALLOWANCE + word(wallet.address) + word(paymaster)),
+        ]
+    )
+    held, allowed = [Money(usdc, uint(call_data(each))) for each in answers]
+    if held < needed:
+        return _lacking(needed, held, wallet, "for its gas, ")
+    if allowed >= needed:
+        return refused
+    amount = str(max(1, -(-needed.atomic * _OPERATIONS_ALLOWED // 10**usdc.decimals)))
+    return NotSponsored(
+        f"this takes up to {needed} for gas, and the wallet lets {allowed} be taken",
+        next_step=f"let more be taken first, which is free: on /wallet, by `nexus wallet gas --allow {amount}` or POST"
+        " /api/v1/wallet/gas; not in the same operation, as gas is taken before its calls run",
+        allow={"amount": amount, "asset": usdc.caip19, "spender": paymaster},
+        needed=needed.to_json(),
+        allowed=allowed.to_json(),
+    )
+
+
+async def require_gas_in_usdc(
+    chain: WalletChain, wallet: Wallet, price: TokenPrice, operation: UserOperation, calls: Sequence[Call]
+) -> None:
+    """Gas is taken before the calls run: what they send is there as well, or they would fail and cost gas."""
+    sent = _token_needs(calls).get(chain.usdc.reference, 0)
+    (held,) = await chain.rpc.batch([eth_call(chain.usdc.reference, balance_call(wallet.address))])
+    needed = Money(chain.usdc, sent + price.most(operation))
+    _require(needed, Money(chain.usdc, uint(call_data(held))), wallet, "with its gas, ")
+
+
 def _owner(answer: RpcValue | Exception) -> Owner | None:
     """None for an account that does not exist yet, or does not run our code yet."""
     data = b"" if isinstance(answer, Exception) else from_hex(answer, field="owner")
@@ -85,9 +126,12 @@ def _asset(chain: WalletChain, token: str) -> Asset:
 
 
 def _require(needed: Money, held: Money, wallet: Wallet, why: str = "") -> None:
-    if needed <= held:
-        return
-    raise InsufficientFunds(
+    if held < needed:
+        raise _lacking(needed, held, wallet, why)
+
+
+def _lacking(needed: Money, held: Money, wallet: Wallet, why: str) -> InsufficientFunds:
+    return InsufficientFunds(
         f"{why}this takes {needed}, and the wallet has {held}",
         next_step=f"send {needed.asset.symbol} to {wallet.address}, or send less",
         needed=needed.to_json(),

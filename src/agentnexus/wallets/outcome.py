@@ -8,6 +8,7 @@ from agentnexus.core.errors import Unavailable
 from agentnexus.core.ports import Clock
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
+from agentnexus.rails.evm.delegation import delegate_of
 from agentnexus.rails.evm.encoding import quantity, to_hex, uint, word
 from agentnexus.rails.evm.networks import Network
 from agentnexus.rails.evm.receipts import Log, find_receipt
@@ -82,10 +83,14 @@ class Outcomes:
         return None
 
     async def outdated(self, body: UserOperation | None) -> bool:
-        """Whether this form makes an account that another operation has made: no block can take it any more."""
-        if body is None or body.factory is None:
+        """Whether no block can take this form: its account was made by another, or its key's delegation is used up."""
+        if body is None or (body.factory is None and body.delegation is None):
             return False
-        return await self._rpc.call("eth_getCode", body.sender, "latest") != "0x"
+        asked = [Call("eth_getCode", (body.sender, "latest")), Call("eth_getTransactionCount", (body.sender, "latest"))]
+        code, number = await self._rpc.batch(asked)
+        if body.delegation is None:
+            return bool(data_of(code))
+        return delegate_of(data_of(code)) != body.delegation.delegate and call_int(number) != body.delegation.nonce
 
     async def lapsed(self, valid_until: datetime) -> bool:
         """Whether no block can take it any more. Ask this before `mined`: what is not mined then never will be."""

@@ -14,6 +14,7 @@ from agentnexus.platform.logs import log
 from agentnexus.rails.evm.contracts.refusals import ContractRefused
 from agentnexus.rails.evm.errors import Reverted
 from agentnexus.rails.evm.userops.bundler import Bundler, UserOperationReceipt
+from agentnexus.wallets.metrics import count, count_mined
 from agentnexus.wallets.model import GasPayer, OperationState, Wallet, WalletKind
 from agentnexus.wallets.outcome import Outcomes
 from agentnexus.wallets.store import UNSIGNED_TIME, Stored, WalletStore
@@ -96,7 +97,7 @@ class Sending:
             return await self._again(await self.send(wallet, stored))
         except (PaymentFailed, PaymentUnknown) as error:
             return await self.resolve(wallet, stored, error if isinstance(error, PaymentFailed) else None)
-        return await self._note(stored, receipt)
+        return await self._note(wallet, stored, receipt)
 
     async def resolve(self, wallet: Wallet, stored: Stored, refused: PaymentFailed | None = None) -> Stored:
         """What the chain has of it, noted; renewed or rejected when it has nothing, and never will."""
@@ -105,12 +106,12 @@ class Sending:
         lapsed = until is None or (await self._outcomes.lapsed(until) and not await self._on_its_way(stored))
         receipt = await self._outcomes.mined(operation.id, wallet.address, stored.from_block)
         if receipt is not None:
-            return await self._note(stored, receipt)
+            return await self._note(wallet, stored, receipt)
         if operation.state is OperationState.SIGNED:
             return await self._not_mined(wallet, stored, refused, lapsed=lapsed)
         if operation.state is OperationState.UNSIGNED:
             forgotten = lapsed and self._clock.now() >= operation.updated_at + UNSIGNED_TIME
-            return await self._reject(stored, _not_signed()) if forgotten else stored
+            return await self._reject(wallet, stored, _not_signed()) if forgotten else stored
         if operation.state is OperationState.REJECTED and not stored.ending:
             await self._watch(stored, lapsed=lapsed)
             return stored
@@ -123,7 +124,7 @@ class Sending:
     ) -> Stored:
         """What was signed goes on, begins anew, or is over."""
         if wallet.kind is not WalletKind.SERVER:
-            return await self._over(stored, refused, lapsed=lapsed)
+            return await self._over(wallet, stored, refused, lapsed=lapsed)
         if not lapsed and (refused is None or await self._is_pending(stored, refused)):
             return stored
         return await self._replaced(wallet, stored, refused or _too_late())
@@ -171,7 +172,7 @@ class Sending:
             await self._store.refused(stored.operation.id, stored.operation.hash, error.to_json(), self._clock.now())
             again = await self._replace(wallet, stored, True)
         if again is None:
-            return await self._reject(stored, error)
+            return await self._reject(wallet, stored, error)
         return again if again.operation.hash == stored.operation.hash else await self.send(wallet, again)
 
     async def _watch(self, stored: Stored, *, lapsed: bool) -> None:
@@ -199,11 +200,11 @@ class Sending:
             return False
         return not await self._outcomes.outdated(stored.body)
 
-    async def _over(self, stored: Stored, refused: PaymentFailed | None, *, lapsed: bool) -> Stored:
+    async def _over(self, wallet: Wallet, stored: Stored, refused: PaymentFailed | None, *, lapsed: bool) -> Stored:
         """What its owner signed. They may bring it to the chain by themselves until it is too late."""
         operation, now = stored.operation, self._clock.now()
         if lapsed:
-            return await self._reject(stored, refused or _too_late())
+            return await self._reject(wallet, stored, refused or _too_late())
         if refused is None:
             return stored
         if await self._outcomes.outdated(stored.body):
@@ -212,18 +213,19 @@ class Sending:
             await self._store.refused(operation.id, operation.hash, refused.to_json(), now)
         return await self._again(stored)
 
-    async def _note(self, stored: Stored, receipt: UserOperationReceipt) -> Stored:
+    async def _note(self, wallet: Wallet, stored: Stored, receipt: UserOperationReceipt) -> Stored:
         error = None if receipt.succeeded else _failure(receipt).to_json()
         closed = await self._outcomes.is_deep(receipt.block_number)
         now = self._clock.now()
-        noted = await self._store.mined(
+        noted, is_news = await self._store.mined(
             stored.operation.id, receipt, error=error, closed=closed, now=now, look_at=now + LOOK_AGAIN
         )
-        if noted.operation.state is not stored.operation.state:
+        if is_news:
+            count_mined(wallet, stored.operation, noted.operation)
             log.info("wallets.mined", operation=stored.operation.id, state=str(noted.operation.state))
         return noted
 
-    async def _reject(self, stored: Stored, error: NexusError) -> Stored:
+    async def _reject(self, wallet: Wallet, stored: Stored, error: NexusError) -> Stored:
         operation, now = stored.operation, self._clock.now()
         endless = operation.state is OperationState.SIGNED and _is_endless(stored)
         # What the bundler said first tells more than that it is too late.
@@ -234,6 +236,7 @@ class Sending:
         rejected = await self._store.rejected(operation, why, now, look_at)
         if rejected is None:
             return await self._again(stored)
+        count(wallet, rejected.operation)
         log.info("wallets.rejected", operation=operation.id, reason=why["message"])
         return rejected
 

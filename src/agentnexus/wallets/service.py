@@ -26,6 +26,7 @@ from agentnexus.platform.logs import log
 from agentnexus.rails.evm.contracts.contract import Call
 from agentnexus.rails.evm.contracts.sessions import Grant
 from agentnexus.rails.evm.encoding import ZERO_ADDRESS, from_hex
+from agentnexus.rails.evm.paymaster.refusals import NotSponsored
 from agentnexus.rails.evm.paymaster.service import PaymasterService
 from agentnexus.rails.evm.userops.bundler import Bundler
 from agentnexus.rails.evm.userops.signers import ECDSA_KIND
@@ -33,9 +34,10 @@ from agentnexus.wallets.accounts import Accounts
 from agentnexus.wallets.amounts import Transfers
 from agentnexus.wallets.balances import read_balances
 from agentnexus.wallets.building import Builder, Form, WalletChain, nonce_for
-from agentnexus.wallets.funds import require_funds, require_gas
+from agentnexus.wallets.funds import gas_in_usdc_refused, require_funds, require_gas, require_gas_in_usdc
 from agentnexus.wallets.history import History
 from agentnexus.wallets.keys import SealedKeys
+from agentnexus.wallets.metrics import count
 from agentnexus.wallets.model import (
     Answer,
     Balances,
@@ -202,7 +204,7 @@ class Wallets:
         whole = signed(wallet, body, answer, self.chain.network.chain_id)
         if await self._outdated(stored):
             raise Conflict(
-                "another operation has made your account meanwhile, and this one would make it again",
+                "another operation has made your account meanwhile, or its key has sent a transaction",
                 next_step="ask for what is to be signed again, and sign that",
             )
         await self._builder.promise(wallet, operation.hash, operation.gas)
@@ -210,7 +212,9 @@ class Wallets:
             return await self.sign(user_id, operation_id, answer)  # signed or built anew by somebody meanwhile
         if not wallet.proven:
             await self.store.prove(wallet, self._clock.now())
-        return (await self._sending.send(wallet, await self._stored(operation_id))).operation
+        kept = await self._stored(operation_id)
+        count(wallet, kept.operation)
+        return (await self._sending.send(wallet, kept)).operation
 
     async def discard(self, user_id: str, operation_id: str) -> Operation:
         """Forget what waits for a signature: none is taken for it afterwards. A second time changes nothing.
@@ -237,6 +241,7 @@ class Wallets:
         if done is None:
             return await self.discard(user_id, operation_id)  # built anew or signed by somebody meanwhile
         await self._builder.give_back(operation.hash, operation.gas)
+        count(wallet, done.operation)
         log.info("wallets.discarded", operation=operation_id)
         return done.operation
 
@@ -363,9 +368,13 @@ class Wallets:
                     operation=stored.operation.id,
                 )
             try:
-                return await self._built(wallet, stored)
+                built = await self._built(wallet, stored)
             except _TakenBack:
                 wanted = replace(wanted, id=self._ids.new("op"))
+            else:
+                if known.id == wanted.id:
+                    count(wallet, known)
+                return built
 
     async def _built(self, wallet: Wallet, stored: Stored) -> Stored:
         """The operation with a form that can be signed now, or what it has become. One process builds it at a time."""
@@ -414,7 +423,10 @@ class Wallets:
         whole = stored.body.signed(await self._signature(wallet, from_hex(stored.operation.hash)))
         kept = await self.store.signed(stored.operation.id, whole, stored.operation.hash, self._clock.now())
         found = await self._stored(stored.operation.id)
-        return await self._sending.send(wallet, found) if kept else found
+        if not kept:
+            return found
+        count(wallet, found.operation)
+        return await self._sending.send(wallet, found)
 
     async def _signature(self, wallet: Wallet, digest: bytes) -> bytes:
         sealed = await self.store.sealed_key(wallet.id)
@@ -458,9 +470,17 @@ class Wallets:
             return await self._form(wallet, operation, nothing, GasPayer.ACCOUNT)
 
     async def _form(self, wallet: Wallet, operation: Operation, calls: Sequence[Call], gas: GasPayer) -> Form:
-        form = await self._builder.build(wallet, operation.id, calls, gas)
+        try:
+            form = await self._builder.build(wallet, operation.id, calls, gas)
+        except NotSponsored as error:
+            if gas is not GasPayer.USDC or self.paymaster is None:
+                raise
+            refused = await gas_in_usdc_refused(self.chain, wallet, error, self.paymaster.chain.paymaster)
+            raise refused from error
         if gas is GasPayer.ACCOUNT:
             await require_gas(self.chain, wallet, form.body, calls)
+        if form.price is not None:
+            await require_gas_in_usdc(self.chain, wallet, form.price, form.body, calls)
         return form
 
     async def _own(self, user_id: str, operation_id: str) -> tuple[Wallet, Stored]:

@@ -308,15 +308,20 @@ class WalletStore:
         closed: bool,
         now: datetime,
         look_at: datetime,
-    ) -> Stored:
-        """What the chain says now; the same again changes nothing but `closed`. What ended it is no success of it."""
+    ) -> tuple[Stored, bool]:
+        """What the chain says now, and whether that is news. What ended an operation is no success of it.
+
+        The same again changes nothing but `closed`.
+        """
         state = OperationState.SUCCEEDED if receipt.succeeded else OperationState.FAILED
         async with self.database.connection() as connection:
             row = await connection.fetchrow(
-                "update wallet.operation set state = case when ending = $3 then 'rejected' else $2 end, hash = $3,"
+                "with old as (select transaction from wallet.operation where id = $1 for update)"
+                " update wallet.operation o set state = case when ending = $3 then 'rejected' else $2 end, hash = $3,"
                 " transaction = $4, block_number = $5, gas_cost_wei = $6, error = case when ending = $3 then error"
                 " else $7 end, closed = $8, look_at = $10,"
-                " updated_at = case when transaction = $4 then updated_at else $9 end where id = $1 returning *",
+                " updated_at = case when old.transaction = $4 then updated_at else $9 end"
+                " from old where id = $1 returning o.*, old.transaction <> $4 as is_news",
                 operation_id,
                 str(state),
                 receipt.hash,
@@ -329,7 +334,7 @@ class WalletStore:
                 look_at,
             )
         assert row is not None  # a wallet whose operations are signed is never taken away
-        return Stored.from_row(row)
+        return Stored.from_row(row), row["is_news"]
 
     async def unmined(self, operation_id: str, now: datetime) -> None:
         """A reorganisation took it off the chain: it is signed, and perhaps comes again."""

@@ -71,6 +71,9 @@ async def send(request: Request) -> Response:
         # Nothing moved, so what is corrected is a new transfer; what may have moved is asked after again.
         kept = typed.key if error.code == "payment_unknown" else ""
         shown = {"to": typed.to, "amount": typed.amount, "asset": typed.asset, "gas": typed.gas, "key": kept}
+        offer = error.details.get("allow")  # gas in USDC, which the paymaster may not take yet
+        if isinstance(offer, Mapping):
+            shown["allowance"] = str(offer.get("amount", ""))
         return await _index(request, {"form": "send", **shown}, error)
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)
 

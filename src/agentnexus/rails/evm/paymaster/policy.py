@@ -20,6 +20,7 @@ from agentnexus.rails.evm.userops.model import UserOperation
 
 SELF = "account"  # in a rule: the account that acts
 CALLS_MAX = 32
+_AFTERWARDS_GAS = 30_000  # of the contract, for giving back
 _BATCH_MODE = b"\x01" + bytes(31)
 _CALLS = "(address,uint256,bytes)[]"
 
@@ -85,6 +86,12 @@ class TokenPrice(BaseModel):
 
     token: AddressText
     per_native: int = Field(gt=0, le=10**30)
+
+    def most(self, operation: UserOperation) -> int:
+        """Atomic units that the paymaster takes before the operation runs; it gives back what was not used."""
+        afterwards = _AFTERWARDS_GAS + operation.paymaster_post_op_gas_limit // 10  # a tenth of what is left over
+        wei = operation.max_cost_wei + afterwards * operation.max_fee_per_gas
+        return -(-wei * self.per_native // 10**18)
 
 
 class SponsorPolicy(BaseModel):

@@ -149,7 +149,8 @@ class PaymasterService:
         Raises `NotSponsored`, `BudgetExceeded`, `InsufficientFunds` (our deposit), `ContractRefused` (it would fail),
         `Conflict` (it was used), `RateLimited` (too many for one nonce, or unsigned), `InvalidInput`, `Unavailable`.
         """
-        return await self._counted("promised", self._sponsored(user_id, operation, policy_id, giving))
+        status = "offered" if giving is Giving.LATER else "promised"
+        return await self._counted(status, self._sponsored(user_id, operation, policy_id, giving))
 
     async def confirm(self, user_id: str, user_operation_hash: str) -> None:
         """Its owner has signed: promise what was offered, count what was handed out as signed.
@@ -165,12 +166,11 @@ class PaymasterService:
         policy = next((each for each in self.policies if each.id == known.policy), None)
         if policy is None:
             raise NotSponsored(f"policy {known.policy} has ended", next_step="build the operation again")
-        was_offered = known.state is SponsorshipState.OFFERED
         taken = await self._store.take(user_operation_hash, unsigned=False)
         if taken is None:
             raise _ended()
         if taken.state is not SponsorshipState.SIGNED:
-            await self._counted("promised" if was_offered else "confirmed", self._reserve(taken, policy))
+            await self._counted("promised", self._reserve(taken, policy))
 
     async def drop(self, user_operation_hash: str) -> bool:
         """Nobody will sign it. True when nothing was promised; what was handed out holds until its time is over."""
@@ -383,7 +383,7 @@ class PaymasterService:
         answer = await paymaster.try_call(call, ENTRY_POINT, block=network.trial_block)
         _, validation = paymaster.abi.decode("validatePaymasterUserOp", answer)
         if as_int(validation) & _AUTHORIZER == _REFUSED:
-            most = -(-operation.max_cost_wei * price.per_native // 10**18)
+            most = price.most(operation)
             raise NotSponsored(
                 f"the account cannot pay its gas in {price.token}",
                 next_step=f"have it hold {most} atomic units and approve them to {self.chain.paymaster} first",

@@ -14,6 +14,7 @@ from agentnexus.core.ports import Clock
 from agentnexus.ledger.model import TransferKind
 from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.logs import log
+from agentnexus.platform.telemetry import sponsoring_coin
 from agentnexus.rails.evm.contracts.abi import abi_of
 from agentnexus.rails.evm.contracts.entry_point import ENTRY_POINT
 from agentnexus.rails.evm.encoding import uint
@@ -79,6 +80,9 @@ class Settling:
         """One round of upkeep: promises that are over, and deposits that came or went."""
         await self.release()
         await self.sync_deposit()
+        balance = await self._books.balance(self._accounts.deposit, self._accounts.coin)
+        for part, money in (("available", balance.available), ("reserved", balance.reserved)):
+            sponsoring_coin.labels(self._accounts.network.caip2, part).set(float(money.decimal))
 
     async def _on_change(self, connection: Connection, change: Change) -> None:
         """Every step has a key of its own in the ledger, so a handler that dies half-way is repeated without harm."""

@@ -7,15 +7,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from agentnexus.core.errors import Conflict, NotFound, PaymentFailed
+from agentnexus.core.errors import Conflict, InvalidInput, NotFound, PaymentFailed, RateLimited
 from agentnexus.core.ports import Clock
 from agentnexus.platform.database import Database
 from agentnexus.rails.evm.contracts.entry_point import EntryPoint
-from agentnexus.rails.evm.delegation import AUTHORIZATION_GAS
+from agentnexus.rails.evm.delegation import AUTHORIZATION_GAS, SET_CODE_TYPE, DelegationSignature, delegate_of
 from agentnexus.rails.evm.encoding import to_hex
+from agentnexus.rails.evm.errors import Reverted
 from agentnexus.rails.evm.fees import FeeLimits, Fees
 from agentnexus.rails.evm.receipts import Log, Receipt, find_receipt, unknown
-from agentnexus.rails.evm.rpc import Rpc, RpcValue
+from agentnexus.rails.evm.rpc import Call, Rpc, RpcValue, call_data, call_int
 from agentnexus.rails.evm.signer import EvmSigner
 from agentnexus.rails.evm.transactions import Outgoing, TransactionSender
 from agentnexus.rails.evm.userops.bundler import GasEstimate, UserOperationReceipt, operation_receipts
@@ -25,8 +26,25 @@ from agentnexus.rails.evm.userops.model import UserOperation
 BUNDLE_GAS_MAX = 8_000_000
 # EntryPoint keeps back a 64th at each of two calls, and does a little itself.
 _LOOK_BACK_BLOCKS = 1_000
+# A key can take its delegation back until the very block, and then we pay for a bundle that fails. So much of that is
+# risked for all keys together, and with so much gas each.
+LOST_DELEGATIONS_PER_HOUR, DELEGATING_GAS_MAX = 10, 2_000_000
+_LOST = """
+select count(*) from (
+    select state, raw, updated_at from evm.outgoing
+    where network = $1 and sender = $2 and state <> 'rejected' order by nonce desc limit 2000
+) as newest where state = 'reverted' and get_byte(raw, 0) = $3 and updated_at > now() - interval '1 hour'
+"""
 _NEARLY = 10  # a tenth less than it costs is let through: prices move between building and sending
 _RESERVE_NUMERATOR, _RESERVE_DENOMINATOR, _RESERVE_GAS = 66, 64, 60_000
+
+
+class DelegationGone(Reverted):
+    """The key has sent a transaction since it signed its delegation (EIP-7702), which no block takes any more."""
+
+    def __init__(self, sender: str) -> None:
+        super().__init__(f"the key of {sender} has sent a transaction since it signed its delegation")
+        self.next_step = "build the operation again, and have the key sign a new delegation"
 
 
 class SelfBundler:
@@ -79,7 +97,8 @@ class SelfBundler:
     async def send(self, operation: UserOperation) -> str:
         """Try it, store it, and hand it to the node.
 
-        Raises `ContractRefused` when EntryPoint would refuse it, `PaymentFailed` when it pays less than it costs us.
+        Raises `ContractRefused` when EntryPoint would refuse it, `PaymentFailed` when it pays less than it costs us,
+        `DelegationGone`, and `RateLimited` while too many keys have taken their delegations back.
         """
         operation_hash = to_hex(operation.hash(self.chain_id))
         outgoing = await self._sender.find(_key(operation_hash))
@@ -105,6 +124,7 @@ class SelfBundler:
 
     async def _stage(self, operation: UserOperation, operation_hash: str) -> Outgoing:
         await self._require_paid(operation)
+        delegations = await self._delegations(operation)
         call = self._entry_point.handle([operation.pack()], self._relayer.public_id)
         await self._entry_point.try_call(
             call,
@@ -114,7 +134,6 @@ class SelfBundler:
         )
         await self._sender.prepare(self._relayer)
         gas = operation.gas_limit * _RESERVE_NUMERATOR // _RESERVE_DENOMINATOR + _RESERVE_GAS
-        delegations = (operation.delegation,) if operation.delegation else ()
         intent = replace(call.intent(gas + AUTHORIZATION_GAS * len(delegations)), delegations=delegations)
         try:
             async with self._sender.database.transaction() as connection:
@@ -124,6 +143,39 @@ class SelfBundler:
             if known is None:
                 raise
             return known
+
+    async def _delegations(self, operation: UserOperation) -> tuple[DelegationSignature, ...]:
+        """What the bundle has to set before: nothing where another operation has set the same."""
+        asked = operation.delegation
+        if asked is None:
+            return ()
+        block = self._sender.network.trial_block
+        code, number = await self._sender.rpc.batch(
+            [
+                Call("eth_getCode", (operation.sender, block)),
+                Call("eth_getTransactionCount", (operation.sender, "pending")),
+            ]
+        )
+        if delegate_of(call_data(code)) == asked.delegate:
+            return ()
+        if call_int(number) != asked.nonce:
+            raise DelegationGone(operation.sender)
+        if operation.gas_limit > DELEGATING_GAS_MAX:
+            raise InvalidInput(
+                f"an operation that delegates has at most {DELEGATING_GAS_MAX} gas",
+                field="callGasLimit",
+                next_step="delegate with a small operation first",
+            )
+        async with self._sender.database.connection() as connection:
+            scope = (self._sender.network.caip2, self._relayer.public_id)
+            lost = await connection.fetchval(_LOST, *scope, SET_CODE_TYPE)
+        if lost >= LOST_DELEGATIONS_PER_HOUR:
+            raise RateLimited(
+                "too many keys have taken back delegations that were on their way",
+                next_step="try again in an hour, or make a wallet of the kind key",
+                retry_after_seconds=3_600,
+            )
+        return (asked,)
 
     def _deliver(self, operation_hash: str, outgoing: Outgoing) -> None:
         if operation_hash in self._deliveries:
