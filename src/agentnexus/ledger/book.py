@@ -227,9 +227,8 @@ class Book:
         path = self.path(after.terms.budget_id)
         back = after.returned - self.reservations[after.key].returned
         self._count(path, after, 0, -back)
-        for node in path:
-            if back < 0:
-                self.changes.again[node.id] = self.changes.again.get(node.id, 0) - back
+        for node in path if back < 0 else ():
+            self.changes.again[node.id] = self.changes.again.get(node.id, 0) - back
         self.reservations[after.key] = after
         self.changes.returned[after.key] = None
 
