@@ -266,7 +266,7 @@ def _show(shown: Json) -> None:
             left = "1 run left" if shown["runs_left"] == 1 else f"{shown['runs_left']} runs left"
         passed = f", {shown['passed_on']} passed on" if shown.get("passed_on") else ""
         click.echo(f"  {left} until {str(shown['expires_at'])[:10]}{passed}")
-        click.echo(f"  use one:  nexus agents execute {shown['agent_id']} --input @input.json")
+        click.echo(f"  run it:  nexus agents execute {shown['agent_id']} --input @input.json")
     show_problem(shown.get("error"))
     if shown.get("step") == "signing":
         show_signing(shown, f"nexus purchase sign {shown['id']} --key-file FILE", f"purchases/{shown['id']}")
