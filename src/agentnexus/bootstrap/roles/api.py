@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from agentnexus.bootstrap.api import compose
@@ -14,7 +15,7 @@ from agentnexus.bootstrap.ground import open_chain, open_ground
 from agentnexus.bootstrap.parts import Parts
 from agentnexus.bootstrap.prepaid import open_escrow
 from agentnexus.bootstrap.purchasing import open_purchasing
-from agentnexus.bootstrap.selling import close_abandoned, open_selling, warm
+from agentnexus.bootstrap.selling import Selling, close_abandoned, open_selling, warm
 from agentnexus.bootstrap.serving import serve_app
 from agentnexus.bootstrap.solana_prices import SolanaPrices
 from agentnexus.bootstrap.tasks import open_workflows
@@ -24,6 +25,7 @@ from agentnexus.bootstrap.wallets import open_wallets
 from agentnexus.ledger.economics import Economics
 from agentnexus.ledger.gauges import REFRESH_SECONDS, refresh
 from agentnexus.marketplace.sell import seller_routes
+from agentnexus.markets.x402.sell import SellerMiddleware
 from agentnexus.platform.blobs import PostgresBlobs
 from agentnexus.platform.process import raise_file_limit
 from agentnexus.platform.wakeups import Wakeups
@@ -52,33 +54,42 @@ async def run_api(host: str, port: int) -> None:
             Parts(ground, chain, buying, selling, room, desk, escrow=escrow, wallets=wallets, purchasing=purchasing)
         )
 
-        economics = Economics(ground.database, chain.usdc, buying.parity)
-
-        prices = SolanaPrices(ground.settings, selling.facilitator)
-
-        def offer() -> None:
-            composed.till.offer(seller_routes(selling.listed, prices.beside))
-
-        async def sell() -> None:
-            """Announce what is on sale, once everything is."""
-            await selling.stock.complete(offer)
-            await selling.publisher.run()
-
-        async def sell_on_solana() -> None:
-            if await prices.learn():
-                offer()
-
+        stall = Stall(selling, composed.till, SolanaPrices(ground.settings, selling.facilitator))
+        gauges = partial(refresh, Economics(ground.database, chain.usdc, buying.parity))
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(sell(), name="publisher"),
-                group.create_task(sell_on_solana(), name="solana"),
+                group.create_task(stall.sell(), name="publisher"),
+                group.create_task(stall.sell_on_solana(), name="solana"),
                 group.create_task(warm(selling.runtime, selling.folders), name="warm"),
                 group.create_task(close_abandoned(selling.executions), name="abandoned"),
                 group.create_task(forget_offers(wakeups, buying.offers), name="offers"),
-                group.create_task(repeat("gauges", partial(refresh, economics), REFRESH_SECONDS), name="gauges"),
+                group.create_task(repeat("gauges", gauges, REFRESH_SECONDS), name="gauges"),
             ]
             if purchasing is not None:
                 background.append(group.create_task(purchasing.entitlements.resume(), name="uses"))
             await serve_app(composed.app, host, port)
             for task in background:
                 task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What this process sells over x402: priced at its till, announced once everything is there."""
+
+    selling: Selling
+    till: SellerMiddleware
+    prices: SolanaPrices
+
+    def offer(self) -> None:
+        """Prices of all that is listed now, in every currency that is known."""
+        self.till.offer(seller_routes(self.selling.listed, self.prices.beside))
+
+    async def sell(self) -> None:
+        """Announce what is on sale, for ever."""
+        await self.selling.stock.complete(self.offer)
+        await self.selling.publisher.run()
+
+    async def sell_on_solana(self) -> None:
+        """Take USDC on Solana as well, once its facilitator has said who pays the fees."""
+        if await self.prices.learn():
+            self.offer()
