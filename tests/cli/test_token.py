@@ -57,6 +57,18 @@ def test_issue_list_and_revoke(nexus, database_url: str) -> None:  # type: ignor
     assert "nexus token issue" in nexus("token", "list")[1]
 
 
+def test_a_token_is_as_good_as_signing_in_where_the_operator_vouches_for_it(nexus, database_url: str) -> None:  # type: ignore[no-untyped-def]  # the fixture's function
+    import asyncio
+
+    ages = []
+    for more in ([], ["--vouch"]):
+        holder = asyncio.run(found(database_url, nexus("token", "issue", "alice", *more)[1].strip()))
+        assert holder is not None
+        ages.append(holder.proof_age)
+    assert ages[0] is None
+    assert ages[1] is not None
+
+
 @pytest.mark.parametrize("life", ["0d", "5", "d", "10y", "-1d", "99999d"])
 def test_a_life_that_is_none_is_refused_with_an_example(nexus, life: str) -> None:  # type: ignore[no-untyped-def]  # as above
     code, _, err = nexus("token", "issue", "alice", f"--expires={life}")

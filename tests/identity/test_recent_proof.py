@@ -85,6 +85,15 @@ async def test_a_token_that_the_operator_gave_proves_nothing_however_new(tokens:
     assert not await is_recent(Callers(tokens), sent(await tokens.issue("root", "operator")))
 
 
+async def test_whom_the_operator_vouches_for_can_begin(database: Database, tokens: Tokens) -> None:
+    """Or who came by such tokens only would never have a passkey."""
+    callers, token = Callers(tokens), await tokens.issue("ann", vouched=True, lives=timedelta(days=30))
+    assert await is_recent(callers, sent(token))
+    await passes(database, RECENT.total_seconds() + 1)
+    assert not await is_recent(callers, sent(token))
+    assert (await callers.identify(sent(token))).user_id == "ann"
+
+
 async def test_replacing_a_token_is_no_new_proof(database: Database, tokens: Tokens) -> None:
     callers, old = Callers(tokens), await tokens.admit("ann")
     await passes(database, 240)

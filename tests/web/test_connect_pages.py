@@ -349,6 +349,9 @@ async def test_the_visitor_sees_where_they_are_signed_in_and_ends_one_or_all(
         page = (await client.get("/connect")).text
         assert "A browser (here)" in page
         assert "Firefox on Linux" in page
+        given = await site.desk.tokens.issue(person_of(ADDRESS), label="job", vouched=True)
+        assert "A program" in (await client.get("/connect")).text
+        await site.desk.tokens.revoke(given)
         (device,) = re.findall(r'name="device" value="(tok_[0-9a-f]{16})"', page)  # one signs out here at the top
         done = await client.post("/connect/devices/end", data={"device": device})
         assert (done.status_code, done.headers["location"]) == (303, "/connect")

@@ -12,6 +12,7 @@ from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.web.adapters.gas import gas_view
 from tests.wallets.conftest import WHOLE, World, world
 from tests.web.house import FAUCET, Pages, house_wallet, open_pages
+from tests.web.sign_in_preview import PreviewSignIn
 
 __all__ = ["world"]
 
@@ -242,3 +243,18 @@ def test_who_pays_is_said_of_every_kind_of_policy() -> None:
     view = gas_view({"policies": [{**free, "left": left}]}, "ETH")
     assert view.sentence == "paid by AgentNexus (0.05 ETH left today)"
     assert view.policies[0][0] == "T"
+
+
+async def test_an_old_session_gets_no_key_and_names_no_guardian_where_the_node_signs(world: World) -> None:
+    friend = world.chain.accounts["bob"].address
+    world.passkey("pat")
+    async with open_pages(world, wallet=house_wallet(world), sign_in=PreviewSignIn(too_old=True)) as pages:
+        assert "There is no key to take along" in await pages.get("/wallet/export")  # before there is a wallet
+        await filled(pages)
+        for path, data in (("export", {"confirm": "yes"}), ("guardian", {"guardian": friend, "days": "7", "key": "k"})):
+            assert (await pages.moved(f"/wallet/{path}", **data)).startswith("/connect?again=1&"), path
+        assert (await world.wallets().of("ann")).exported_at is None
+        (credential,) = re.findall(r'<option value="([^"]+)">pat', await pages.get("/wallet", "pat"))
+        await filled(pages, "pat", kind="passkey", credential_id=credential)
+        signed = await pages.moved("/wallet/guardian", "pat", guardian=friend, days="7", key="k")
+        assert signed.startswith(SENT)  # the passkey is the proof

@@ -47,16 +47,21 @@ def token() -> None:
 @click.option("--operator/--basic", "operator", default=None, help="from now on an operator, or no more one")
 @click.option("--expires", type=Life(), help="for example 12h, 30d or 8w; without it, until it is ended")
 @click.option("--label", default="", help="what it is for, to know it by")
+@click.option("--vouch", is_flag=True, help="USER stands before you: for five minutes it is as good as signing in")
 @json_option
-def issue(user: str, operator: bool | None, expires: timedelta | None, label: str, as_json: bool) -> int:
-    """Make a token for USER. It is shown this once."""
+def issue(user: str, operator: bool | None, expires: timedelta | None, label: str, vouch: bool, as_json: bool) -> int:
+    """Make a token for USER. It is shown this once.
+
+    For all but what only a sign-in of the last minutes allows: taking a wallet's key, naming a guardian, adding a
+    passkey. Who cannot sign in yet gets in with --vouch, and adds a passkey.
+    """
     from agentnexus.bootstrap.keys import open_tokens
 
     role = None if operator is None else ("operator" if operator else "basic")
 
     async def make() -> str:
         async with open_tokens() as tokens:
-            return await tokens.issue(user, role, lives=expires, label=label)
+            return await tokens.issue(user, role, lives=expires, label=label, vouched=vouch)
 
     made = asyncio.run(make())
     click.echo(json.dumps({"user": user, "token": made}) if as_json else made)

@@ -103,12 +103,19 @@ class Tokens:
         self._entropy = entropy
 
     async def issue(
-        self, person_id: str, role: str | None = None, *, lives: timedelta | None = None, label: str = ""
+        self,
+        person_id: str,
+        role: str | None = None,
+        *,
+        lives: timedelta | None = None,
+        label: str = "",
+        vouched: bool = False,
     ) -> str:
         """Make the person if new and a token for them; this is the only time the token is seen.
 
         `role`: ``basic`` or ``operator``, of the person and so of all their tokens; None leaves it as it is (``basic``
-        for a new person). Raises `InvalidInput`, also for a new person with a name that only signing in gives.
+        for a new person). `vouched`: the operator knows that it goes to that very person now, so it is as good as a
+        sign-in. Raises `InvalidInput`, also for a new person with a name that only signing in gives.
         """
         if not PERSON.fullmatch(person_id):
             raise InvalidInput(f"not a user's name: {person_id[:100]!r}", next_step="use letters, digits and _.@-")
@@ -123,8 +130,9 @@ class Tokens:
                    on conflict (id) do update set role = coalesce($2, identity.person.role)""",
                 person_id, role,
             )  # fmt: skip
-            end = None if lives is None else await _now(connection) + lives
-            return await self._add(connection, person_id, label, expires_at=end, not_after=end)
+            now = await _now(connection)
+            end, proven_at = None if lives is None else now + lives, now if vouched else None
+            return await self._add(connection, person_id, label, expires_at=end, not_after=end, proven_at=proven_at)
 
     async def admit(self, person_id: str, *, lives: timedelta | None = None, label: str = "") -> str:
         """A token for somebody who has just shown who they are; a new person is ``basic``.

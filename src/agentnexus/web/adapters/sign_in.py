@@ -13,7 +13,7 @@ from agentnexus.api.signing_in import Door, caller_host
 from agentnexus.core.errors import InvalidInput, NexusError
 from agentnexus.identity.caller import COOKIE
 from agentnexus.identity.ceremonies import decoded
-from agentnexus.identity.devices import UNKNOWN
+from agentnexus.identity.devices import PROGRAM, UNKNOWN
 from agentnexus.identity.mail_codes import MailLogin
 from agentnexus.identity.notices import WAYS
 from agentnexus.identity.passkeys import PasskeyLogin
@@ -89,7 +89,7 @@ class HouseSignIn:
         """All that came by signing in, this one first."""
         found = [
             DeviceView(
-                each.id, each.device or UNKNOWN, WAYS.get(each.label, ""), each.proven_at, each.last_used_at,
+                each.id, each.device or (UNKNOWN if each.is_session else PROGRAM), WAYS.get(each.label, ""), each.proven_at, each.last_used_at,
                 is_current=each.id == current,
             )
             for each in await self.door.sessions.tokens.of(person_id)
