@@ -89,12 +89,16 @@ class HouseSignIn:
         """All that came by signing in, this one first."""
         found = [
             DeviceView(
-                each.id, each.device or (UNKNOWN if each.is_session else PROGRAM), WAYS.get(each.label, ""), each.proven_at, each.last_used_at,
+                id=each.id,
+                name=each.device or (UNKNOWN if each.is_session else PROGRAM),
+                way=WAYS.get(each.label, ""),
+                signed_in_at=each.proven_at,
+                last_used_at=each.last_used_at,
                 is_current=each.id == current,
             )
             for each in await self.door.sessions.tokens.of(person_id)
             if each.proven_at is not None
-        ]  # fmt: skip
+        ]
         return sorted(found, key=lambda each: not each.is_current)
 
     def _passkeys_here(self, request: Request) -> tuple[str, str]:
