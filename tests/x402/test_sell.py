@@ -25,11 +25,12 @@ from tests.x402.support import (
     v1_payment,
     v2_payment,
 )
-from x402.schemas import PaymentRequirements
+from x402.schemas import PaymentRequirements, SettleResponse
 from x402.schemas.v1 import PaymentRequiredV1
 
 from agentnexus.core.errors import InvalidInput, Unavailable
 from agentnexus.devnet.accounts import development_accounts
+from agentnexus.markets.x402.codes import Reason
 from agentnexus.markets.x402.decorator import paid, priced_routes
 from agentnexus.markets.x402.pricing import PricedRequest, PricedRoute
 from agentnexus.markets.x402.reservations import Reservations, SaleState
@@ -256,6 +257,17 @@ async def test_a_payment_for_other_terms_is_refused_before_it_is_verified(
         assert scripted.verified == 0
 
 
+async def test_a_check_that_gives_no_reason_is_refused_with_a_word_of_the_protocol(
+    scripted: ScriptedFacilitator,
+) -> None:
+    scripted.verify_reason = ""
+    async with open_shop(scripted) as shop:
+        response = await shop.http.get("/report", headers=await payment())
+    assert response.status_code == 402
+    assert required(response)["error"] == Reason.UNEXPECTED_VERIFY
+    assert (shop.work.runs, scripted.settled) == (0, 0)
+
+
 @pytest.mark.parametrize("header", ["%%%", "bm90IGpzb24=", "W10=", "e30="])
 @pytest.mark.parametrize("name", ["PAYMENT-SIGNATURE", "X-PAYMENT"])
 async def test_a_malformed_payment_header_is_a_400_that_says_so(
@@ -338,6 +350,8 @@ UNKNOWN = [
     [PENDING, PENDING],
     [outcome("settlement_pending")],
     [outcome("unexpected_settle_error")],
+    [outcome("")],
+    [SettleResponse(success=False, transaction="", network="eip155:31337")],
     [outcome("invalid_exact_evm_nonce_already_used")],
     [Unavailable("facilitator is down")],
     [TimeoutError()],

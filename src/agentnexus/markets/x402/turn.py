@@ -158,7 +158,7 @@ class Turn:
     async def _withhold(self, outcome: SettleResponse) -> StoredResponse:
         """Keep the work for a repeat; say that the money is unknown (202) or did not come (402)."""
         settlement = to_json(outcome)
-        unknown = outcome.error_reason in UNKNOWN_REASONS
+        unknown = (outcome.error_reason or Reason.UNEXPECTED_SETTLE) in UNKNOWN_REASONS
         state = SaleState.DELIVERED if unknown else SaleState.REFUSED
         await self._note(state, settlement, done=True)
         if not unknown:
