@@ -66,19 +66,11 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     """``/auth/passkeys`` below the prefix it is mounted at."""
     router = APIRouter(tags=["auth"], prefix="/auth/passkeys")
 
-    async def owner(request: Request, *, own: bool) -> Caller | None:
-        """Whose passkey it will be, None for somebody new. Another way in is for who has just come by one."""
-        visit = await door.sessions.visit(request)
-        if visit.caller is None or (own and visit.way == "local"):
-            return None
-        visit.caller.require_recent()
-        return visit.caller
-
     @router.post("/options")
     async def creation(request: Request, body: PersonBody | None = None) -> dict[str, object]:
         """Options for ``navigator.credentials.create``: of who is signed in, or of somebody new."""
         await door.count(request)
-        visitor = await owner(request, own=body is not None and body.own)
+        visitor = await _owner(door, request, own=body is not None and body.own)
         options = await passkeys.creation(door.site(request), visitor.user_id if visitor else None)
         return {"success": True, "data": options}
 
@@ -86,7 +78,7 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
     async def create(body: NewPasskeyBody, request: Request) -> JSONResponse:
         """Keep the new passkey. Who was nobody before is signed in as its person; for others nothing else changes."""
         await door.count(request)
-        visitor = await owner(request, own=body.own)
+        visitor = await _owner(door, request, own=body.own)
         person = visitor.user_id if visitor else None
         made = await passkeys.create(door.site(request), person, body.credential.plain(), body.name)
         shown = made.to_json()
@@ -116,3 +108,12 @@ def passkey_routes(passkeys: PasskeyLogin, door: Door) -> APIRouter:
         return {"success": True, "data": {"removed": True}}
 
     return router
+
+
+async def _owner(door: Door, request: Request, *, own: bool) -> Caller | None:
+    """Whose passkey it will be, None for somebody new. Another way in is for who has just come by one."""
+    visit = await door.sessions.visit(request)
+    if visit.caller is None or (own and visit.way == "local"):
+        return None
+    visit.caller.require_recent()
+    return visit.caller
