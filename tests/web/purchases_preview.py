@@ -57,9 +57,7 @@ MONTH_STATES = {
 }
 BEGINS, ENDS = datetime(2026, 12, 6, tzinfo=UTC), datetime(2027, 1, 5, tzinfo=UTC)
 MONTH_PRICE, MONTH_RUNS = "5 USDC", 1000
-THIRD = Problem(
-    "You have this month and the next one of it.", "Buy again once the next one began.", "conflict"
-)
+THIRD = Problem("You have this month and the next one of it.", "Buy again once the next one began.", "conflict")
 
 
 def purchase(name: str) -> PurchaseView:
