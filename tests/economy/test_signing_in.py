@@ -81,3 +81,25 @@ def newest_code(folder: Path, wanted: Callable[[str], bool]) -> str:
     text = next(each for each in reversed(texts) if wanted(each))
     (code,) = re.findall(r"^ {4}(\d{8})$", text, re.MULTILINE)
     return str(code)
+
+
+async def test_the_key_of_a_wallet_is_handed_to_who_is_here_or_has_just_signed_in(town: Town, home: Path) -> None:
+    password = home / "password"
+    password.write_text("correct horse battery\n")
+    taken = []
+
+    async def takes_the_key(name: str) -> None:
+        file = home / f"{name}.json"
+        await nexus(home, "wallet", "create")
+        taken.append(await nexus(home, "wallet", "export", str(file), "--password-file", str(password), "--yes"))
+        assert file.exists()
+
+    key = home / "key"
+    key.write_text(Account.create().key.hex())
+    key.chmod(0o600)
+    await nexus(home, "sign-in", "--key-file", str(key))
+    await takes_the_key("signed-in")
+    await nexus(home, "sign-out")
+    (home / "devnet.json").write_text(json.dumps(town.economy.describe()))  # the one who runs the economy
+    await takes_the_key("local")
+    assert taken[0]["address"] != taken[1]["address"]
