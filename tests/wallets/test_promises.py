@@ -140,6 +140,19 @@ async def test_promises_that_newcomers_leave_unsigned_starve_none_who_sign_or_pa
     assert (await world.begin("bob", wallets=wallets)).state is OperationState.UNSIGNED
 
 
+async def test_without_a_share_of_their_own_newcomers_leave_half_of_the_day_to_who_paid(world: World) -> None:
+    for name in ("alice", "bob"):
+        await world.funded(name, WalletKind.KEY)
+    cost = await cost_of(world, await world.begin("alice"))
+    changes = {"newcomers_per_day": None, "per_day": f"{5 * cost / ETHER:.18f}"}
+    wallets = world.wallets(world.policies[0].model_copy(update=changes))
+    await world.begin("alice", key="second", wallets=wallets)
+    with pytest.raises(RateLimited, match="newcomers"):
+        await world.begin("bob", wallets=wallets)
+    world.payers.add("bob")
+    assert (await world.begin("bob", wallets=wallets)).state is OperationState.UNSIGNED
+
+
 async def test_newcomers_share_a_part_of_the_day_and_those_who_paid_have_the_rest(world: World) -> None:
     await world.funded("ann")
     cost = await cost_of(world, await world.begin("ann"))

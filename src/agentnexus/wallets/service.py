@@ -181,7 +181,7 @@ class Wallets:
             )
         stored = await self._built(wallet, stored)
         if stored.body is None or stored.operation.state is not OperationState.UNSIGNED:
-            raise Conflict("the operation was signed meanwhile", next_step="look at what became of it")
+            raise Conflict("the operation was signed or discarded meanwhile", next_step="look at what became of it")
         return request_for(wallet, stored.operation, stored.body, self.chain.network.chain_id)
 
     async def sign(self, user_id: str, operation_id: str, answer: Answer) -> Operation:

@@ -99,7 +99,7 @@ class SponsorPolicy(BaseModel):
 
     With `paid_in` the account pays its gas in a token; limits then bound what is laid out for it. `users` and `senders`
     are the only ones, None for all. An operation fits when a rule covers each of its calls. `newcomers_per_day` is for
-    all together who never paid for anything; of it at most half at once is promised to what nobody has signed yet.
+    all together who never paid for anything. Of that, or of the day, at most half goes to what they have not signed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

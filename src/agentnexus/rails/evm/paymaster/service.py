@@ -46,7 +46,7 @@ from agentnexus.rails.evm.userops.sponsors import (
 _T = TypeVar("_T")
 WINDOW_SECONDS = 150  # a signature lives for one to two of these
 OPEN_PER_NONCE_MAX = 3
-# Of what was handed out: how much one user may leave unsigned, and which part of theirs all newcomers may.
+# Of what was handed out: how much one user may leave unsigned, and which part of their day all newcomers may.
 UNSIGNED_PER_USER_MAX = 5
 UNSIGNED_PART = 2
 PAYMASTER_GAS_MAX = 250_000
@@ -211,7 +211,7 @@ class PaymasterService:
             paymaster_data=promised.paymaster_data,
             state=SponsorshipState.OFFERED if giving is Giving.LATER else SponsorshipState.RESERVING,
             unsigned=giving is Giving.OPEN,
-            newcomer=await self._is_newcomer(policy, user_id),
+            newcomer=await self._is_newcomer(user_id),
         )
         await self._promise(sponsorship, policy, giving)
         return promised
@@ -243,10 +243,11 @@ class PaymasterService:
                 next_step="send one of them, or wait until they expire",
                 retry_after_seconds=2 * WINDOW_SECONDS,
             )
-        limits = policy.newcomers_limits(self.accounts.coin)
-        if not sponsorship.newcomer or limits is None or limits.per_day is None:
+        coin = self.accounts.coin
+        per_day = (policy.newcomers_limits(coin) or policy.limits(coin)).per_day
+        if not sponsorship.newcomer or per_day is None:
             return
-        if (of_newcomers + sponsorship.maximum_cost) * UNSIGNED_PART > limits.per_day.atomic:
+        if (of_newcomers + sponsorship.maximum_cost) * UNSIGNED_PART > per_day.atomic:
             raise RateLimited(
                 "too much gas is promised for operations of newcomers that nobody has signed",
                 next_step="try again in some minutes, use a wallet with a passkey, or let the account pay its gas",
@@ -270,9 +271,9 @@ class PaymasterService:
                 "the paymaster's deposit does not cover this", next_step="try again when it is filled"
             )
 
-    async def _is_newcomer(self, policy: SponsorPolicy, user_id: str) -> bool:
+    async def _is_newcomer(self, user_id: str) -> bool:
         """Whoever paid once is none for ever."""
-        if policy.newcomers_per_day is None or user_id in self._known_to_pay:
+        if user_id in self._known_to_pay:
             return False
         if self._paid is None or not await self._paid(user_id):
             return True
@@ -281,9 +282,8 @@ class PaymasterService:
 
     async def describe(self, user_id: str) -> dict[str, object]:
         """What is paid for and what is left of it for this user, for people and programs; not for whom else."""
-        policies = []
+        policies, newcomer = [], await self._is_newcomer(user_id)
         for policy in self.policies:
-            newcomer = await self._is_newcomer(policy, user_id)
             ids = self.accounts.budget_ids(policy, user_id, newcomer=newcomer)
             left = {whose: await self._left(budget_id) for whose, budget_id in ids.items()}
             policies.append({**policy.model_dump(mode="json", exclude={"users", "senders"}), "left": left})
