@@ -178,6 +178,13 @@ def wallet_routes(wallets: Wallets, passkeys: Passkeys) -> APIRouter:
         """Who pays for gas, by which rules, and what is left of it for you."""
         return _data(await wallets.gas_policy(who.user_id))
 
+    _add_export(router, wallets)
+    _add_operations(router, wallets)
+    _add_settings(router, wallets)
+    return router
+
+
+def _add_export(router: APIRouter, wallets: Wallets) -> None:
     @router.post("/export")
     async def export(body: ExportBody, who: Who, response: Response) -> dict[str, object]:
         """The key of a wallet that this node signs for, for who has just signed in. Whoever has it has the wallet."""
@@ -192,10 +199,6 @@ def wallet_routes(wallets: Wallets, passkeys: Passkeys) -> APIRouter:
         key = await wallets.export(who.user_id)
         wallet = await wallets.of(who.user_id)
         return _data({"key": key, "owner": wallet.owner.key, "address": wallet.address})
-
-    _add_operations(router, wallets)
-    _add_settings(router, wallets)
-    return router
 
 
 def _add_operations(router: APIRouter, wallets: Wallets) -> None:
