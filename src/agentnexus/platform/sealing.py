@@ -54,6 +54,8 @@ class Sealer:
             raise refused
         try:
             raw = base64.b64decode(sealed.removeprefix(self.prefix), validate=True)
+            if sealed != self.prefix + base64.b64encode(raw).decode():
+                raise refused  # bits that say nothing were changed
             return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], place.encode()).decode()
         except (InvalidTag, ValueError):
             raise refused from None
