@@ -299,6 +299,29 @@ async def test_reserve_sets_the_quote_aside_and_close_gives_it_back(counter: Cou
     assert await counter.pending() == 0
 
 
+async def test_what_was_given_back_is_not_set_aside_again_under_the_same_key(counter: Counter) -> None:
+    """Another process may have ended the job: whoever still works at it pays nothing."""
+    counter_number = next(_numbers)
+    first, second = counter.purse(number=counter_number), counter.purse(number=counter_number)
+    await first.reserve()
+    await first.close("cancelled")
+    with pytest.raises(PaymentFailed, match="was given back") as caught:
+        await second.reserve()
+    assert "new key" in caught.value.next_step
+    assert await counter.pending() == 0
+    assert await counter.spent() == "0"
+
+
+async def test_a_payment_that_came_back_is_not_held_again(counter: Counter) -> None:
+    purse = counter.purse()
+    hold = await purse.hold(request())
+    assert (await purse.refund(hold, "no answer")).state is PaymentState.REFUNDED
+    with pytest.raises(PaymentFailed, match="no answer") as caught:
+        await purse.hold(request())
+    assert caught.value.details["hold"] == hold.id
+    assert await counter.pending() == 0
+
+
 async def test_close_leaves_a_reservation_that_became_a_payment(counter: Counter) -> None:
     purse = counter.purse()
     await purse.reserve()
