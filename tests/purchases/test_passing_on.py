@@ -175,7 +175,7 @@ async def test_a_token_whose_run_is_under_way_takes_nothing_with_it(shop: Shop, 
 
 
 async def test_a_month_goes_to_one_other_and_its_giver_may_buy_it_anew(shop: Shop, buyer: str, bob: str) -> None:
-    await sell(shop, per_month=MONTH, transferable=True, runs_per_month=3)
+    await sell(shop, per_month=MONTH, transferable=True, runs_per_month=9)
     period = await at_day(shop, 20)
     purchase = await month(shop, buyer)
     assert await run(shop, buyer, "r1") is UseState.COMPLETED

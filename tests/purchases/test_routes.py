@@ -113,7 +113,7 @@ async def test_runs_are_bought_used_and_the_rest_given_back(shop: Shop, buyer: s
 
 
 async def test_a_month_is_quoted_bought_and_shown(shop: Shop, buyer: str) -> None:
-    await sell(shop, per_month=MONTH, runs_per_month=9)
+    await sell(shop, per_month=MONTH, runs_per_month=18)
     period = await at_day(shop, 15)
     async with opened(shop) as desk:
         quote = await desk.data(buyer, "GET", f"/api/v1/agents/{AGENT}/quote?kind=period")

@@ -14,13 +14,15 @@ from agentnexus.platform.database import Connection
 
 _HELD = """
 select h.purchase_id, h.wallet, h.count, p.kind = 'runs' as counts_runs,
-       count(u.id) filter (where u.state = 'completed') as completed,
-       count(u.id) filter (where u.state = 'running') as running,
-       count(u.id) filter (where u.state = 'completed' and u.settled_at is null) as unsettled
+       count(u.id) filter (where u.state = 'completed' and theirs) as completed,
+       count(u.id) filter (where u.state = 'running' and theirs) as running,
+       count(u.id) filter (where u.state = 'completed' and u.settled_at is null and theirs) as unsettled,
+       count(u.id) as spent
   from marketplace.holding h join marketplace.purchase p on p.id = h.purchase_id
-  left join marketplace.use u on u.purchase_id = h.purchase_id and (u.wallet = h.wallet or p.kind = 'period')
+  left join marketplace.use u on u.purchase_id = h.purchase_id and u.state <> 'failed'
+  cross join lateral (select u.wallet = h.wallet or p.kind = 'period') of_use (theirs)
 """
-_GROUPED = " group by h.purchase_id, h.wallet, h.count, p.kind, p.created_at, p.state"
+_GROUPED = " group by h.purchase_id, h.wallet, h.count, p.kind, p.created_at, p.state, p.step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Held:
     Args:
         count: tokens, used ones counted.
         unsettled: of the completed runs, those whose token is not burnt yet.
+        spent: runs on the purchase that succeeded or are under way, by everybody.
     """
 
     purchase_id: str
@@ -39,6 +42,7 @@ class Held:
     completed: int
     running: int
     unsettled: int
+    spent: int = 0
 
     @property
     def under_way(self) -> int:
@@ -97,15 +101,12 @@ async def pass_on(connection: Connection, change: str, passed: Passed) -> None:
     Tokens without a purchase, and those whose run is under way, take nothing with them: no run was paid for by them.
     """
     # Whoever begins a run holds the right as well: a token cannot be used and passed on.
-    await connection.execute(
-        "select from marketplace.entitlement where wallet = $1 and token_id = $2 for update",
-        passed.giver, Decimal(passed.token_id),
-    )  # fmt: skip
+    await _lock(connection, passed.giver, passed.token_id)
     rows = await connection.fetch(
         _HELD
         + " where h.wallet = $1 and p.token_id = $2 and p.state not in ('failed', 'refunded')"
         + _GROUPED
-        + " order by p.state = 'completed' desc, p.created_at, h.purchase_id",
+        + " order by p.state = 'completed' desc, p.step = 'refunding', p.created_at, h.purchase_id",
         passed.giver, Decimal(passed.token_id),
     )  # fmt: skip
     count = passed.count
@@ -126,11 +127,21 @@ async def pass_on(connection: Connection, change: str, passed: Passed) -> None:
 async def take_back(connection: Connection, change: str) -> None:
     """The block of an event was dropped."""
     rows = await connection.fetch(
-        "delete from marketplace.passing where change = $1 returning purchase_id, giver, receiver, count", change
+        """delete from marketplace.passing b using marketplace.purchase p where b.change = $1 and p.id = b.purchase_id
+           returning b.purchase_id, b.giver, b.receiver, b.count, p.token_id""",
+        change,
     )
     for row in rows:
+        await _lock(connection, row["receiver"], int(row["token_id"]))
         await _take(connection, row["purchase_id"], row["receiver"], row["count"])
         await hold(connection, row["purchase_id"], row["giver"], row["count"])
+
+
+async def _lock(connection: Connection, wallet: str, token_id: int) -> None:
+    await connection.execute(
+        "select from marketplace.entitlement where wallet = $1 and token_id = $2 order by user_id for update",
+        wallet, Decimal(token_id),
+    )  # fmt: skip
 
 
 async def _take(connection: Connection, purchase_id: str, wallet: str, count: int) -> None:

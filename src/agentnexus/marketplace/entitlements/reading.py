@@ -23,6 +23,24 @@ _THERE = (PurchaseState.COMPLETED, PurchaseState.REFUNDED)
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """A user's tokens of one agent.
+
+    Args:
+        burnt: how many were burnt for runs, of everybody with the same wallet.
+        wallet: that was shown to be the user's; "" without one: then only what they bought themselves is theirs.
+    """
+
+    user_id: str
+    tokens: Sequence[Token]
+    burnt: int
+    wallet: str
+
+    def has(self, lot: Lot) -> bool:
+        return lot.purchase.user_id == self.user_id or lot.held.wallet == self.wallet
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Over the same database as the services."""
 
@@ -36,28 +54,35 @@ class Reading:
 
     async def rights(self, user_id: str) -> Sequence[Right]:
         """By agent and kind, newest first; balances as they were mirrored last, but for what was just received."""
-        await self._receive(user_id)
-        found: list[Right] = []
+        wallet, found = await self._wallet(user_id), list[Right]()
+        await self._receive(wallet)
         noted = await self.store.rights_of(user_id)
         balances = {token.token_id: balance for token, balance in noted}
         for agent_id in dict.fromkeys(token.agent_id for token, _ in noted):
             tokens = [token for token, _ in noted if token.agent_id == agent_id]
             async with self.database.connection() as connection:
-                stock = await self.stock(connection, tokens, balances)
+                stock = await self.stock(connection, Owned(user_id, tokens, 0, _shown(wallet)), balances)
             found += [each for each in (right_of(stock, kind, user_id) for kind in Kind) if each is not None]
         return found
 
-    async def tokens(self, user_id: str, agent_id: str) -> tuple[Sequence[Token], int]:
-        """The user's, and how many were burnt for runs.
+    async def owned(self, user_id: str, agent_id: str) -> Owned:
+        """What the user bought or was given until now.
 
-        Raises `NotFound` when there are none, `NotAllowed` when they were given to a wallet that nobody has shown to be
+        Raises `NotFound` when there is nothing, `NotAllowed` when it was given to a wallet that nobody has shown to be
         the user's.
         """
+        wallet = await self._wallet(user_id)
+        fresh = await self._receive(wallet, agent_id)
         try:
-            return await self.store.tokens(user_id, agent_id)
+            tokens, burnt = await self.store.tokens(user_id, agent_id)
         except NotFound:
-            await self._receive(user_id, agent_id)
-            return await self.store.tokens(user_id, agent_id)
+            if wallet is None or not fresh:
+                raise
+            raise NotAllowed(
+                f"runs of {agent_id} were passed on to {wallet.address}, and nobody has shown yet that it is yours",
+                next_step="sign in with that wallet, or sign an operation of it",
+            ) from None
+        return Owned(user_id, tokens, burnt, _shown(wallet))
 
     async def balances(self, tokens: Sequence[Token]) -> Mapping[int, int]:
         """What the chain says now."""
@@ -66,40 +91,37 @@ class Reading:
 
     async def now(self, user_id: str, agent_id: str) -> Stock:
         """What the user may run now, by the chain. Raises `NotFound` for somebody who never had a right to it."""
-        tokens, _burnt = await self.tokens(user_id, agent_id)
-        balances = await self.balances(tokens)
+        owned = await self.owned(user_id, agent_id)
+        balances = await self.balances(owned.tokens)
         async with self.database.connection() as connection:
-            return await self.stock(connection, tokens, balances)
+            return await self.stock(connection, owned, balances)
 
-    async def stock(self, connection: Connection, tokens: Sequence[Token], balances: Mapping[int, int]) -> Stock:
-        """Of one agent's tokens, in the caller's transaction, oldest purchase first."""
-        wallets = sorted({each.wallet for each in tokens})
-        held = {each.purchase_id: each for each in await held_of(connection, wallets, tokens[0].agent_id)}
-        bought = await self.purchases.store.of_ids(connection, list(held))
-        return Stock([Lot(each, held[each.id]) for each in bought], balances, self.clock.now())
+    async def stock(self, connection: Connection, owned: Owned, balances: Mapping[int, int]) -> Stock:
+        """In the caller's transaction, oldest purchase first."""
+        wallets = sorted({each.wallet for each in owned.tokens})
+        held = {each.purchase_id: each for each in await held_of(connection, wallets, owned.tokens[0].agent_id)}
+        lots = [Lot(each, held[each.id]) for each in await self.purchases.store.of_ids(connection, list(held))]
+        return Stock([each for each in lots if owned.has(each)], balances, self.clock.now())
 
-    async def _receive(self, user_id: str, agent_id: str = "") -> None:
-        """Note tokens that others passed on to the user's wallet."""
-        wallet = await self._wallet(user_id)
-        fresh = [] if wallet is None else await self.store.received(user_id, wallet.address)
-        if wallet is None or not fresh:
-            return
-        if not wallet.proven:  # anybody may have named that address
-            if agent_id in {each.agent_id for each in fresh}:
-                raise NotAllowed(
-                    f"runs of {agent_id} were passed on to {wallet.address}, and nobody has shown yet that it is yours",
-                    next_step="sign in with that wallet, or sign an operation of it",
-                )
-            return
-        balances = await self.balances(fresh)
-        for token in fresh:
-            await self.store.mirror(token, balances[token.token_id], self.clock.now())
+    async def _receive(self, wallet: Wallet | None, agent_id: str = "") -> Sequence[Token]:
+        """Note what others passed on to a wallet since; of one that anybody may have named it is only answered."""
+        fresh = [] if wallet is None else await self.store.received(wallet.user_id, wallet.address, agent_id)
+        if fresh and _shown(wallet):
+            balances = await self.balances(fresh)
+            for token in fresh:
+                await self.store.mirror(token, balances[token.token_id], self.clock.now())
+        return fresh
 
     async def _wallet(self, user_id: str) -> Wallet | None:
         try:
             return await self.purchases.acts.wallets.of(user_id)
         except NotFound:
             return None
+
+
+def _shown(wallet: Wallet | None) -> str:
+    """The address that is the user's for certain."""
+    return wallet.address if wallet is not None and wallet.proven else ""
 
 
 def right_of(stock: Stock, kind: Kind, user_id: str) -> Right | None:

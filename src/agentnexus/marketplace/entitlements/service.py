@@ -22,7 +22,7 @@ from agentnexus.marketplace.executions.model import Execution, ExecutionStatus, 
 from agentnexus.marketplace.executions.service import Executions
 from agentnexus.marketplace.purchases.kinds import Kind
 from agentnexus.marketplace.purchases.model import delay
-from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, Purchases
+from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, PASSES, Purchases, kept
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
@@ -161,7 +161,7 @@ class Entitlements:
         due = await self.store.claim(running=False, now=self._clock.now(), lease=SETTLE_LEASE, limit=AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for each in due:
-                group.create_task(self._settle(each))
+                group.create_task(kept(self._settle(each), use=each.id))
         return len(due)
 
     async def given(self, user_id: str, use_id: str) -> object:
@@ -186,18 +186,19 @@ class Entitlements:
     async def _open(self, user_id: str, agent_id: str, value: object, key: str) -> Use:
         """A run counts against what the chain says now: read while no run of it was settled in between."""
         for _ in range(LOOKS_MAX):
-            tokens, burnt = await self.reading.tokens(user_id, agent_id)
-            balances = await self.reading.balances(tokens)
-            async with self._database.transaction() as connection:
-                if await self.store.lock(connection, user_id, agent_id) != burnt:
-                    continue
-                known = await self.store.use_of_key(user_id, key, connection)
-                if known is not None:
-                    return known
-                stock = await self.reading.stock(connection, tokens, balances)
-                use = self._new(user_id, next_lot(stock, agent_id), key, input_hash(agent_id, value))
-                await self.store.open_use(connection, use, json.dumps(value).encode("ascii"))
-                return use
+            owned = await self.reading.owned(user_id, agent_id)
+            balances = await self.reading.balances(owned.tokens)
+            with contextlib.suppress(asyncpg.DeadlockDetectedError):  # the chain's watcher was at the same rows
+                async with self._database.transaction() as connection:
+                    if await self.store.lock(connection, user_id, agent_id) != owned.burnt:
+                        continue
+                    known = await self.store.use_of_key(user_id, key, connection)
+                    if known is not None:
+                        return known
+                    stock = await self.reading.stock(connection, owned, balances)
+                    use = self._new(user_id, next_lot(stock, agent_id), key, input_hash(agent_id, value))
+                    await self.store.open_use(connection, use, json.dumps(value).encode("ascii"))
+                    return use
         raise Unavailable("too many runs end at this moment", next_step="try again")
 
     def _new(self, user_id: str, lot: Lot, key: str, hashed: str) -> Use:
@@ -281,7 +282,7 @@ class Entitlements:
         while True:
             try:
                 found = await work()
-            except (NexusError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except PASSES as error:
                 log.warning("entitlements.failed", error=str(error))
                 found = 0
             if not found:

@@ -47,16 +47,18 @@ class Settling:
         (seen,) = await self.market.seen([purchase])
         if seen.status is DealStatus.NONE and purchase.state is not PurchaseState.FAILED:
             raise Unavailable("its deal is not on the chain now", next_step="wait: a dropped block comes again")
-        if seen.status is DealStatus.OPEN or await self.market.was_sent(f"{use.id}:release"):
+        runs = purchase.kind is Kind.RUNS
+        if seen.status is DealStatus.OPEN or (runs and await self.market.was_sent(f"{use.id}:release")):
             # Buyers may release a part by themselves: what is left is less than a price then.
-            transaction = await self._release(use, purchase, min(purchase.price.atomic, seen.remaining))
-        if purchase.kind is Kind.RUNS:
+            amount = min(purchase.price.atomic, seen.remaining)
+            transaction = await self._release(use.id if runs else purchase.id, purchase, amount)
+        if runs:
             await self._burn(use, purchase)
         return transaction
 
-    async def _release(self, use: Use, purchase: Purchase, amount: int) -> str:
+    async def _release(self, paid_by: str, purchase: Purchase, amount: int) -> str:
         try:
-            return await self.market.release(purchase, use.id, amount)
+            return await self.market.release(purchase, paid_by, amount)
         except ContractRefused:
             (seen,) = await self.market.seen([purchase])
             if seen.status is DealStatus.OPEN:

@@ -32,7 +32,7 @@ class Lot:
     def free(self) -> int:
         """Runs that may start on it, were its tokens all there; of an unlimited one, 1."""
         if self.purchase.kind is Kind.RUNS:
-            return max(self.held.unused, 0)
+            return max(min(self.held.unused, self.purchase.quantity - self.held.spent), 0)
         if not self.held.count:
             return 0
         return 1 if self.purchase.runs_max is None else max(self.purchase.runs_max - self.runs, 0)

@@ -18,7 +18,13 @@ _COLUMNS = (
     "id, user_id, key, agent_id, purchase_id, wallet, execution_id, input_hash, state, error, transaction, retries,"
     " next_try_at, created_at, finished_at, settled_at"
 )
-_UNDER_WAY = "(state = 'running' or (state = 'completed' and settled_at is null))"
+
+
+_OF_WALLET = """
+select user_id, agent_id, wallet, token_id, burnt from marketplace.entitlement where agent_id = $2
+   and wallet in (select wallet from marketplace.entitlement where user_id = $1 and agent_id = $2)
+ order by token_id, user_id
+"""
 
 
 class EntitlementStore:
@@ -38,27 +44,22 @@ class EntitlementStore:
             )  # fmt: skip
 
     async def lock(self, connection: Connection, user_id: str, agent_id: str) -> int:
-        """Hold a right; how many of its tokens were burnt for runs. Raises `NotFound` for one that never was."""
-        rows = await connection.fetch(
-            "select burnt from marketplace.entitlement where user_id = $1 and agent_id = $2 order by token_id"
-            " for update",
-            user_id, agent_id,
-        )  # fmt: skip
+        """Hold a right, for everybody with the same wallet; how many of its tokens were burnt for runs.
+
+        Raises `NotFound` for one that never was.
+        """
+        rows = await connection.fetch(_OF_WALLET + " for update", user_id, agent_id)
         if not rows:
             raise no_right(agent_id)
         return sum(row["burnt"] for row in rows)
 
     async def tokens(self, user_id: str, agent_id: str) -> tuple[Sequence[Token], int]:
-        """The user's tokens of an agent, and how many of them were burnt for runs; raises `NotFound`."""
+        """The user's tokens of an agent, and how many were burnt for runs, as `lock` counts; raises `NotFound`."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                """select user_id, agent_id, wallet, token_id, burnt from marketplace.entitlement
-                    where user_id = $1 and agent_id = $2 order by token_id""",
-                user_id, agent_id,
-            )  # fmt: skip
+            rows = await connection.fetch(_OF_WALLET, user_id, agent_id)
         if not rows:
             raise no_right(agent_id)
-        return [_token(row) for row in rows], sum(row["burnt"] for row in rows)
+        return [_token(row) for row in rows if row["user_id"] == user_id], sum(row["burnt"] for row in rows)
 
     async def rights(self, after: tuple[str, int], limit: int) -> list[tuple[Token, int]]:
         """Everybody's tokens and balances, by user and token."""
@@ -80,16 +81,16 @@ class EntitlementStore:
             )
         return [(_token(row), int(row["balance"])) for row in rows]
 
-    async def received(self, user_id: str, wallet: str) -> list[Token]:
-        """Tokens that others passed on to the user's wallet, and that were not noted yet."""
+    async def received(self, user_id: str, wallet: str, agent_id: str = "") -> list[Token]:
+        """Tokens of one or all agents that others passed on to the user's wallet, and that were not noted yet."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 """select distinct p.agent_id, p.token_id from marketplace.holding h
                      join marketplace.purchase p on p.id = h.purchase_id
                     where h.wallet = $2 and h.count > 0 and p.user_id <> $1 and p.state in ('completed', 'refunded')
-                      and not exists (select from marketplace.entitlement e
+                      and ($3 = '' or p.agent_id = $3) and not exists (select from marketplace.entitlement e
                                        where e.user_id = $1 and e.token_id = p.token_id)""",
-                user_id, wallet,
+                user_id, wallet, agent_id,
             )  # fmt: skip
         return [Token(user_id, row["agent_id"], wallet, int(row["token_id"])) for row in rows]
 
@@ -107,14 +108,6 @@ class EntitlementStore:
         """Who holds how much of purchases, and ran how often on them."""
         async with self._database.connection() as connection:
             return await held_in(connection, purchase_ids)
-
-    async def under_way(self, connection: Connection, purchase_id: str) -> int:
-        """Runs of a purchase that are not settled."""
-        count: int = await connection.fetchval(
-            f"select count(*) from marketplace.use where purchase_id = $1 and {_UNDER_WAY}",  # noqa: S608 - our own text
-            purchase_id,
-        )
-        return count
 
     async def open_use(self, connection: Connection, use: Use, value: bytes) -> None:
         await connection.execute(

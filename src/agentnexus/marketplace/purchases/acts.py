@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agentnexus.core.errors import Conflict, InsufficientFunds, NexusError, NotFound, PaymentUnknown
+from agentnexus.core.errors import Conflict, InsufficientFunds, NexusError, NotFound, PaymentUnknown, Unavailable
 from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock
 from agentnexus.ledger.books import Books
 from agentnexus.ledger.personal import PersonalBudgets
+from agentnexus.marketplace.entitlements.holdings import Held
 from agentnexus.marketplace.entitlements.model import Token
 from agentnexus.marketplace.entitlements.store import EntitlementStore
 from agentnexus.marketplace.listings.service import Listings
@@ -34,7 +35,7 @@ from agentnexus.marketplace.purchases.model import (
     watched,
 )
 from agentnexus.marketplace.purchases.ports import Check, Payer
-from agentnexus.rails.evm.contracts import DealStatus
+from agentnexus.rails.evm.contracts import ContractRefused, DealStatus
 from agentnexus.wallets.model import Operation, OperationState, WalletKind
 
 SETTLE_SECONDS = 5.0
@@ -154,7 +155,10 @@ class Acts:
         return await self.wallets.operation(purchase.operation_id)
 
     async def _signs_here(self, purchase: Purchase) -> bool:
-        return (await self.wallets.of(purchase.user_id)).kind is WalletKind.SERVER
+        try:
+            return (await self.wallets.of(purchase.user_id)).kind is WalletKind.SERVER
+        except NotFound:  # it was somebody else's, who has shown that
+            return False
 
     async def _entitle(self, purchase: Purchase) -> Purchase:
         seen = await self._seen(purchase)
@@ -176,30 +180,40 @@ class Acts:
 
     async def _refund(self, purchase: Purchase) -> Purchase:
         """First the money, then the tokens: what is left of them. Of what can be passed on, the tokens come first."""
-        seen = await self._seen(purchase)
+        seen, held = await self._seen(purchase), await self.rights.held([purchase.id])
         if seen.status is DealStatus.OPEN:
+            if any(each.under_way for each in held):  # a dropped block undid what paid for it, or it took too long
+                raise Unavailable("a run of it is not paid yet", next_step="wait until it has ended")
             over = seen.expires_at is not None and seen.expires_at <= seen.chain_time
-            if purchase.transferable and not over and not await self._took_tokens(purchase):
+            if purchase.transferable and not over and not await self._took_tokens(purchase, held):
                 return passed_on(purchase, seen, self.clock.now())
             await (self.market.expire(purchase) if over else self.market.refund(purchase))
             seen = await self._seen(purchase)
         if seen.status.is_final and seen.status is not DealStatus.RELEASED:
-            for held in await self.rights.held([purchase.id]):
-                there = await self.market.balance(held.wallet, purchase.token_id)
-                if count := min(there, held.unburnt):
-                    await self.market.revoke(purchase, revocation(purchase, held.wallet), count, holder=held.wallet)
+            for each in await self.rights.held([purchase.id]):
+                there = await self.market.balance(each.wallet, purchase.token_id)
+                if (count := min(there, each.unburnt)) > 0:
+                    await self.market.revoke(purchase, revocation(purchase, each.wallet), count, holder=each.wallet)
         await self.mirror(purchase)
         return refunded(purchase, seen, self.clock.now())
 
-    async def _took_tokens(self, purchase: Purchase) -> bool:
+    async def _took_tokens(self, purchase: Purchase, held: Sequence[Held]) -> bool:
         """Take what its buyer must still have; False when they have passed some of it on, and nothing is taken."""
+        if not await self.market.is_minted(purchase):
+            return True
         key = revocation(purchase, purchase.wallet)
-        mine = [each for each in await self.rights.held([purchase.id]) if each.wallet == purchase.wallet]
-        count = sum(each.unburnt for each in mine)
-        there = await self.market.balance(purchase.wallet, purchase.token_id)
-        if not await self.market.was_sent(key) and (there < count or not count):
+        count = sum(each.unburnt for each in held if each.wallet == purchase.wallet)
+        if count <= 0:
             return False
-        await self.market.revoke(purchase, key, count, holder=purchase.wallet)
+        there = await self.market.balance(purchase.wallet, purchase.token_id)
+        if there < count and not await self.market.was_sent(key):
+            return False
+        try:
+            await self.market.revoke(purchase, key, count, holder=purchase.wallet)
+        except ContractRefused:  # they were faster
+            if await self.market.balance(purchase.wallet, purchase.token_id) < count:
+                return False
+            raise
         return True
 
     async def mirror(self, purchase: Purchase) -> None:

@@ -55,11 +55,15 @@ class Period:
     def following(self) -> Period:
         return Period(self.number + 1)
 
-    def price(self, whole: Money, now: datetime) -> Money:
-        """Of the days that are left of it, begun ones counted, in whole atomic units rounded up."""
+    def part(self, whole: int, now: datetime) -> int:
+        """For the days that are left of it, begun ones counted; rounded up."""
         left = self.ends_at - max(now, self.starts_at)
         days = min(-(-left // DAY), PERIOD_DAYS)
-        return Money(whole.asset, -(-whole.atomic * days // PERIOD_DAYS))
+        return -(-whole * days // PERIOD_DAYS)
+
+    def price(self, whole: Money, now: datetime) -> Money:
+        """Of that part, in atomic units."""
+        return Money(whole.asset, self.part(whole.atomic, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,9 @@ def quoted(
         raise InvalidInput(
             f"{listing.manifest.title} is sold by the run", field="kind", next_step='buy it with "kind": "runs"'
         )
-    price = period.price(listing.month_price, now)
-    return PurchaseQuote(kind, 1, price, fee_bps, transferable, listing.manifest.pricing.runs_per_month, period)
+    price, runs = period.price(listing.month_price, now), listing.manifest.pricing.runs_per_month
+    runs_max = None if runs is None else period.part(runs, now)
+    return PurchaseQuote(kind, 1, price, fee_bps, transferable, runs_max, period)
 
 
 def agent_class(agent_id: str, kind: Kind = Kind.RUNS, *, transferable: bool = False) -> int:

@@ -84,7 +84,11 @@ class Market:
             makes = self.tokens.create_class(
                 number, cap=CLASS_CAP, period_seconds=period, soulbound=not purchase.transferable
             )
-            await self.send(f"class:{number:x}", makes)
+            try:
+                await self.send(f"class:{number:x}", makes)
+            except ContractRefused as refused:
+                if refused.error != "ClassExists":  # another process was faster
+                    raise
 
     async def is_active(self, number: int) -> bool:
         try:
@@ -122,9 +126,9 @@ class Market:
     async def expire(self, purchase: Purchase) -> str:
         return await self.send(f"{purchase.id}:expire", self.escrow.expire(purchase.terms))
 
-    async def release(self, purchase: Purchase, use_id: str, amount: int) -> str:
-        """Pay the seller for one run; the transaction."""
-        return await self.send(f"{use_id}:release", self.escrow.release_part(purchase.terms, amount))
+    async def release(self, purchase: Purchase, paid_by: str, amount: int) -> str:
+        """Pay the seller, once for a run or a period: `paid_by` is the id of that; the transaction."""
+        return await self.send(f"{paid_by}:release", self.escrow.release_part(purchase.terms, amount))
 
     async def revoke(self, purchase: Purchase, key: str, count: int, *, holder: str) -> str:
         """Take tokens of a purchase back."""

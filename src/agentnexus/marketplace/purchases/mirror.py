@@ -144,4 +144,5 @@ def _passed(change: Change) -> list[Passed]:
         return []
     ids, values = (told["ids"], told["values"]) if "ids" in told else ([told["id"]], [told["value"]])
     assert isinstance(ids, list) and isinstance(values, list), "the event has two lists"
-    return [Passed(giver, receiver, int(str(each)), int(str(n))) for each, n in zip(ids, values, strict=True)]
+    moved = [(int(str(each)), int(str(count))) for each, count in zip(ids, values, strict=True)]
+    return [Passed(giver, receiver, token_id, count) for token_id, count in moved if count]

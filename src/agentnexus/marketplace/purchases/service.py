@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -43,11 +43,20 @@ POLL_SECONDS = 1.0
 AT_ONCE = 8
 KEY_CHARACTERS_MAX = 200
 DUE = "purchases"
+PASSES = (NexusError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 def topic(purchase_id: str) -> str:
     """Where readers of this purchase's events wait."""
     return f"purchase:{purchase_id}"
+
+
+async def kept(work: Awaitable[object], **what: str) -> None:
+    """One of many in a worker's round: it is due again when this one breaks, and the others go on."""
+    try:
+        await work
+    except PASSES as error:
+        log.warning("purchases.interrupted", error=str(error), **what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +220,23 @@ class Purchases:
             return await self._cancel(purchase, reason)
         if purchase.step is not Step.ENTITLED or purchase.deal is not DealStatus.OPEN:
             raise _nothing_to_give_back(purchase)
-        async with self._database.transaction() as connection:
-            rights: EntitlementStore = self.acts.rights
-            await rights.lock(connection, purchase.user_id, purchase.agent_id)
-            if await rights.under_way(connection, purchase.id):
-                raise Conflict("a run of it is under way", next_step="wait until it has ended")
-            _require_unshared(purchase, await held_in(connection, [purchase.id]))
-            now = self._clock.now()
-            due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
-            moved = await self.store.move_in(connection, purchase, due)
+        try:
+            async with self._database.transaction() as connection:
+                moved = await self._give_back(connection, purchase, reason)
+        except asyncpg.DeadlockDetectedError:  # the chain's watcher was at the same rows
+            moved = None
         return await self._started(purchase, moved, reason)
+
+    async def _give_back(self, connection: Connection, purchase: Purchase, reason: str) -> Purchase | None:
+        rights: EntitlementStore = self.acts.rights
+        await rights.lock(connection, purchase.user_id, purchase.agent_id)
+        held = await held_in(connection, [purchase.id])
+        if any(each.under_way for each in held):
+            raise Conflict("a run of it is under way", next_step="wait until it has ended")
+        _require_unshared(purchase, held)
+        now = self._clock.now()
+        due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
+        return await self.store.move_in(connection, purchase, due)
 
     async def look(self, purchase: Purchase) -> None:
         """See soon what the chain says of it now."""
@@ -233,7 +249,7 @@ class Purchases:
         while True:
             try:
                 found = await self.keep_once()
-            except (NexusError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except PASSES as error:
                 log.warning("purchases.failed", error=str(error))
                 found = 0
             if not found:
@@ -244,7 +260,7 @@ class Purchases:
         due = await self.store.claim(self._clock.now(), AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for each in due:
-                group.create_task(self._drive(each))
+                group.create_task(kept(self._drive(each), purchase=each.id))
         return len(due)
 
     async def close(self) -> None:
@@ -281,7 +297,7 @@ class Purchases:
     async def _period(self, connection: Connection, wallet: Wallet, agent_id: str) -> Period:
         """The present one, or the next when the wallet has that."""
         present = Period.on_sale(self._clock.now())
-        taken = await self.store.periods(connection, wallet.address, agent_id)
+        taken = await self.store.periods(connection, wallet.user_id, wallet.address, agent_id)
         for period in (present, present.following):
             if period not in taken:
                 return period

@@ -71,14 +71,15 @@ class PurchaseStore:
         """Of a wallet's orders of one agent, one is decided at a time."""
         await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 28))", f"{wallet}:{agent_id}")
 
-    async def periods(self, connection: Connection, wallet: str, agent_id: str) -> set[Period]:
-        """Periods of an agent that a wallet has, or is about to have."""
+    async def periods(self, connection: Connection, user_id: str, wallet: str, agent_id: str) -> set[Period]:
+        """Periods of an agent that a wallet has, or its user is about to have; others may name any wallet."""
         rows = await connection.fetch(
             """select distinct p.starts_at from marketplace.holding h
                  join marketplace.purchase p on p.id = h.purchase_id
                 where h.wallet = $1 and h.count > 0 and p.agent_id = $2 and p.kind = 'period'
+                  and (p.user_id = $3 or p.state = 'completed')
                   and p.state not in ('failed', 'refunded') and p.step not in ('refunding', 'ending')""",
-            wallet, agent_id,
+            wallet, agent_id, user_id,
         )  # fmt: skip
         return {Period.at(row["starts_at"]) for row in rows}
 
