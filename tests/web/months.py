@@ -25,3 +25,10 @@ def this_month(shop: Shop) -> tuple[str, datetime, datetime]:
     period, whole = Period.on_sale(now), shop.listing.month_price
     assert whole is not None
     return str(period.price(whole, now)), period.ends_at, period.following.ends_at
+
+
+def runs_of_this_month(shop: Shop) -> int:
+    """How many it allows for the days that are left."""
+    now, whole = shop.world.clock.now(), shop.listing.manifest.pricing.runs_per_month
+    assert whole is not None
+    return Period.on_sale(now).part(whole, now)

@@ -17,7 +17,7 @@ from agentnexus.web.adapters.purchases import HousePurchases
 from tests.purchases.conftest import AGENT, Shop, runtime, shop, world
 from tests.wallets.conftest import WHOLE
 from tests.web.house import FAUCET, Pages, house_wallet, open_pages
-from tests.web.months import sell_months, this_month
+from tests.web.months import runs_of_this_month, sell_months, this_month
 
 __all__ = ["runtime", "shop", "world"]
 
@@ -136,14 +136,14 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
 async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till: Till) -> None:
     await sell_months(till.shop)
     await till.filled()
-    price, ends_at, next_ends_at = this_month(till.shop)
+    (price, ends_at, next_ends_at), runs = this_month(till.shop), runs_of_this_month(till.shop)
     assert "Have it for a month: 0.50 USDC" in await till.pages.get(f"/agents/{AGENT}")
     terms = await till.pages.get(MONTH)
-    for each in (f"You pay {price} for the rest of this month", f"until {ends_at:%d %b %Y}, with up to 1,000 runs"):
+    for each in (f"You pay {price} for the rest of this month", f"until {ends_at:%d %b %Y}, with up to {runs:,} runs"):
         assert each in terms, each
     place = await till.bought_month()
     shown = await till.pages.get(place)
-    for each in (f"Trial agent is yours until {ends_at:%d %b %Y}", "Give the month back", "0 of 1,000", price):
+    for each in (f"Trial agent is yours until {ends_at:%d %b %Y}", "Give the month back", f"0 of {runs:,}", price):
         assert each in shown, each
     assert f"Run: yours until {ends_at:%d %b %Y}" in await till.pages.get(f"/agents/{AGENT}")
 
@@ -152,7 +152,7 @@ async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till:
         assert "hello from the month" in used
         assert "in your month" in used
     shown = await till.pages.get(place)
-    for each in ("Paid to the seller", "2 of 1,000", "998"):
+    for each in ("Paid to the seller", f"2 of {runs:,}", f"{runs - 2:,}"):
         assert each in shown, each
     assert "Give the month back" not in shown
     assert await till.shop.money() == 10 * WHOLE - till.shop.world.chain.usdc.parse(price.split()[0]).atomic
@@ -161,7 +161,7 @@ async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till:
     await till.bought_month(key="form-2")
     owned = await till.pages.get("/entitlements")
     assert f"Until {next_ends_at:%d %b %Y}" in owned
-    assert "2 of 2,000 runs used." in owned
+    assert f"2 of {runs + 1000:,} runs used." in owned
     assert "0.50 USDC held in escrow" in owned
     third = await till.pages.get(MONTH)
     assert f"You have it until {next_ends_at:%Y-%m-%d} already." in third
@@ -223,7 +223,7 @@ async def test_what_was_bought_is_passed_on_and_run_by_whoever_has_it_then(till:
     mine = await till.pages.get(await till.ran("bob", text="thanks"), "bob")
     assert "thanks" in mine
     owned = await till.pages.get("/entitlements", "bob")
-    assert ("1 run left" if kind == "runs" else "1 of 1,000 runs used.") in owned
+    assert ("1 run left" if kind == "runs" else f"1 of {runs_of_this_month(till.shop):,} runs used.") in owned
     assert place not in owned, "its purchase stays its buyer's own"
 
 
