@@ -347,3 +347,36 @@ async def test_a_node_without_contracts_says_so() -> None:
         for method, path in paths:
             answered = await http.request(method, path)
             assert (answered.status_code, answered.json()["error"]["code"]) == (503, "unavailable")
+
+
+async def test_hostile_words_are_refused_and_break_nothing(shop: Shop, buyer: str) -> None:
+    async with opened(shop) as desk:
+        for path in (
+            "/api/v1/agents/a%00b/quote",
+            f"/api/v1/agents/{AGENT}/quote?kind=%00",
+            f"/api/v1/agents/{AGENT}/quote?quantity=99999999999999999999",
+            "/api/v1/purchases/pur_%00",
+            "/api/v1/purchases/pur_%00/stream",
+            "/api/v1/me/purchases?before=%00",
+            "/api/v1/me/entitlements/%00",
+            "/api/v1/me/uses/use_%00",
+            "/api/v1/agents/" + "a" * 5_000 + "/quote",
+        ):
+            assert 400 <= (await desk.call(buyer, "GET", path)).status_code < 500, path
+        give = f"/api/v1/me/entitlements/{AGENT}/transfer"
+        for path, body in (
+            (give, {"to": "0x" + "1" * 40, "count": 10**30}),
+            (give, {"to": "0x\x00"}),
+            (give, {"to": "0x" + "g" * 40}),
+            (give, {"to": "0x" + "1" * 40, "kind": "all"}),
+            ("/api/v1/me/entitlements/%00/transfer", {"to": "0x" + "1" * 40}),
+            (BUY, {"quantity": 10**30}),
+            (BUY, {"at_most": "NaN"}),
+            (BUY, {"at_most": "1\n"}),
+            (BUY, {"kind": "period", "upgrade": "perhaps"}),
+            ("/api/v1/agents/a%00b/purchase", {"quantity": 1}),
+            ("/api/v1/agents/a%00b/execute", {"input": {"text": "\x00"}}),
+            ("/api/v1/purchases/pur_%00/refund", {}),
+        ):
+            assert 400 <= (await desk.call(buyer, "POST", path, "k1", **body)).status_code < 500, (path, body)
+        assert await shop.purchases.list(buyer) == []
