@@ -6,9 +6,12 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from agentnexus.core.errors import Conflict, NexusError, NotFound
+from agentnexus.marketplace.entitlements.holdings import Passed, take_back
+from agentnexus.marketplace.entitlements.holdings import pass_on as pass_on_in
 from agentnexus.marketplace.entitlements.model import UseState
 from agentnexus.marketplace.purchases.kinds import Kind
 from agentnexus.marketplace.purchases.market import Market
@@ -242,3 +245,22 @@ async def test_a_database_that_hiccups_does_not_end_the_worker(
     await shop.settle_uses()
     await shop.work()
     assert (await shop.purchases.get(buyer, purchase.id)).remaining == shop.price
+
+
+async def test_a_refund_that_meets_the_chains_watcher_head_on_is_made_after_it(shop: Shop, buyer: str) -> None:
+    """Each holds a row that the other waits for: the database ends one of the two."""
+    purchase = await bought(shop, buyer, 2)
+    await shop.work()
+    nothing = Passed(purchase.wallet, shop.seller, purchase.token_id, 1)
+    waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    with suppress(asyncpg.DeadlockDetectedError):  # most often it is the refund that is ended
+        async with shop.database.transaction() as connection:
+            assert await shop.purchases.store.poke(connection, purchase.deal_id, shop.world.clock.now()) is not None
+            asked = asyncio.create_task(shop.purchases.refund(buyer, purchase.id))
+            async with shop.database.connection() as other:
+                while not await other.fetchval(waits):
+                    await asyncio.sleep(0.01)
+            await pass_on_in(connection, "a change", nothing)
+            await take_back(connection, "a change")
+    assert (await asked).id == purchase.id
+    assert (await shop.finish(purchase.id)).state == "refunded"
