@@ -82,7 +82,7 @@ async def test_a_wallet_that_the_node_signs_for_is_made_filled_used_and_handed_o
     code, out, _ = await desk.run("balance")
     assert out.split()[:4] == ["10.00", "USDC", "10.00", "USD"]
 
-    code, out, err = await desk.run("send", BOB, "2.5")
+    code, out, err = await desk.run("send", BOB, "2.5", "--yes")
     assert code == 0, err
     assert "done" in err.splitlines()
     assert f"USDC to {BOB}: done" in out
@@ -127,13 +127,13 @@ async def test_a_key_of_ones_own_signs_here_and_the_node_gets_signatures_only(de
     await desk.told("create", "--kind", str(kind), "--key-file", key)
     assert (await desk.wallets.of(USER)).kind is kind
     await desk.fund()
-    unsigned = await desk.run("send", BOB, "1", "--key", "k1")
+    unsigned = await desk.run("send", BOB, "1", "--yes", "--key", "k1")
     assert unsigned[0] == 4
     assert "nexus wallet sign op_" in unsigned[1]
-    code, _, err = await desk.run("send", BOB, "1", "--key", "k1", "--key-file", key, "--yes")
+    code, _, err = await desk.run("send", BOB, "1", "--yes", "--key", "k1", "--key-file", key)
     assert code == 0, err
     assert await desk.money_of() == WHOLE
-    second = await desk.told("send", BOB, "2", "--no-wait", "--key", "k2")
+    second = await desk.told("send", BOB, "2", "--yes", "--no-wait", "--key", "k2")
     assert second["state"] == "unsigned"
     code, _, err = await desk.run("sign", str(second["id"]), "--key-file", key, typed="y\n")
     assert code == 0, err
@@ -142,12 +142,27 @@ async def test_a_key_of_ones_own_signs_here_and_the_node_gets_signatures_only(de
     assert (await desk.told("operation", str(second["id"])))["state"] == "succeeded"
 
 
+async def test_nothing_is_sent_without_a_yes(desk: Desk) -> None:
+    await desk.told("create")
+    await desk.fund()
+    code, _, err = await desk.run("send", BOB, "1.5")
+    assert code == 2
+    assert "nobody is there to answer: add --yes" in err
+    assert (await desk.run("send", BOB, "1.5", "--json"))[0] == 2
+    code, _, err = await desk.run("send", BOB, "1.5", typed="n\n")
+    assert code == 1
+    assert f"send 1.50 USDC to {BOB}?" in err
+    assert await desk.money_of() == 0
+    assert (await desk.run("send", BOB, "1.5", typed="y\n"))[0] == 0
+    assert await desk.money_of() == 1_500_000
+
+
 async def test_a_delegation_is_agreed_to_by_hand(desk: Desk) -> None:
     key = desk.key("alice")
     await desk.told("create", "--kind", "delegated", "--key-file", key)
     await desk.fund()
     given = ("send", BOB, "1", "--key", "k1", "--key-file", key)
-    code, _, err = await desk.run(*given, typed="n\n")
+    code, _, err = await desk.run(*given, typed="y\nn\n")
     assert code == 1
     assert "obeys the code at" in err
     assert (await desk.run(*given, "--json"))[0] == 2, "where nobody can be asked, --yes says it"
@@ -157,19 +172,19 @@ async def test_a_delegation_is_agreed_to_by_hand(desk: Desk) -> None:
 async def test_another_key_than_the_owners_changes_nothing(desk: Desk) -> None:
     await desk.told("create", "--key-file", desk.key("alice"))
     await desk.fund()
-    code, _, err = await desk.run("send", BOB, "1", "--key", "k1", "--key-file", desk.key("bob"))
+    code, _, err = await desk.run("send", BOB, "1", "--yes", "--key", "k1", "--key-file", desk.key("bob"))
     assert code == 1
     assert "no signature of" in err
     assert await desk.money_of() == 0
-    assert (await desk.run("send", BOB, "1", "--key", "k1", "--key-file", desk.key("alice")))[0] == 0
+    assert (await desk.run("send", BOB, "1", "--yes", "--key", "k1", "--key-file", desk.key("alice")))[0] == 0
 
 
 async def test_what_waits_for_a_passkey_names_its_page(desk: Desk) -> None:
     await desk.world.funded(USER, WalletKind.PASSKEY)
-    code, out, _ = await desk.run("send", BOB, "1")
+    code, out, _ = await desk.run("send", BOB, "1", "--yes")
     assert code == 4
     assert f"sign it:  with your passkey, at {desk.terminal.url}/wallet/operations/op_" in out
-    given = ("send", BOB, "1", "--key", "k", "--key-file", desk.key("alice"))
+    given = ("send", BOB, "1", "--yes", "--key", "k", "--key-file", desk.key("alice"))
     code, _, err = await desk.run(*given)
     assert code == 1
     assert "not signed for by a key" in err
@@ -177,7 +192,7 @@ async def test_what_waits_for_a_passkey_names_its_page(desk: Desk) -> None:
 
 async def test_what_nobody_signs_is_discarded(desk: Desk) -> None:
     await desk.world.funded(USER, WalletKind.PASSKEY)
-    _, out, _ = await desk.run("send", BOB, "1", "--json")
+    _, out, _ = await desk.run("send", BOB, "1", "--yes", "--json")
     operation = str(json.loads(out)["id"])
     code, out, _ = await desk.run("discard", operation)
     assert code == 0
@@ -189,16 +204,16 @@ async def test_what_nobody_signs_is_discarded(desk: Desk) -> None:
 async def test_the_same_key_is_the_same_transfer(desk: Desk) -> None:
     await desk.told("create")
     await desk.fund()
-    first = await desk.told("send", BOB, "1", "--key", "once")
-    again = await desk.told("send", BOB, "1", "--key", "once")
+    first = await desk.told("send", BOB, "1", "--yes", "--key", "once")
+    again = await desk.told("send", BOB, "1", "--yes", "--key", "once")
     assert first["id"] == again["id"]
     assert await desk.money_of() == WHOLE
-    assert (await desk.run("send", BOB, "2", "--key", "once"))[0] == 1
+    assert (await desk.run("send", BOB, "2", "--yes", "--key", "once"))[0] == 1
 
 
 async def test_too_little_money_is_over_budget_for_a_shell(desk: Desk) -> None:
     await desk.told("create")
-    code, _, err = await desk.run("send", BOB, "1")
+    code, _, err = await desk.run("send", BOB, "1", "--yes")
     assert code == 3
     assert "what to do: send USDC to 0x" in err
 
@@ -232,13 +247,13 @@ async def test_gas_is_shown_and_can_be_paid_in_usdc(desk: Desk, own: bool) -> No
     assert code == 0
     assert "left for you: all of it" in out
     assert (await desk.run("gas", "--allow", "5", *key))[0] == 0
-    code, _, err = await desk.run("send", BOB, "1", "--gas", "usdc", *key)
+    code, _, err = await desk.run("send", BOB, "1", "--yes", "--gas", "usdc", *key)
     assert code == 0, err
     assert await desk.money_of() == WHOLE
 
 
 async def test_without_a_wallet_the_advice_is_to_make_one(desk: Desk) -> None:
-    for command in (("account",), ("balance",), ("send", BOB, "1")):
+    for command in (("account",), ("balance",), ("send", BOB, "1", "--yes")):
         code, _, err = await desk.run(*command)
         assert code == 1
         assert "what to do" in err

@@ -1,4 +1,4 @@
-"""`nexus wallet …` of a person: their own account on the chain, what it holds and sends, and who may act for it."""
+"""`nexus wallet …` of a person: their own account on the chain, and what it sends."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def create(kind: str | None, key_file: Path | None, password_file: Path | None, 
         from agentnexus.cli.keys import load_wallet
 
         body["address"] = load_wallet(key_file, password_file).address
-    return _show_account(cast("Json", _ask("POST", WALLET, body)), as_json=as_json)
+    return _show_account(cast("Json", ask("POST", WALLET, body)), as_json=as_json)
 
 
 @click.command()
 @json_option
 def account(as_json: bool) -> int:
     """Show your account: address, network, and who signs for it."""
-    return _show_account(cast("Json", _ask("GET", f"{WALLET}/account")), as_json=as_json)
+    return _show_account(cast("Json", ask("GET", f"{WALLET}/account")), as_json=as_json)
 
 
 def _show_account(facts: Json, *, as_json: bool) -> int:
@@ -87,7 +87,7 @@ def top_up(amount: str, address: str, as_json: bool) -> int:
     from agentnexus.cli.view import money
     from agentnexus.devnet.funding import fund
 
-    address = address or str(cast("Json", _ask("GET", f"{WALLET}/account"))["address"])
+    address = address or str(cast("Json", ask("GET", f"{WALLET}/account"))["address"])
     held = asyncio.run(fund(find_node().facts, address, amount))
     shown = held.to_json()
     return done(f"{address} holds {money(shown)}", {"address": address, "balance": shown}, as_json=as_json)
@@ -101,7 +101,10 @@ def top_up(amount: str, address: str, as_json: bool) -> int:
 @click.option("--key", default="", help="idempotency key: the same key is the same transfer")
 @how_options
 def send(to: str, amount: str, asset: str, gas: str, key: str, how: How) -> int:
-    """Send AMOUNT to the address TO."""
+    """Send AMOUNT to the address TO. You are asked first."""
+    from agentnexus.cli.printable import printable
+
+    how.agree(printable(f"send {spell(amount)} {asset} to {to}?"))
 
     def check(asked: Asked, tokens: Tokens) -> None:
         from agentnexus.cli.approving import require_transfer
@@ -158,7 +161,7 @@ def operation(operation_id: str, wait: bool, as_json: bool) -> int:
 @json_option
 def discard(operation_id: str, as_json: bool) -> int:
     """Forget an OPERATION that nobody has signed: no signature is taken for it afterwards."""
-    gone = cast("Json", _ask("DELETE", f"{PATH}/{quote(operation_id, safe='')}"))
+    gone = cast("Json", ask("DELETE", f"{PATH}/{quote(operation_id, safe='')}"))
     return done(f"{gone['title']}: discarded, nothing of it happens", gone, as_json=as_json)
 
 
@@ -178,8 +181,8 @@ def export(file: Path, password_file: Path | None, yes: bool, as_json: bool) -> 
         raise Conflict(f"{file} is already there", next_step="name another file")
     How(None, None, wait=False, yes=yes, as_json=as_json).agree("whoever has the key has the wallet. Go on?")
     password = new_password(password_file)
-    facts = cast("Json", _ask("GET", f"{WALLET}/account"))
-    handed = cast("Json", _ask("POST", f"{WALLET}/export", {"confirm": True}))
+    facts = cast("Json", ask("GET", f"{WALLET}/account"))
+    handed = cast("Json", ask("POST", f"{WALLET}/export", {"confirm": True}))
     signer = signer_from_hex(str(handed["key"]), network_by_name(str(facts["network"])).kind)
     signer.write_keystore(file, password)
     answer: Json = {"owner": signer.public_id, "address": facts["address"], "file": str(file)}
@@ -187,53 +190,13 @@ def export(file: Path, password_file: Path | None, yes: bool, as_json: bool) -> 
 
 
 @click.command()
-@json_option
-def balance(as_json: bool) -> int:
-    """Show what your account holds, in its tokens and in dollars."""
-    held = cast("Json", _ask("GET", f"{WALLET}/balance"))
-    return _say(held, _balance_lines, as_json=as_json)
-
-
-def _balance_lines(held: Json) -> Iterator[str]:
-    for each in cast("list[Json]", held["balances"]):
-        worth = "" if each["usd"] is None else f"{each['usd']:>12} USD"
-        yield f"{spell(each['amount']):>24} {each['symbol']:<6}{worth}"
-    yield f"{held['total_usd']:>43} USD in all, in block {held['block_number']}"
-
-
-@click.command()
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
-@click.option("--before", default="", help="go on where an earlier page ended")
-@json_option
-def history(limit: int, before: str, as_json: bool) -> int:
-    """Show what came in and went out, and what else your account did, newest first."""
-    found = cast("Json", _ask("GET", f"{WALLET}/transactions", limit=limit, before=before))
-    return _say(found, _history_lines, as_json=as_json)
-
-
-def _history_lines(found: Json) -> Iterator[str]:
-    lines = cast("list[Json]", found["transactions"])
-    for each in lines:
-        sign = {"in": "+", "out": "-"}.get(str(each["kind"]), "")
-        amount = "" if each["amount"] is None else f"{sign}{spell(each['amount'])} {each['symbol']}"
-        state = "" if each["state"] == "succeeded" else f"  ({each['state']})"
-        yield f"{str(each['at'])[:19]}  {amount:>20}  {each['title']}{state}"
-        if each["transaction"]:
-            yield f"{'':>43}{each['transaction']}"
-    if not lines:
-        yield "nothing yet; nexus wallet account says where to send USDC"
-    elif found["next"]:
-        yield f"more: nexus wallet history --before {found['next']}"
-
-
-@click.command()
 @click.option("--allow", type=AMOUNT, help="let the node take up to so much USDC for gas: what `--gas usdc` needs")
 @how_options
 def gas(allow: str | None, how: How) -> int:
     """Show who pays for gas: the node's policies, and what is left of them for you."""
-    described = cast("Json", _ask("GET", f"{WALLET}/gas"))
+    described = cast("Json", ask("GET", f"{WALLET}/gas"))
     if allow is None:
-        return _say(described, _gas_lines, as_json=how.as_json)
+        return say(described, _gas_lines, as_json=how.as_json)
 
     def check(asked: Asked, tokens: Tokens) -> None:
         from agentnexus.cli.approving import approval, asset_of, atomic
@@ -276,7 +239,9 @@ def _api() -> AbstractAsyncContextManager[httpx.AsyncClient]:
     return api(find_node())
 
 
-def _ask(method: str, path: str, body: Json | None = None, **parameters: object) -> object:
+def ask(method: str, path: str, body: Json | None = None, **parameters: object) -> object:
+    """The data of the node's answer."""
+
     async def asked() -> object:
         async with _api() as client:
             answer = await client.request(method, path, json=body, params={k: str(v) for k, v in parameters.items()})
@@ -304,7 +269,8 @@ def carry(
     return finish(asyncio.run(did()), how, show_operation)
 
 
-def _say(found: Json, lines: Callable[[Json], Iterator[str]], *, as_json: bool) -> int:
+def say(found: Json, lines: Callable[[Json], Iterator[str]], *, as_json: bool) -> int:
+    """What the node answered, in `lines` or as JSON. The exit code."""
     from agentnexus.cli.printable import printable
 
     return done("\n".join(lines(printable(found))), found, as_json=as_json)

@@ -10,15 +10,15 @@ from typing import cast
 
 import click
 
-from agentnexus.cli import account, powers
+from agentnexus.cli import account, holdings, powers
 from agentnexus.cli.options import json_option, password_file_option
 
 OWN = (
     account.create,
     account.account,
-    account.balance,
+    holdings.balance,
     account.top_up,
-    account.history,
+    holdings.history,
     account.send,
     account.sign,
     account.operation,
