@@ -52,6 +52,7 @@ class DyingWallets:
         self._begin, self._reaper = inner.begin, reaper
         self.of, self.signing_request, self.sign = inner.of, inner.signing_request, inner.sign
         self.operation, self.settle = inner.operation, inner.settle
+        self.asked, self.discard = inner.asked, inner.discard
 
     async def begin(self, user_id: str, calls: Sequence[Call], *, key: str, purpose: str, title: str) -> Operation:
         self._reaper.at("before the operation")

@@ -28,6 +28,7 @@ from agentnexus.rails.evm.encoding import selector, to_hex, word
 from agentnexus.rails.evm.errors import ChainUnavailable
 from agentnexus.rails.evm.fees import Fees
 from agentnexus.rails.evm.userops import SelfBundler
+from agentnexus.rails.evm.userops.signers import ECDSA_KIND
 from agentnexus.wallets.model import WalletKind
 from tests.purchases.conftest import AGENT, Shop
 from tests.purchases.mortal import Death, mortal
@@ -344,12 +345,14 @@ async def test_what_is_cancelled_before_the_signature_costs_nothing(shop: Shop) 
 async def test_an_operation_that_is_mined_after_it_was_given_up_is_a_purchase(shop: Shop) -> None:
     """The chain is right: the money is there, so the right to run is."""
     bought = await begun_by_alice(shop)
-    wallets = shop.world.wallets()
-    asked = await wallets.signing_request("alice", bought.operation_id)
+    kept = await shop.world.wallets().store.find(bought.operation_id)
+    assert kept is not None
+    assert kept.body is not None
+    key = shop.world.chain.accounts["alice"].signer
+    elsewhere = kept.body.signed(ECDSA_KIND + await key.sign(kept.body.hash(shop.world.chain.chain_id)))
     await shop.purchases.refund("alice", bought.id)
     assert (await shop.finish(bought.id)).state == "failed"
-    await wallets.sign("alice", bought.operation_id, await answer(shop.world, "alice", asked))
-    await wallets.settle(bought.operation_id)
+    await shop.world.bundler.receipt(await shop.world.bundler.send(elsewhere))
     await shop.follow()
     done = await shop.until(bought.id, lambda it: it.state == "completed")
     assert done.remaining == 2 * shop.price
@@ -536,3 +539,23 @@ async def test_the_fee_of_the_day_is_the_fee_of_the_deal(shop: Shop, buyer: str)
     bought = await shop.finish((await shop.purchases.begin(buyer, AGENT, 1, "k1")).id)
     assert bought.fee_bps == 250
     assert replace(bought, fee_bps=0).terms.hash() != bought.terms.hash()
+
+
+async def test_what_was_discarded_in_the_wallet_is_a_purchase_that_failed(shop: Shop) -> None:
+    bought = await begun_by_alice(shop)
+    wallets = shop.world.wallets()
+    await wallets.discard("alice", bought.operation_id)
+    done = await shop.purchases.refund("alice", bought.id)
+    assert (await shop.finish(done.id)).state == "failed"
+    await consistent_for(shop, "alice", 0)
+
+
+async def test_a_cancelled_purchase_takes_no_signature(shop: Shop) -> None:
+    bought = await begun_by_alice(shop)
+    asked = await shop.purchases.signing_request("alice", bought.id)
+    assert asked is not None
+    await shop.purchases.refund("alice", bought.id)
+    with pytest.raises(Conflict, match="over"):
+        await shop.world.wallets().sign("alice", bought.operation_id, await answer(shop.world, "alice", asked))
+    assert (await shop.finish(bought.id)).state == "failed"
+    await consistent_for(shop, "alice", 0)

@@ -62,7 +62,7 @@ async def test_what_was_passed_on_is_not_given_back_until_it_is_used_or_over(sho
     had = await shop.money()
     purchase = await bought(shop, buyer, 3)
     await pass_on(shop, bob, 1)
-    with pytest.raises(Conflict, match="1 of its runs were passed on"):
+    with pytest.raises(Conflict, match="1 of its runs was passed on"):
         await shop.purchases.refund(buyer, purchase.id)
     assert await run(shop, "bob", "r1") is UseState.COMPLETED
     await shop.purchases.refund(buyer, purchase.id)
@@ -243,3 +243,70 @@ async def test_an_address_that_somebody_only_named_gets_nothing(shop: Shop, buye
     with pytest.raises(NotAllowed, match="nobody has shown"):
         await shop.entitlements.run("alice", AGENT, {"text": "hello"}, "r1")
     assert await shop.entitlements.list("alice") == []
+
+
+async def test_a_key_that_is_used_again_after_all_is_gone_is_still_the_same_operation(
+    shop: Shop, buyer: str, bob: str
+) -> None:
+    await sell(shop, transferable=True)
+    await bought(shop, buyer, 2)
+    await pass_on(shop, bob, 2)
+    again = await shop.entitlements.transfer(buyer, AGENT, Kind.RUNS, to=bob, count=2, key="t1")
+    assert again.state is OperationState.SUCCEEDED
+    for kind, count in ((Kind.RUNS, 1), (Kind.PERIOD, 2)):
+        with pytest.raises(Conflict, match="something else"):
+            await shop.entitlements.transfer(buyer, AGENT, kind, to=bob, count=count, key="t1")
+
+
+async def test_a_contract_that_cannot_hold_runs_is_named(shop: Shop, buyer: str) -> None:
+    await sell(shop, transferable=True)
+    await bought(shop, buyer, 1)
+    with pytest.raises(InvalidInput, match="cannot hold runs"):
+        await shop.entitlements.transfer(buyer, AGENT, Kind.RUNS, to=shop.market.escrow.address, count=1, key="t1")
+
+
+async def test_two_of_the_same_month_allow_the_runs_of_both(shop: Shop, buyer: str, bob: str) -> None:
+    await sell(shop, per_month=MONTH, transferable=True, runs_per_month=30)
+    await at_day(shop, 20)
+    await shop.world.chain.mint(bob, 5_000_000)
+    await month(shop, buyer)
+    await month(shop, "bob", "m1")
+    assert await run(shop, "bob", "r1") is UseState.COMPLETED
+    await pass_on(shop, bob, 1, kind=Kind.PERIOD)
+    assert (await shop.entitlements.access("bob", AGENT)).period_runs_left == 19
+    given = await right(shop, "bob", Kind.PERIOD)
+    assert (given.runs_left, given.usage_count, given.max_usage, given.runs_bought) == (19, 1, 20, 2)
+
+
+async def test_the_month_that_is_named_is_passed_on(shop: Shop, buyer: str, bob: str) -> None:
+    await sell(shop, per_month=MONTH, transferable=True)
+    period = await at_day(shop, 20)
+    await month(shop, buyer)
+    following = await month(shop, buyer, "m2")
+    present, later = await shop.entitlements.list(buyer)
+    assert [each.expires_at for each in (present, later)] == [period.ends_at, period.following.ends_at]
+    begun = await shop.entitlements.transfer(
+        buyer, AGENT, Kind.PERIOD, to=bob, count=1, key="t1", token_id=following.token_id
+    )
+    await shop.world.wallets().settle(begun.id)
+    await shop.work()
+    assert [each.status for each in await shop.entitlements.list(buyer)] == [RightStatus.ACTIVE, RightStatus.REVOKED]
+    (got,) = await shop.entitlements.list("bob")
+    assert (got.starts_at, got.status) == (period.ends_at, RightStatus.ACTIVE)
+
+
+async def test_an_upgrade_says_what_it_gives_back(shop: Shop, buyer: str, bob: str) -> None:
+    await sell(shop, per_month=MONTH, transferable=True)
+    await bought(shop, buyer, 3, "k1")
+    locked = await bought(shop, buyer, 4, "k2")
+    await shop.work()
+    await act_as(shop, locked.wallet, shop.market.tokens.safe_transfer(locked.wallet, bob, locked.token_id, 4))
+    await shop.work()  # all of the first, and one of the second
+    quote = await shop.purchases.quote(buyer, AGENT, Kind.PERIOD)
+    assert (quote.replaces, quote.gives_back) == (0, None)
+    more = await bought(shop, buyer, 2, "k3")
+    quote = await shop.purchases.quote(buyer, AGENT, Kind.PERIOD)
+    assert (quote.replaces, quote.gives_back) == (2, more.amount)
+    await month(shop, buyer, upgrade=True)
+    await shop.until(more.id, lambda it: it.state == "refunded")
+    assert (await shop.entitlements.access(buyer, AGENT)).runs_left == 3

@@ -120,7 +120,8 @@ async def test_renewed_it_is_the_next_month_at_its_full_price_and_a_third_is_ref
         await shop.purchases.quote(buyer, AGENT, Kind.PERIOD)
     access = await shop.entitlements.access(buyer, AGENT)
     assert (access.until, access.period_runs_left) == (period.ends_at, None)
-    assert (await right(shop, buyer, Kind.PERIOD)).expires_at == period.following.ends_at
+    months = await shop.entitlements.list(buyer)
+    assert [each.starts_at for each in months] == [period.starts_at, period.ends_at]
     await pass_time(shop, timedelta(days=6))
     assert await run(shop, buyer, "r1") is UseState.COMPLETED
     assert (await shop.purchases.get(buyer, second.id)).deal is DealStatus.RELEASED
@@ -163,7 +164,7 @@ async def test_at_its_end_nothing_runs_and_before_its_start_neither(shop: Shop, 
     with pytest.raises(NotFound):
         await shop.entitlements.run(buyer, AGENT, {"text": "hello"}, "r2")
     found = await right(shop, buyer, Kind.PERIOD)
-    assert (found.status, found.expires_at) == (RightStatus.EXPIRED, None)
+    assert (found.status, found.runs_left, found.expires_at) == (RightStatus.EXPIRED, 0, purchase.ends_at)
     assert (await shop.entitlements.access(buyer, AGENT)).until is None
 
 

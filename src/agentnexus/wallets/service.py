@@ -168,6 +168,11 @@ class Wallets:
             stored = await self._sign_here(wallet, stored)
         return stored.operation
 
+    async def asked(self, user_id: str, key: str) -> tuple[Operation, Sequence[Call]] | None:
+        """What a user has begun under a key, and its calls."""
+        stored = await self.store.of_key(user_id, key)
+        return None if stored is None else (stored.operation, stored.calls)
+
     async def signing_request(self, user_id: str, operation_id: str) -> SigningRequest:
         """What the owner is to sign; built anew when the last one is too old.
 

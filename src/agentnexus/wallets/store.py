@@ -200,11 +200,15 @@ class WalletStore:
                 operation.created_at,
                 operation.created_at + UNSIGNED_TIME,
             )
-            row = await connection.fetchrow(
-                "select * from wallet.operation where user_id = $1 and key = $2", operation.user_id, operation.key
-            )
         # Gone again when whoever built it at the same time was refused, and took it back.
-        return Stored.from_row(row) if row else await self.begin(operation, calls)
+        return await self.of_key(operation.user_id, operation.key) or await self.begin(operation, calls)
+
+    async def of_key(self, user_id: str, key: str) -> Stored | None:
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(
+                "select * from wallet.operation where user_id = $1 and key = $2", user_id, key
+            )
+        return None if row is None else Stored.from_row(row)
 
     async def find(self, operation_id: str) -> Stored | None:
         async with self.database.connection() as connection:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from agentnexus.core.errors import Conflict, InvalidInput, NotFound
 from agentnexus.marketplace.entitlements.stock import Lot, Stock
 from agentnexus.marketplace.entitlements.store import no_right
-from agentnexus.marketplace.purchases.kinds import Kind
-from agentnexus.rails.evm.encoding import ZERO_ADDRESS
+from agentnexus.marketplace.purchases.kinds import Kind, agent_class, class_of
+from agentnexus.rails.evm.contracts import Call
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, word
+
+# Arguments of safeTransferFrom(from, to, id, amount, data), after its selector.
+_TO, _TOKEN, _COUNT = slice(36, 68), slice(68, 100), slice(100, 132)
 
 
 def next_lot(stock: Stock, agent_id: str) -> Lot:
@@ -37,34 +44,53 @@ def next_lot(stock: Stock, agent_id: str) -> Lot:
     )
 
 
-def passing(stock: Stock, agent_id: str, kind: Kind, receiver: str, count: int) -> Lot:
-    """Of whose token so many can be passed on.
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """What is passed on to whom. `token_id`: which month; the one that ends first by default."""
+
+    kind: Kind
+    receiver: str
+    count: int
+    token_id: int | None = None
+
+    def is_in(self, agent_id: str, calls: Sequence[Call]) -> bool:
+        """Whether an operation of these calls passes that on."""
+        data = calls[0].data if len(calls) == 1 else b""
+        receiver, token, count = data[_TO], int.from_bytes(data[_TOKEN], "big"), data[_COUNT]
+        same = (receiver, count) == (word(self.receiver), word(self.count))
+        return same and class_of(token) == agent_class(agent_id, self.kind, transferable=True)
+
+
+def passing(stock: Stock, agent_id: str, gift: Gift) -> Lot:
+    """Of whose token that can be passed on.
 
     Raises `NotFound` (nothing of that kind), `Conflict` (they stay with their buyer, or fewer are there), and
     `InvalidInput`.
     """
-    lots = [each for each in stock.lots if each.purchase.kind is kind and each.held.count]
+    lots = [each for each in stock.lots if each.purchase.kind is gift.kind and each.held.count]
+    lots = [each for each in lots if gift.token_id in (None, each.token_id)]
     if not lots:
-        raise (
-            no_right(agent_id)
-            if kind is Kind.RUNS
-            else NotFound(
-                f"you have no month of {agent_id}", next_step="see what you have: `nexus entitlements`, /entitlements"
-            )
-        )
-    if receiver in {ZERO_ADDRESS, *(each.held.wallet for each in lots)}:
+        raise no_right(agent_id) if gift.kind is Kind.RUNS else _no_month(agent_id)
+    if gift.receiver in {ZERO_ADDRESS, *(each.held.wallet for each in lots)}:
         raise InvalidInput("pass it on to another wallet", field="to", next_step="give the receiver's address")
-    if count < 1:
+    if gift.count < 1:
         raise InvalidInput("pass on at least one", field="count", next_step="choose how many")
     if not any(each.purchase.transferable for each in lots):
         raise Conflict(
             f"{agent_id} is sold to one person alone: it cannot be passed on", next_step="take back what you do not use"
         )
-    most = stock.passable(kind)
-    for lot in lots:
-        if most.get(lot.token_id, 0) >= count:
-            return lot
+    passable = stock.passable(gift.kind)
+    most = {each.token_id: passable.get(each.token_id, 0) for each in sorted(lots, key=lambda each: each.token_id)}
+    for token_id, there in most.items():
+        if there >= gift.count:
+            return next(each for each in lots if each.token_id == token_id)
     raise Conflict(
         f"at most {max(most.values(), default=0)} can be passed on at once",
         next_step="choose fewer; those of a run that is under way cannot",
+    )
+
+
+def _no_month(agent_id: str) -> NotFound:
+    return NotFound(
+        f"you have no such month of {agent_id}", next_step="see what you have: `nexus entitlements`, /entitlements"
     )

@@ -83,14 +83,14 @@ class RightStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A user's entitlement of one kind to one agent, over all tokens they have of it.
+    """A user's entitlement to one agent: all runs they have of it, or one month.
 
     Args:
         runs_left: None: as many as they like.
         usage_count: runs that succeeded; `max_usage` how many there may be in all, None without a limit.
-        runs_bought: tokens; of periods, how many periods.
-        starts_at: of the first period that is not over.
-        expires_at: when the first of the runs that are left ends; the end of the last period.
+        runs_bought: tokens.
+        starts_at: of a month.
+        expires_at: when the first of the runs that are left ends; the month's end.
         token_id: on chain, of `wallet`; the newest of them.
         purchases: the user's own, oldest first; what they were given by others is not among them.
     """

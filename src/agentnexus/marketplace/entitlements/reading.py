@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from agentnexus.core.errors import NotAllowed, NotFound
 from agentnexus.core.ports import Clock
 from agentnexus.marketplace.entitlements.holdings import held_of
-from agentnexus.marketplace.entitlements.model import Right, RightStatus, Token
+from agentnexus.marketplace.entitlements.model import Right, Token
+from agentnexus.marketplace.entitlements.rights import rights_of
 from agentnexus.marketplace.entitlements.stock import Lot, Stock
 from agentnexus.marketplace.entitlements.store import EntitlementStore
-from agentnexus.marketplace.purchases.kinds import Kind
 from agentnexus.marketplace.purchases.model import PurchaseState
 from agentnexus.marketplace.purchases.service import Purchases
 from agentnexus.platform.database import Connection, Database
-from agentnexus.rails.evm.contracts import DealStatus
 from agentnexus.wallets.model import Wallet
 
 _THERE = (PurchaseState.COMPLETED, PurchaseState.REFUNDED)
@@ -53,7 +51,7 @@ class Reading:
         return self.purchases.acts.rights
 
     async def rights(self, user_id: str) -> Sequence[Right]:
-        """By agent and kind, newest first; balances as they were mirrored last, but for what was just received."""
+        """By agent, newest first: its runs, and each month. Balances are as mirrored last, but of what just came."""
         wallet, found = await self._wallet(user_id), list[Right]()
         await self._receive(wallet)
         noted = await self.store.rights_of(user_id)
@@ -62,7 +60,7 @@ class Reading:
             tokens = [token for token, _ in noted if token.agent_id == agent_id]
             async with self.database.connection() as connection:
                 stock = await self.stock(connection, Owned(user_id, tokens, 0, _shown(wallet)), balances)
-            found += [each for each in (right_of(stock, kind, user_id) for kind in Kind) if each is not None]
+            found += rights_of(stock, user_id)
         return found
 
     async def owned(self, user_id: str, agent_id: str) -> Owned:
@@ -122,73 +120,3 @@ class Reading:
 def _shown(wallet: Wallet | None) -> str:
     """The address that is the user's for certain."""
     return wallet.address if wallet is not None and wallet.proven else ""
-
-
-def right_of(stock: Stock, kind: Kind, user_id: str) -> Right | None:
-    """What the lots of one kind come to; None when there are none that were ever paid."""
-    lots = [each for each in stock.lots if each.purchase.kind is kind and each.purchase.state in _THERE]
-    lots = [each for each in lots if each.held.count or each.purchase.user_id == user_id]
-    if not lots:
-        return None
-    last, now = lots[-1].purchase, stock.now
-    running = [each for each in lots if _goes_on(each, now)]
-    left = stock.runs_left if kind is Kind.RUNS else _period_left(stock, running)
-    used = sum(each.held.completed for each in (lots if kind is Kind.RUNS else running))
-    under_way = sum(each.held.under_way for each in lots)
-    return Right(
-        agent_id=last.agent_id,
-        agent_name=last.agent_name,
-        kind=kind,
-        status=_status(kind, lots, left, under_way, goes_on=bool(running)),
-        runs_left=left,
-        runs_bought=sum(each.held.count for each in lots),
-        usage_count=used,
-        max_usage=_maximum(kind, lots, running),
-        under_way=under_way,
-        starts_at=min((each.purchase.period.starts_at for each in running if each.purchase.period), default=None),
-        expires_at=_ends(kind, stock, running),
-        transferable=any(stock.passable(kind).values()),
-        wallet=last.wallet if last.user_id == user_id else lots[-1].held.wallet,
-        token_id=last.token_id,
-        purchases=tuple(each.purchase.id for each in lots if each.purchase.user_id == user_id),
-    )
-
-
-def _goes_on(lot: Lot, now: datetime) -> bool:
-    """Not over, whether it has begun or not."""
-    period = lot.purchase.period
-    return lot.held.count > 0 and lot.purchase.is_there and (period is None or now < period.ends_at)
-
-
-def _period_left(stock: Stock, running: Sequence[Lot]) -> int | None:
-    """Runs of the present period; before it begins, of the next."""
-    lot = stock.period or (running[0] if running else None)
-    if lot is None:
-        return 0
-    return None if lot.unlimited else lot.free
-
-
-def _maximum(kind: Kind, lots: Sequence[Lot], running: Sequence[Lot]) -> int | None:
-    if kind is Kind.RUNS:
-        return sum(each.held.count for each in lots)
-    allowed = [each.purchase.runs_max for each in running or lots[-1:]]
-    return None if None in allowed else sum(each or 0 for each in allowed)
-
-
-def _ends(kind: Kind, stock: Stock, running: Sequence[Lot]) -> datetime | None:
-    if kind is Kind.PERIOD:
-        return max((each.purchase.period.ends_at for each in running if each.purchase.period), default=None)
-    usable = [each for each in running if each.free and each.purchase.usable(stock.now)]
-    return min((each.purchase.expires_at for each in usable if each.purchase.expires_at), default=None)
-
-
-def _status(kind: Kind, lots: Sequence[Lot], left: int | None, under_way: int, *, goes_on: bool) -> RightStatus:
-    if kind is Kind.PERIOD and goes_on:
-        return RightStatus.ACTIVE if left is None or left or under_way else RightStatus.USED_UP
-    if kind is Kind.RUNS and (left or under_way):
-        return RightStatus.ACTIVE
-    last = lots[-1]
-    if kind is Kind.RUNS and last.held.count and all(each.held.unused <= 0 for each in lots):
-        return RightStatus.USED_UP
-    over = last.purchase.deal in (DealStatus.EXPIRED, DealStatus.OPEN, DealStatus.RELEASED)
-    return RightStatus.EXPIRED if over and last.held.count else RightStatus.REVOKED

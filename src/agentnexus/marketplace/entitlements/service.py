@@ -12,7 +12,7 @@ import asyncpg
 
 from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, Unavailable
 from agentnexus.core.ports import Clock, Ids
-from agentnexus.marketplace.entitlements.choosing import next_lot, passing
+from agentnexus.marketplace.entitlements.choosing import Gift, next_lot, passing
 from agentnexus.marketplace.entitlements.model import LOOK_AFTER, Access, Right, Use, UseState
 from agentnexus.marketplace.entitlements.reading import Reading
 from agentnexus.marketplace.entitlements.settling import Settling
@@ -26,6 +26,7 @@ from agentnexus.marketplace.purchases.service import KEY_CHARACTERS_MAX, PASSES,
 from agentnexus.platform.database import Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
+from agentnexus.rails.evm.contracts import ContractRefused
 from agentnexus.rails.evm.encoding import address
 from agentnexus.runtime.supervisor import check_input
 from agentnexus.wallets.model import Operation, OperationState, SigningRequest
@@ -78,23 +79,36 @@ class Entitlements:
         """What may be run now, read from the chain. Raises `NotFound` for somebody who never had a right to it."""
         return (await self.reading.now(user_id, agent_id)).access()
 
-    async def transfer(self, user_id: str, agent_id: str, kind: Kind, *, to: str, count: int, key: str) -> Operation:
+    async def transfer(
+        self, user_id: str, agent_id: str, kind: Kind, *, to: str, count: int, key: str, token_id: int | None = None
+    ) -> Operation:
         """Pass tokens on to another wallet, once per key: an operation of the user's own wallet, to sign as any other.
 
-        Raises `InvalidInput` (no address), `NotFound` (nothing of that kind), `Conflict` (not passed on by this agent's
-        rules, fewer are there, some are under way), and what `Wallets.begin` raises.
+        Raises `InvalidInput` (no address, or of what cannot hold tokens), `NotFound` (nothing of that kind), `Conflict`
+        (not passed on by this agent's rules, fewer are there, some are under way, another order under the key), and
+        what `Wallets.begin` raises.
         """
-        receiver, market = address(to, field="to"), self._purchases.acts.market
-        stock = await self.reading.now(user_id, agent_id)
-        lot = passing(stock, agent_id, kind, receiver, count)
+        gift, market = Gift(kind, address(to, field="to"), count, token_id), self._purchases.acts.market
+        name, wallets = f"pass-on:{_checked_key(key)}", self._purchases.acts.wallets
+        known = await wallets.asked(user_id, name)
+        if known is not None:
+            if not gift.is_in(agent_id, known[1]):
+                raise Conflict("this key was used for something else", next_step="use a new key")
+            return known[0]
+        lot = passing(await self.reading.now(user_id, agent_id), agent_id, gift)
         what = "a month" if kind is Kind.PERIOD else f"{count} run{'s' * (count > 1)}"
-        return await self._purchases.acts.wallets.begin(
-            user_id,
-            [market.tokens.safe_transfer(lot.held.wallet, receiver, lot.token_id, count)],
-            key=f"pass-on:{_checked_key(key)}",
-            purpose="transfer",
-            title=f"Pass {what} of {lot.purchase.agent_name} on",
-        )
+        call = market.tokens.safe_transfer(lot.held.wallet, gift.receiver, lot.token_id, count)
+        title = f"Pass {what} of {lot.purchase.agent_name} on"
+        try:
+            return await wallets.begin(user_id, [call], key=name, purpose="transfer", title=title)
+        except ContractRefused as error:
+            if error.error != "ERC1155InvalidReceiver":
+                raise
+            raise InvalidInput(
+                f"{gift.receiver} is a contract that cannot hold runs",
+                field="to",
+                next_step="give the address of a person's wallet",
+            ) from None
 
     async def signing_request(self, operation: Operation) -> SigningRequest | None:
         """What the owner of a wallet signs to pass something on; None where nothing is to be signed."""

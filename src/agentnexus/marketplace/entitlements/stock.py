@@ -9,7 +9,7 @@ from datetime import datetime
 from agentnexus.marketplace.entitlements.holdings import Held
 from agentnexus.marketplace.entitlements.model import Access
 from agentnexus.marketplace.purchases.kinds import Kind
-from agentnexus.marketplace.purchases.model import Purchase
+from agentnexus.marketplace.purchases.model import Purchase, PurchaseState
 from agentnexus.rails.evm.contracts import DealStatus
 
 
@@ -61,9 +61,9 @@ class Stock:
         return sorted(free, key=lambda each: each.purchase.kind is not Kind.PERIOD)
 
     @property
-    def period(self) -> Lot | None:
-        """The one that is good now."""
-        return next((each for each in self.usable if each.purchase.kind is Kind.PERIOD), None)
+    def periods(self) -> Sequence[Lot]:
+        """Those that are good now: more than one when somebody gave their own."""
+        return [each for each in self.usable if each.purchase.kind is Kind.PERIOD]
 
     @property
     def runs_left(self) -> int:
@@ -88,12 +88,12 @@ class Stock:
         return {token: min(count, self._spare(token)) for token, count in found.items()}
 
     def access(self) -> Access:
-        period = self.period
+        periods = self.periods
         return Access(
             runs_left=self.runs_left,
             under_way=self.under_way,
-            until=None if period is None else period.purchase.ends_at,
-            period_runs_left=None if period is None or period.unlimited else period.free,
+            until=periods[0].purchase.ends_at if periods else None,
+            period_runs_left=runs_in(periods) if periods else None,
         )
 
     def _there(self, lot: Lot) -> bool:
@@ -107,6 +107,11 @@ class Stock:
         return max(self.balances.get(token, 0) - using, 0)
 
 
+def runs_in(lots: Sequence[Lot]) -> int | None:
+    """Runs that may start on them; None: as many as their owner likes."""
+    return None if any(each.unlimited for each in lots) else sum(each.free for each in lots)
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """What became of a purchase's tokens so far, for its buyer.
@@ -114,7 +119,8 @@ class Tally:
     Args:
         left: runs that its buyer may start on it; None: as many as they like.
         used: runs that succeeded, whoever made them.
-        refundable: its buyer can have money back now.
+        refundable: its buyer can have money back now; `refund_blocked` says why not, where that could be expected.
+        right: ``active``, ``used_up``, ``passed_on``, ``expired``, ``refunded``; "" before it is there.
     """
 
     left: int | None
@@ -122,22 +128,48 @@ class Tally:
     running: int
     passed_on: int
     refundable: bool
+    refund_blocked: str
+    right: str
 
 
-def tally_of(purchase: Purchase, held: Sequence[Held]) -> Tally:
+def tally_of(purchase: Purchase, held: Sequence[Held], now: datetime) -> Tally:
     """`held`: by everybody; those of other purchases do not count."""
     of_it = [each for each in held if each.purchase_id == purchase.id]
-    mine = [each for each in of_it if each.wallet == purchase.wallet]
-    others = [each for each in of_it if each.wallet != purchase.wallet]
-    lots = [Lot(purchase, each) for each in mine]
-    unlimited = purchase.capacity is None and any(each.held.count for each in lots)
+    lots = [Lot(purchase, each) for each in of_it if each.wallet == purchase.wallet and each.count]
+    left = runs_in(lots) if lots else 0
+    passed_on = sum(each.count for each in of_it if each.wallet != purchase.wallet)
     runs = of_it if purchase.kind is Kind.RUNS else of_it[:1]  # of a period each holding counts everybody's
-    running = sum(each.running for each in runs)
-    idle = not any(each.under_way for each in of_it) and not any(each.unused > 0 for each in others)
+    running, blocked = sum(each.running for each in runs), _blocked(purchase, of_it)
     return Tally(
-        left=None if unlimited else sum(each.free for each in lots),
+        left=left,
         used=sum(each.completed for each in runs),
         running=running,
-        passed_on=sum(each.count for each in others),
-        refundable=purchase.is_there and purchase.deal is DealStatus.OPEN and idle,
+        passed_on=passed_on,
+        refundable=purchase.is_there and purchase.deal is DealStatus.OPEN and not blocked,
+        refund_blocked=blocked,
+        right=_right(purchase, now, going=left is None or bool(left or running), passed_on=bool(passed_on)),
     )
+
+
+def _blocked(purchase: Purchase, held: Sequence[Held]) -> str:
+    """Why its money cannot come back now; "" for what is not there, or is used up."""
+    period = purchase.kind is Kind.PERIOD
+    if not purchase.is_there or purchase.expires_at is None:
+        return ""
+    if purchase.deal is DealStatus.RELEASED:
+        return "the month was paid with its first run" if period else ""
+    others = sum(max(each.unused, 0) for each in held if each.wallet != purchase.wallet)
+    if others:
+        what = "it was" if period else f"{others} of its runs {'was' if others == 1 else 'were'}"
+        return f"{what} passed on: what nobody uses comes back on {purchase.expires_at:%Y-%m-%d}"
+    return "a run of it is under way" if any(each.under_way for each in held) else ""
+
+
+def _right(purchase: Purchase, now: datetime, *, going: bool, passed_on: bool) -> str:
+    if not purchase.is_there or purchase.good_until is None:
+        return "refunded" if purchase.state is PurchaseState.REFUNDED else ""
+    if purchase.good_until <= now:
+        return "expired"
+    if going:
+        return "active"
+    return "passed_on" if passed_on else "used_up"

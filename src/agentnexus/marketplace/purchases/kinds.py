@@ -73,6 +73,7 @@ class PurchaseQuote:
     Args:
         price: of one run, or of the period's days that are left.
         runs_max: how often it may be run in the period; None: as often as its owner likes.
+        replaces: unused runs that an upgrade to it gives back; `gives_back` the money of these.
     """
 
     kind: Kind
@@ -82,6 +83,8 @@ class PurchaseQuote:
     transferable: bool
     runs_max: int | None = None
     period: Period | None = None
+    replaces: int = 0
+    gives_back: Money | None = None
 
     @property
     def amount(self) -> Money:
@@ -129,3 +132,8 @@ def agent_class(agent_id: str, kind: Kind = Kind.RUNS, *, transferable: bool = F
 def token_of(agent_class_number: int, period: Period | None) -> int:
     """The token of a class for a period; without one it never ends."""
     return epoch_id(agent_class_number, 0 if period is None else period.number)
+
+
+def class_of(token_id: int) -> int:
+    """The class of a token."""
+    return token_id >> 64

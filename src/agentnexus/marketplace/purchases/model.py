@@ -286,6 +286,8 @@ def watched(purchase: Purchase, found: Watched, seen: Seen, now: datetime, *, re
 
     The deal counts more than the operation: whoever brought it on chain, and whatever we were told.
     """
+    if purchase.step is Step.SIGNING and found.state in (OperationState.SIGNED, OperationState.SUCCEEDED):
+        return _moved(purchase, now, step=Step.SENT)
     if seen.status is not DealStatus.NONE:
         return _mirrored(_moved(purchase, now, step=Step.CONFIRMED, transaction=found.transaction), seen)
     is_late = seen.chain_time > purchase.valid_until
@@ -299,8 +301,6 @@ def watched(purchase: Purchase, found: Watched, seen: Seen, now: datetime, *, re
         return giving_up(purchase, found.error or _too_late(purchase), now)
     if found.state is OperationState.UNSIGNED:
         return replace(purchase, next_try_at=now + SIGNING_LOOK)
-    if purchase.step is Step.SIGNING:
-        return _moved(purchase, now, step=Step.SENT)
     return _later(purchase, now, purchase.retries)
 
 

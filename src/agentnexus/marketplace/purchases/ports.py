@@ -22,6 +22,12 @@ class Payer(Protocol):
     async def begin(self, user_id: str, calls: Sequence[Call], *, key: str, purpose: str, title: str) -> Operation:
         """An operation per key: signed and on its way where this node signs, else waiting for its owner."""
 
+    async def asked(self, user_id: str, key: str) -> tuple[Operation, Sequence[Call]] | None:
+        """What was begun under a key, and its calls."""
+
+    async def discard(self, user_id: str, operation_id: str) -> Operation:
+        """Take no signature for it any more. Raises `Conflict` for what is signed."""
+
     async def signing_request(self, user_id: str, operation_id: str) -> SigningRequest: ...
 
     async def sign(self, user_id: str, operation_id: str, answer: Answer) -> Operation: ...

@@ -61,6 +61,7 @@ class TransferBody(BaseModel):
     kind: Kind = Kind.RUNS
     to: str = Field(max_length=ID_CHARACTERS_MAX)
     count: int = Field(default=1, ge=1, le=QUANTITY_MAX)
+    token_id: str | None = Field(default=None, pattern=r"^[0-9]{1,78}$", description="which month; else the first")
 
 
 def purchase_routes(purchases: Purchases, entitlements: Entitlements, clock: Clock) -> APIRouter:
@@ -75,7 +76,7 @@ def purchase_routes(purchases: Purchases, entitlements: Entitlements, clock: Clo
 
 def _add_purchases(router: APIRouter, purchases: Purchases, entitlements: Entitlements, clock: Clock) -> None:
     async def shown(purchase: Purchase, who: Caller) -> Json:
-        body = purchase_json(purchase, await entitlements.store.held([purchase.id]))
+        body = purchase_json(purchase, await entitlements.store.held([purchase.id]), clock.now())
         sign, refused = None, None
         if purchase.step is Step.SIGNING and purchase.user_id == who.user_id:
             try:
@@ -134,7 +135,7 @@ def _add_reading(router: APIRouter, purchases: Purchases, entitlements: Entitlem
         """The caller's purchases, newest first; `before` is the last id of the page before."""
         found = await purchases.list(who.user_id, before, limit)
         held = await entitlements.store.held([each.id for each in found])
-        lines = [purchase_json(each, held) for each in found]
+        lines = [purchase_json(each, held, clock.now()) for each in found]
         more = found[-1].id if len(found) == limit else None
         return envelope(lines, clock, pagination={"limit": limit, "nextBefore": more})
 
@@ -153,7 +154,10 @@ def _add_rights(router: APIRouter, entitlements: Entitlements, clock: Clock) -> 
     @router.post("/me/entitlements/{agent_id}/transfer", status_code=202)
     async def transfer(agent_id: str, body: TransferBody, who: Who, key: Key) -> Json:
         """Pass it on to another wallet, once per `Idempotency-Key`: an operation of the caller's wallet."""
-        operation = await entitlements.transfer(who.user_id, agent_id, body.kind, to=body.to, count=body.count, key=key)
+        token_id = None if body.token_id is None else int(body.token_id)
+        operation = await entitlements.transfer(
+            who.user_id, agent_id, body.kind, to=body.to, count=body.count, key=key, token_id=token_id
+        )
         sign = signing_json(await entitlements.signing_request(operation))
         return envelope(operation_json(operation) | {"sign": sign}, clock)
 

@@ -14,8 +14,10 @@ import asyncpg
 
 from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound, error_from_json
 from agentnexus.core.events import Event
+from agentnexus.core.money import Money
 from agentnexus.core.ports import Clock, Ids
-from agentnexus.marketplace.entitlements.holdings import Held, held_in
+from agentnexus.marketplace.entitlements.holdings import held_in
+from agentnexus.marketplace.entitlements.stock import tally_of
 from agentnexus.marketplace.entitlements.store import EntitlementStore
 from agentnexus.marketplace.listings.model import Listing
 from agentnexus.marketplace.purchases.acts import Acts, is_due
@@ -36,7 +38,7 @@ from agentnexus.platform.database import Connection, Database
 from agentnexus.platform.logs import log
 from agentnexus.platform.wakeups import Wakeups
 from agentnexus.rails.evm.contracts import DealStatus
-from agentnexus.wallets.model import Answer, OperationState, SigningRequest, Wallet
+from agentnexus.wallets.model import Answer, SigningRequest, Wallet
 
 LIFETIME = timedelta(days=30)
 POLL_SECONDS = 1.0
@@ -115,7 +117,13 @@ class Purchases:
                 wallet = await self.acts.wallets.of(user_id)
                 async with self._database.connection() as connection:
                     period = await self._period(connection, wallet, agent_id)
-        return quoted(listing, kind, quantity, period=period, fee_bps=fee_bps, now=self._clock.now())
+        quote = quoted(listing, kind, quantity, period=period, fee_bps=fee_bps, now=self._clock.now())
+        unused = await self._to_replace(user_id, agent_id) if kind is Kind.PERIOD else []
+        if not unused:
+            return quote
+        runs = sum(each.remaining // each.price.atomic for each in unused)
+        money = Money(quote.price.asset, sum(each.remaining for each in unused))
+        return replace(quote, replaces=runs, gives_back=money)
 
     async def begin(
         self,
@@ -230,11 +238,10 @@ class Purchases:
     async def _give_back(self, connection: Connection, purchase: Purchase, reason: str) -> Purchase | None:
         rights: EntitlementStore = self.acts.rights
         await rights.lock(connection, purchase.user_id, purchase.agent_id)
-        held = await held_in(connection, [purchase.id])
-        if any(each.under_way for each in held):
-            raise Conflict("a run of it is under way", next_step="wait until it has ended")
-        _require_unshared(purchase, held)
         now = self._clock.now()
+        tally = tally_of(purchase, await held_in(connection, [purchase.id]), now)
+        if tally.refund_blocked:
+            raise Conflict(tally.refund_blocked, next_step="wait until then; what you hold of it can be used meanwhile")
         due = replace(refunding(purchase, reason, now), next_try_at=now + LEASE)
         return await self.store.move_in(connection, purchase, due)
 
@@ -309,8 +316,14 @@ class Purchases:
     async def _require_upgrade(self, order: _Order) -> None:
         if order.kind is not Kind.PERIOD:
             raise InvalidInput("runs are upgraded to a period", field="kind", next_step='choose "kind": "period"')
-        if not await self.store.to_replace(order.user_id, order.agent_id):
+        if not await self._to_replace(order.user_id, order.agent_id):
             raise Conflict("you have no unused runs of it to upgrade", next_step="buy the period without an upgrade")
+
+    async def _to_replace(self, user_id: str, agent_id: str) -> Sequence[Purchase]:
+        """Runs that an upgrade would give back now: nobody else holds any of these purchases, and none is under way."""
+        bought, now = await self.store.to_replace(user_id, agent_id), self._clock.now()
+        held = await self.acts.rights.held([each.id for each in bought])
+        return [each for each in bought if tally_of(each, held, now).refundable]
 
     def _new(self, order: _Order, listing: Listing, quote: PurchaseQuote, wallet: Wallet) -> Purchase:
         now = self._clock.now()
@@ -347,9 +360,8 @@ class Purchases:
                 await self.refund(purchase.user_id, each.id, f"replaced by {purchase.what}")
 
     async def _cancel(self, purchase: Purchase, reason: str) -> Purchase:
-        operation = await self.acts.wallets.operation(purchase.operation_id)
-        if operation.state is not OperationState.UNSIGNED:
-            raise Conflict("it is signed already", next_step="wait until it is completed, then ask for it back")
+        """No signature is taken for it any more. Raises `Conflict` when there is one."""
+        await self.acts.wallets.discard(purchase.user_id, purchase.operation_id)
         now = self._clock.now()
         error = Conflict(f"nothing was paid: {reason}", next_step="buy again").to_json()
         due = replace(giving_up(purchase, error, now), next_try_at=now + LEASE)
@@ -407,23 +419,14 @@ def _is_at_rest(purchase: Purchase) -> bool:
 
 
 def _nothing_to_give_back(purchase: Purchase) -> Conflict:
-    if purchase.kind is Kind.PERIOD and purchase.deal is DealStatus.RELEASED:
-        return Conflict("the month was paid with its first run", next_step="use it until it ends")
+    if purchase.deal is DealStatus.RELEASED:
+        month = purchase.kind is Kind.PERIOD
+        why = "the month was paid with its first run" if month else "all of its runs are used and paid"
+        return Conflict(f"there is nothing to give back: {why}", next_step="buy again when you need more")
     return Conflict(
-        f"there is nothing to give back: {purchase.state}, {purchase.step or 'begun'}",
+        f"there is nothing to give back: it is {purchase.state}",
         next_step="wait until it is completed" if not purchase.state.final else "look at your wallet",
     )
-
-
-def _require_unshared(purchase: Purchase, held: Sequence[Held]) -> None:
-    """What others may still run stays paid."""
-    others = sum(max(each.unused, 0) for each in held if each.wallet != purchase.wallet)
-    if others:
-        what = "it was passed on" if purchase.kind is Kind.PERIOD else f"{others} of its runs were passed on"
-        raise Conflict(
-            f"{what}, so it cannot be given back now",
-            next_step=f"what nobody uses comes back at its end, {purchase.expires_at:%Y-%m-%d}",
-        )
 
 
 def _require_price(quote: PurchaseQuote, at_most: Decimal | None) -> None:

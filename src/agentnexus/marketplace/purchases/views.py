@@ -14,9 +14,9 @@ from agentnexus.marketplace.purchases.kinds import PurchaseQuote
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, Step
 
 
-def purchase_json(purchase: Purchase, held: Sequence[Held] = ()) -> dict[str, object]:
+def purchase_json(purchase: Purchase, held: Sequence[Held], now: datetime) -> dict[str, object]:
     """As ``/api/v1/purchases/{id}`` shows it. `held`: who has its tokens, and ran how often on them."""
-    price, tally = purchase.price, tally_of(purchase, held)
+    price, tally = purchase.price, tally_of(purchase, held, now)
     entitled = purchase.state is PurchaseState.COMPLETED and purchase.step is Step.ENTITLED
     return {
         "id": purchase.id,
@@ -47,7 +47,9 @@ def purchase_json(purchase: Purchase, held: Sequence[Held] = ()) -> dict[str, ob
         "expires_at": _time(purchase.good_until),
         "transferable": purchase.transferable,
         "upgrade": purchase.upgrade,
+        "right": tally.right,
         "refundable": tally.refundable,
+        "refund_blocked": tally.refund_blocked,
         "refund_reason": purchase.refund_reason,
         "retries": purchase.retries,
         "next_try_at": _time(purchase.next_try_at) if purchase.retries else None,
@@ -71,6 +73,7 @@ def quote_json(quote: PurchaseQuote) -> dict[str, object]:
         "ends_at": _time(quote.ends_at),
         "runs_max": quote.runs_max,
         "transferable": quote.transferable,
+        "upgrade": None if quote.gives_back is None else {"runs": quote.replaces, "amount": plain(quote.gives_back)},
     }
 
 
