@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from agentnexus.cli.bought import comes_back, words
 from agentnexus.cli.operations import EXIT_NOT_YET
 from agentnexus.cli.purchase import PURCHASE, REFUND
 from agentnexus.cli.rights import rights_of
@@ -28,7 +29,7 @@ from tests.cli.site import Done, Terminal, key_of, served
 from tests.cli.test_offers import Answers
 from tests.purchases.conftest import AGENT, Shop, runtime, shop, world
 from tests.wallets.conftest import WHOLE
-from tests.web.months import sell_months, this_month
+from tests.web.months import runs_of_this_month, sell_months, this_month
 
 __all__ = ["runtime", "shop", "world"]
 pytestmark = pytest.mark.timeout(180)
@@ -92,10 +93,15 @@ async def test_runs_are_bought_used_and_the_rest_is_taken_back(counter: Counter)
     assert "2  " in (await counter.run("entitlements")).stdout
 
     (purchase,) = json.loads((await counter.run("purchase", "list", "--json")).stdout)
-    assert f"{purchase['id']}  " in (await counter.run("purchase", "list")).stdout
+    line = (await counter.run("purchase", "list")).stdout
+    assert f"{purchase['id']}  " in line
+    assert line[16:20] == " UTC"
+    assert line.endswith("the runs are yours, 2 runs left\n")
+    assert (await counter.run("purchase", "list", "--before", "pur_0")).stdout == "none before that, if it is yours\n"
     refunded = await counter.run("purchase", "refund", purchase["id"])
     assert refunded.code == 0, refunded.stderr
-    assert "back in your wallet" in refunded.stdout
+    assert refunded.stdout.startswith("3 runs of Trial agent for 0.06 USDC: 0.04 USDC is back in your wallet")
+    assert "bought in transaction 0x" in refunded.stdout
     assert await shop.runs(USER) == 0
     shown = await counter.run("purchase", "show", purchase["id"], "--wait")
     assert shown.code == 1, "a purchase that was refunded gives no runs"
@@ -117,6 +123,12 @@ async def test_a_wallet_of_ones_own_signs_its_purchases(counter: Counter, kind: 
     done = await counter.run("purchase", "sign", str(later["id"]), "--key-file", counter.key(), typed="y\n")
     assert done.code == 0, done.stderr
     assert await shop.runs(USER) == 3
+    begun = await counter.run("agents", "buy", AGENT, "--yes", "--no-wait", "--key-file", counter.key())
+    assert begun.code == 0, begun.stderr
+    assert "signature" not in begun.stdout + begun.stderr, "it is signed"
+    assert "sign it" not in begun.stdout
+    (newest, *_) = json.loads((await counter.run("purchase", "list", "--json")).stdout)
+    assert "  transaction 0x" in (await counter.run("purchase", "show", newest["id"], "--wait")).stdout
 
 
 async def test_nothing_is_bought_over_what_was_typed_or_without_a_yes(counter: Counter) -> None:
@@ -188,6 +200,53 @@ def test_a_shell_learns_how_it_ended(state: str, step: str, bought: int, refunde
     assert (PURCHASE.exit_code(made), REFUND.exit_code(made)) == (bought, refunded)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"state": "processing", "step": "signing", "sign": {"kind": "key"}}, "waits for your signature"),
+        ({"state": "processing", "step": "signing", "sign": None, "sign_error": {}}, "on its way: nothing is left"),
+        ({"state": "processing", "step": "signing", "sign": None, "sign_error": {"code": "x"}}, "waits for your"),
+        ({"state": "processing", "step": "signing"}, "waits for your signature"),
+        ({"state": "completed", "right": "active"}, "the runs are yours"),
+        ({"state": "completed", "right": "active", "kind": "period"}, "the month is yours"),
+        ({"state": "completed", "right": "used_up"}, "used up"),
+        ({"state": "completed", "right": "passed_on", "kind": "period"}, "passed on"),
+        ({"state": "completed", "right": "expired"}, "over"),
+        ({"state": "completed", "step": "refunding", "right": "active"}, "the money is coming back"),
+        ({"state": "failed", "step": "signing"}, "failed: nothing was paid"),
+    ],
+)
+def test_a_purchase_says_what_became_of_it(more: dict[str, object], said: str) -> None:
+    assert words(more).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("more", "amount"),
+    [
+        ({"held": "0.06", "runs_left": 2}, "0.04 USDC"),  # one run of three is not settled yet
+        ({"held": "0.02", "runs_left": 3}, "0.02 USDC"),
+        ({"held": "0.5", "runs_left": None, "kind": "period"}, "0.50 USDC"),
+    ],
+)
+def test_what_comes_back_is_what_nobody_used(more: dict[str, object], amount: str) -> None:
+    assert comes_back({"price": "0.02", "currency": "USDC", "kind": "runs", **more}) == amount
+
+
+async def test_what_is_used_up_is_not_offered_and_why_money_stays_is_said(tmp_path: Path) -> None:
+    made = {
+        "id": "pur_1", "kind": "runs", "quantity": 2, "agent_id": "x", "agent_name": "X", "amount": "1", "price": ".5",
+        "currency": "USDC", "state": "completed", "step": "entitled", "runs_left": 1, "expires_at": "2026-12-21T00:00",
+    }  # fmt: skip
+    with Answers({"data": made | {"right": "active", "refund_blocked": "1 run was passed on"}}).served() as url:
+        blocked = await Terminal(url, tmp_path).run("purchase", "show", "pur_1")
+    assert "cannot be given back now: 1 run was passed on" in blocked.stdout
+    assert "run it:" in blocked.stdout
+    with Answers({"data": made | {"right": "used_up", "runs_left": 0}}).served() as url:
+        used = await Terminal(url, tmp_path).run("purchase", "show", "pur_1")
+    assert "X for 1.00 USDC: used up" in used.stdout
+    assert "run it:" not in used.stdout
+
+
 def test_a_purchase_that_failed_for_want_of_money_is_over_a_budget() -> None:
     assert PURCHASE.exit_code({"state": "failed", "error": {"code": "insufficient_funds"}}) == 3
 
@@ -223,23 +282,32 @@ async def test_a_month_is_bought_run_and_renewed(counter: Counter) -> None:
     bought = await counter.run("agents", "buy", AGENT, "--month", "--budget", "0.5")
     assert bought.code == 0, bought.stderr
     assert f"a month of Trial agent until {ends_at:%Y-%m-%d} for {price}" in bought.stdout
-    assert f"1000 runs left until {ends_at:%Y-%m-%d}" in bought.stdout
+    assert f"{runs_of_this_month(shop)} runs left until {ends_at:%Y-%m-%d}" in bought.stdout
     assert "the month is yours" in bought.stderr
     used = await counter.run("agents", "execute", AGENT, "--input", '{"text": "hello"}')
     assert used.code == 0, used.stderr
     await shop.settle_uses()
-    assert f"999  month until {ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
+    assert (
+        f"{runs_of_this_month(shop) - 1}  month until {ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
+    )
 
     renewed = await counter.told("agents", "buy", AGENT, "--month", "--yes")
     assert (renewed["amount"], str(renewed["ends_at"])[:10]) == ("0.5", f"{next_ends_at:%Y-%m-%d}")
-    assert f"month until {next_ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
+    assert f"{next_ends_at:%Y-%m-%d}" in (await counter.run("entitlements")).stdout
     third = await counter.run("agents", "buy", AGENT, "--month", "--yes")
     assert third.code == 1
     assert f"until {next_ends_at:%Y-%m-%d} already" in third.stderr
     listed = (await counter.run("purchase", "list")).stdout
     assert listed.count("a month of Trial agent") == 2
-    back = await counter.run("purchase", "refund", str(renewed["id"]))
+    unasked = await counter.run("purchase", "refund", str(renewed["id"]))
+    assert unasked.code == 2
+    assert "add --yes" in unasked.stderr
+    kept = await counter.run("purchase", "refund", str(renewed["id"]), typed="n\n")
+    assert kept.code == 1
+    assert f"a month of Trial agent until {next_ends_at:%Y-%m-%d} back for 0.50 USDC?" in kept.stderr
+    back = await counter.run("purchase", "refund", str(renewed["id"]), "--yes")
     assert back.code == 0, back.stderr
+    assert "0.50 USDC is back in your wallet" in back.stdout
 
 
 async def test_runs_become_a_month_and_come_back(counter: Counter) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "hire": ("agentnexus.cli.hire", "hire one seller for one job"),
     "prefer": ("agentnexus.cli.prefer", "sellers to take first, and sellers never to hire"),
     "agents": ("agentnexus.cli.agents", "list, show, run, buy, make and test agents"),
-    "purchase": ("agentnexus.cli.purchase", "runs that you bought ahead: list, show, sign, take back"),
+    "purchase": ("agentnexus.cli.purchase", "runs and months that you bought: list, show, sign, take back"),
     "entitlements": ("agentnexus.cli.rights", "what you have bought and may run; pass it on"),
     "budget": ("agentnexus.cli.budget", "show and set spending limits"),
     "grant": ("agentnexus.cli.grant", "let your wallet sign approvals that spare you being asked"),

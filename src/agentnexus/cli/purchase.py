@@ -12,8 +12,23 @@ from uuid import uuid4
 import click
 
 from agentnexus.cli.amounts import AMOUNT, spell
-from agentnexus.cli.operations import Course, How, carry_out, finish, followed, how_options, show_problem, show_signing
+from agentnexus.cli.bought import (
+    COLOURS,
+    ENDS,
+    MOVING,
+    PERIOD,
+    bought,
+    comes_back,
+    left_of,
+    show_given_back,
+    show_purchase,
+    timed,
+    what_of,
+    words,
+)
+from agentnexus.cli.operations import Course, How, carry_out, finish, followed, how_options, show_problem
 from agentnexus.cli.options import done, json_option
+from agentnexus.cli.printable import printable
 
 if TYPE_CHECKING:
     import httpx
@@ -22,47 +37,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 API = "/api/v1"
-PERIOD = "period"
 USDC_DECIMALS = 6
-ENDS = {"completed": 0, "failed": 1, "refunded": 1}
-STATES = {
-    "initiated": "being checked",
-    "validating": "being checked",
-    "processing": "on its way",
-    "completed": "the runs are yours",
-    "failed": "failed: nothing was paid",
-    "refunded": "what was not used is back in your wallet",
-}
-STEPS = {
-    "signing": "waits for your signature",
-    "sent": "sent to the chain",
-    "confirmed": "the chain has it",
-    "refunding": "the money is coming back",
-}
-COLOURS = {"completed": "green", "failed": "red"}
-
-
-def _words(made: Json) -> str:
-    state, step = str(made["state"]), str(made.get("step"))
-    if step in STEPS and not PURCHASE.ended(made):
-        return STEPS[step]
-    return "the month is yours" if state == "completed" and made.get("kind") == PERIOD else STATES.get(state, state)
-
-
-def what_of(kind: object, quantity: object, agent: object, ends_at: object = None) -> str:
-    """``3 runs of Reader``, ``a month of Reader until 2026-12-06``."""
-    if kind == PERIOD:
-        return f"a month of {agent}" + (f" until {str(ends_at)[:10]}" if ends_at else "")
-    return f"{quantity} run{'' if quantity == 1 else 's'} of {agent}"
-
-
-def _bought(made: Json) -> str:
-    return what_of(made.get("kind"), made["quantity"], made["agent_name"], made.get("ends_at"))
-
-
-MOVING = frozenset({"refunding", "ending"})
-PURCHASE = Course(f"{API}/purchases", _words, ENDS, MOVING)
-REFUND = Course(f"{API}/purchases", _words, {"completed": 1, "failed": 0, "refunded": 0}, MOVING)
+PURCHASE = Course(f"{API}/purchases", words, ENDS, MOVING)
+REFUND = Course(f"{API}/purchases", words, {"completed": 1, "failed": 0, "refunded": 0}, MOVING)
 USE = Course(f"{API}/me/uses", lambda made: str(made["state"]), ENDS)
 
 
@@ -87,12 +64,11 @@ def buy(
     if upgrade and not month:
         raise click.UsageError("--upgrade is for --month: runs become a month")
     order: Json = {"kind": PERIOD if month else "runs", "quantity": runs or 1}
-    return finish(asyncio.run(_buy(agent_id, order, upgrade, budget, key or uuid4().hex, how)), how, _show, PURCHASE)
+    made = asyncio.run(_buy(agent_id, order, upgrade, budget, key or uuid4().hex, how))
+    return finish(made, how, show_purchase, PURCHASE)
 
 
 async def _buy(agent_id: str, order: Json, upgrade: bool, budget: str | None, key: str, how: How) -> Json:
-    from agentnexus.cli.printable import printable
-
     place = f"{API}/agents/{quote(agent_id, safe='')}"
     async with _api() as client:
         agent = cast("Json", (await client.get(place)).json()["data"])
@@ -104,13 +80,12 @@ async def _buy(agent_id: str, order: Json, upgrade: bool, budget: str | None, ke
         answer = await client.post(f"{place}/purchase", json=body, headers={"Idempotency-Key": key})
         made = cast("Json", answer.json()["data"])
         if made.get("ends_at") != offer.get("ends_at"):  # asked again under a key, when the present month was taken
-            how.agree(printable(f"this key is of {_bought(made)}. Go on?"))
+            how.agree(printable(f"this key is of {bought(made)}. Go on?"))
         return await _signed(client, {**made, "agent_id": agent_id}, amount, how)
 
 
 def _agree(amount: Decimal, what: str, currency: str, budget: str | None, how: How) -> None:
     """Raises `BudgetExceeded` over what was typed; asks where nothing was."""
-    from agentnexus.cli.printable import printable
     from agentnexus.core.errors import BudgetExceeded
 
     if budget is None:
@@ -171,7 +146,7 @@ def _show_use(shown: Json) -> None:
 
 @click.group()
 def purchase() -> None:
-    """What you bought: how far it got, and your money back."""
+    """Runs and months that you bought: how far each got, and your money back."""
 
 
 @purchase.command(name="list")
@@ -181,7 +156,6 @@ def purchase() -> None:
 def list_purchases(limit: int, before: str, as_json: bool) -> int:
     """Your purchases, newest first."""
     from agentnexus.cli.hire import fetch
-    from agentnexus.cli.printable import printable
 
     parameters = {"limit": limit} | ({"before": before} if before else {})
     found = cast("list[Json]", asyncio.run(fetch(f"{API}/me/purchases", parameters)))
@@ -189,9 +163,9 @@ def list_purchases(limit: int, before: str, as_json: bool) -> int:
         return done("", found, as_json=True)
     for each in printable(found):
         paid = f"{spell(each['amount'])} {each['currency']}"
-        click.echo(f"{str(each['created_at'])[:19]}  {each['id']}  {_bought(each)}  {paid}  {_words(each)}")
+        click.echo(f"{timed(each['created_at'])}  {each['id']}  {bought(each)}  {paid}  {words(each)}{left_of(each)}")
     if not found:
-        click.echo("nothing bought yet")
+        click.echo("none before that, if it is yours" if before else "nothing bought yet: nexus agents buy ID --runs 5")
     return 0
 
 
@@ -209,7 +183,7 @@ def show(purchase_id: str, wait: bool, as_json: bool) -> int:
             goes_on = wait and found.get("step") != "signing"
             return await followed(client, found, how, PURCHASE) if goes_on else found
 
-    return finish(asyncio.run(looked()), how, _show, PURCHASE)
+    return finish(asyncio.run(looked()), how, show_purchase, PURCHASE)
 
 
 @purchase.command()
@@ -225,51 +199,37 @@ def sign(purchase_id: str, how: How) -> int:
             found = await _one(client, purchase_id)
             amount = Decimal(str(found["amount"]))
             if isinstance(found.get("sign"), dict):
-                _agree(amount, _bought(found), str(found["currency"]), None, how)
+                _agree(amount, bought(found), str(found["currency"]), None, how)
             return await _signed(client, found, amount, how)
 
-    return finish(asyncio.run(signed()), how, _show, PURCHASE)
+    return finish(asyncio.run(signed()), how, show_purchase, PURCHASE)
 
 
 @purchase.command()
 @click.argument("purchase_id")
 @click.option("--wait/--no-wait", default=True, help="until the money is back (the default), or only ask for it")
+@click.option("--yes", is_flag=True, help="do not ask; asked is only about a month")
 @json_option
-def refund(purchase_id: str, wait: bool, as_json: bool) -> int:
-    """Take back what was not used of a purchase."""
-    how = How(None, None, wait=wait, yes=True, as_json=as_json)
+def refund(purchase_id: str, wait: bool, yes: bool, as_json: bool) -> int:
+    """Take back what was not used of a purchase; a month ends with that, so you are asked first."""
+    how = How(None, None, wait=wait, yes=yes, as_json=as_json)
+    told: list[str] = []
 
     async def refunded() -> Json:
         async with _api() as client:
+            found = await _one(client, purchase_id)
+            told.append(comes_back(found))
+            if found["state"] == "completed" and found.get("refundable") and found.get("kind") == PERIOD:
+                how.agree(printable(f"give {bought(found)} back for {told[0]}? it is over then"))
             answer = await client.post(f"{API}/purchases/{quote(purchase_id, safe='')}/refund")
             made = cast("Json", answer.json()["data"])
             return await followed(client, made, how, REFUND) if wait else made
 
-    return finish(asyncio.run(refunded()), how, _show, REFUND)
+    return finish(asyncio.run(refunded()), how, lambda shown: show_given_back(shown, told[0]), REFUND)
 
 
 async def _one(client: httpx.AsyncClient, purchase_id: str) -> Json:
     return cast("Json", (await client.get(f"{API}/purchases/{quote(purchase_id, safe='')}")).json()["data"])
-
-
-def _show(shown: Json) -> None:
-    """What was bought, how far it is, what is left of it, and what went wrong."""
-    state, currency = str(shown["state"]), shown["currency"]
-    what = f"{_bought(shown)} for {spell(shown['amount'])} {currency}"
-    click.secho(f"{what}: {_words(shown)}", fg=COLOURS.get(state, "yellow"))
-    click.echo(f"  {shown['id']}")
-    if shown.get("transaction"):
-        click.echo(f"  transaction {shown['transaction']}")
-    if state == "completed":
-        left = "as many runs as you like"
-        if shown["runs_left"] is not None:
-            left = "1 run left" if shown["runs_left"] == 1 else f"{shown['runs_left']} runs left"
-        passed = f", {shown['passed_on']} passed on" if shown.get("passed_on") else ""
-        click.echo(f"  {left} until {str(shown['expires_at'])[:10]}{passed}")
-        click.echo(f"  run it:  nexus agents execute {shown['agent_id']} --input @input.json")
-    show_problem(shown.get("error"))
-    if shown.get("step") == "signing":
-        show_signing(shown, f"nexus purchase sign {shown['id']} --key-file FILE", f"purchases/{shown['id']}")
 
 
 def _api() -> AbstractAsyncContextManager[httpx.AsyncClient]:

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import click
 
 from agentnexus.cli.account import carry
+from agentnexus.cli.bought import PERIOD, what_of
 from agentnexus.cli.operations import How, how_options
 from agentnexus.cli.options import done, json_option
-from agentnexus.cli.purchase import API, PERIOD, what_of
+from agentnexus.cli.purchase import API
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
