@@ -16,11 +16,14 @@ from agentnexus.web.views.purchases import (
     BuyPage,
     EntitlementsPage,
     EntitlementView,
+    Locked,
     Order,
     Owned,
     Passing,
+    PassingPage,
     PurchaseLine,
     PurchaseView,
+    Renewal,
     UseLine,
     UseView,
     purchase_state,
@@ -51,12 +54,14 @@ STATES = {
 MONTH_STATES = {
     "month": ("completed", "entitled"),
     "month_used": ("completed", "entitled"),
+    "month_given": ("completed", "entitled"),
     "month_next": ("completed", "entitled"),
     "month_signing": ("processing", "signing"),
     "month_refunded": ("refunded", "ended"),
 }
 BEGINS, ENDS = datetime(2026, 12, 6, tzinfo=UTC), datetime(2027, 1, 5, tzinfo=UTC)
 MONTH_PRICE, MONTH_RUNS = "5 USDC", 1000
+LOCKED = "it was passed on: what nobody uses comes back on 2026-12-07"
 THIRD = Problem("You have this month and the next one of it.", "Buy again once the next one began.", "conflict")
 
 
@@ -78,6 +83,7 @@ def purchase(name: str) -> PurchaseView:
         runs_left=3 if name == "completed" else None, refundable=name in ("completed", "signing"), wallet=ADDRESS,
         deal_id="0x" + "de" * 32 if mined else "", transaction=TRANSACTION if mined else "",
         expires_at=NOW + timedelta(days=30) if mined else None, problem=problem, sign=sign,
+        right={"completed": "active", "refunded": "refunded"}.get(name, ""),
     )  # fmt: skip
 
 
@@ -89,11 +95,16 @@ def month(name: str) -> PurchaseView:
         price="3.34 USDC", amount="3.34 USDC", state=purchase_state(state, step), runs_left=None, problem=None,
         steps=steps_of(state, step, asks=True), ends_at=BEGINS, runs_max=MONTH_RUNS, refundable=state != "refunded",
         held="3.34 USDC" if state == "completed" else "", came_back="3.34 USDC" if state == "refunded" else "",
+        renewal=Renewal(possible=True) if state == "completed" else Renewal(),
     )  # fmt: skip
+    if name == "month_given":
+        given = {"runs_left": 0, "passed_on": 1, "refundable": False, "right": "passed_on", "blocked": LOCKED}
+        return replace(made, state=purchase_state(state, step, "passed_on"), **given)
     if name == "month_used":
         return replace(made, runs_used=12, runs_left=988, held="", paid="3.34 USDC", refundable=False, upgrade=True)
     if name == "month_next":
-        return replace(made, starts_at=BEGINS, ends_at=ENDS, amount=MONTH_PRICE, held=MONTH_PRICE, runs_max=None)
+        return replace(made, starts_at=BEGINS, ends_at=ENDS, amount=MONTH_PRICE, held=MONTH_PRICE, runs_max=None,
+                       renewal=Renewal(starts_at=BEGINS))  # fmt: skip
     return made
 
 
@@ -141,12 +152,17 @@ class PreviewPurchases:
         owned = [
             EntitlementView(
                 AGENT, NAME, 3, 1, "0.06 USDC", "pur_completed", NOW + timedelta(days=30), used=2, max_usage=5,
-                may_pass=3, may_upgrade=True,
+                may_pass=3, may_upgrade=True, comes_back_at=NOW + timedelta(days=30),
+                locked=[Locked("pur_locked", "0.02 USDC", "1 of its runs was passed on")],
             ),
             EntitlementView(
-                AGENT, NAME, 988, expires_at=BEGINS, kind="period", used=12, max_usage=MONTH_RUNS, may_pass=1
+                AGENT, NAME, 988, expires_at=BEGINS, kind="period", used=12, max_usage=MONTH_RUNS, may_pass=1,
+                token_id="71", renewal=Renewal(starts_at=BEGINS),
             ),
-            EntitlementView(AGENT, NAME, None, 0, MONTH_PRICE, "pur_month_next", ENDS, kind="period", starts_at=BEGINS),
+            EntitlementView(
+                AGENT, NAME, None, 0, MONTH_PRICE, "pur_month_next", ENDS, kind="period", starts_at=BEGINS, may_pass=1,
+                token_id="72", comes_back_at=ENDS, renewal=Renewal(starts_at=BEGINS),
+            ),
             EntitlementView(
                 "org.example.gone", "Gone agent", 2, 0, "0.04 USDC", "pur_completed", available=False, max_usage=2
             ),
@@ -175,7 +191,7 @@ class PreviewPurchases:
             order, "0.02 USDC", "0.1 USDC", FEE, "paid by AgentNexus (0.19 ETH left today)", "30 days",
             "passkey", ADDRESS, "0.05 USDC" if short else "24.9 USDC", "" if short else "24.8 USDC",
             "0.05 USDC" if short else "", FAUCET if short else "", self.obstacle,
-            ("/wallet#receive", "Add USDC") if short else None, "0.1",
+            ("/wallet#receive", "Add USDC") if short else None, "0.1", has_runs=self.has.runs_left,
         )  # fmt: skip
         if not is_month:
             return terms
@@ -183,7 +199,7 @@ class PreviewPurchases:
         return replace(
             terms, price=price, amount=price, at_most=price.split()[0], after="21.56 USDC", runs_max=MONTH_RUNS,
             starts_at=BEGINS if self.renews else None, ends_at=ENDS if self.renews else BEGINS,
-            unused_runs=0 if self.renews else 3,
+            unused_runs=0 if self.renews else 3, gives_back="" if self.renews else "0.06 USDC", has_runs=4,
         )  # fmt: skip
 
     async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
@@ -191,6 +207,10 @@ class PreviewPurchases:
         self.bought.append((agent_id, order, key))
         self.told.append(at_most)
         return "pur_signing" if order.kind == "runs" else "pur_month_signing"
+
+    async def passing(self, user_id: str, agent_id: str, passing: Passing) -> PassingPage:
+        self._may()
+        return PassingPage(agent_id, NAME, passing, locks=True, comes_back_at=ENDS)
 
     async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
         self._may()

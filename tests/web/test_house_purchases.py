@@ -14,6 +14,7 @@ import pytest
 from agentnexus.marketplace.listings.model import ListingStatus
 from agentnexus.web.adapters.catalogue import ListingCatalogue
 from agentnexus.web.adapters.purchases import HousePurchases
+from agentnexus.web.views.text import day, minute
 from tests.purchases.conftest import AGENT, Shop, runtime, shop, world
 from tests.wallets.conftest import WHOLE
 from tests.web.house import FAUCET, Pages, house_wallet, open_pages
@@ -102,6 +103,7 @@ async def test_runs_are_bought_used_and_the_rest_is_given_back_without_scripts(t
         assert each in terms, each
     place = await till.bought(3)
     shown = await till.pages.get(place)
+    assert "You have 3 runs of it already." in await till.pages.get(BUY)
     for each in ("3 runs of Trial agent are yours", "Held in escrow now", "0.06 USDC", "then it comes back by itself"):
         assert each in shown, each
     assert "Run with your 3 runs left" in await till.pages.get(f"/agents/{AGENT}")
@@ -139,13 +141,13 @@ async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till:
     (price, ends_at, next_ends_at), runs = this_month(till.shop), runs_of_this_month(till.shop)
     assert "Have it for a month: 0.50 USDC" in await till.pages.get(f"/agents/{AGENT}")
     terms = await till.pages.get(MONTH)
-    for each in (f"You pay {price} for the rest of this month", f"until {ends_at:%d %b %Y}, with up to {runs:,} runs"):
+    for each in (f"You pay {price} for the rest of this month", f"until {minute(ends_at)}, with up to {runs:,} runs"):
         assert each in terms, each
     place = await till.bought_month()
     shown = await till.pages.get(place)
-    for each in (f"Trial agent is yours until {ends_at:%d %b %Y}", "Give the month back", f"0 of {runs:,}", price):
+    for each in (f"Trial agent is yours until {day(ends_at)}", "Give the month back", f"0 of {runs:,}", price):
         assert each in shown, each
-    assert f"Run: yours until {ends_at:%d %b %Y}" in await till.pages.get(f"/agents/{AGENT}")
+    assert f"Run: yours until {day(ends_at)}" in await till.pages.get(f"/agents/{AGENT}")
 
     for at in range(2):
         used = await till.pages.get(await till.ran(key=f"run-{at}", text="hello from the month"))
@@ -160,9 +162,13 @@ async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till:
     assert "You pay 0.50 USDC for the next month" in await till.pages.get(MONTH)
     await till.bought_month(key="form-2")
     owned = await till.pages.get("/entitlements")
-    assert f"Until {next_ends_at:%d %b %Y}" in owned
-    assert f"2 of {runs + 1000:,} runs used." in owned
-    assert "0.50 USDC held in escrow" in owned
+    now, following = owned.split('<li class="card stack">')[1:3]
+    for each in (f"Until {minute(ends_at)}", f"2 of {runs:,} runs used.", f"can be renewed from {minute(ends_at)}"):
+        assert each in now, each
+    for each in (f"From {day(ends_at)}", f"until {day(next_ends_at)}", "Up to 1,000 runs.", "0.50 USDC held in escrow"):
+        assert each in following, each
+    assert ">Renew<" not in owned, "it would only be refused"
+    assert ">Renew</a>" not in await till.pages.get(f"/agents/{AGENT}")
     third = await till.pages.get(MONTH)
     assert f"You have it until {next_ends_at:%Y-%m-%d} already." in third
     assert 'name="at_most"' not in third
@@ -189,9 +195,9 @@ async def test_unused_runs_come_back_for_a_month_where_that_is_wanted(till: Till
     owned = await till.pages.get("/entitlements")
     assert f"{MONTH}&upgrade=1" in owned
     terms = await till.pages.get(f"{MONTH}&upgrade=1")
-    assert "Give my 3 unused runs back" in terms
+    assert "Give 3 unused runs back for 0.06 USDC" in terms
     month = await till.bought_month(upgrade="1")
-    assert "Your unused runs are given back by themselves." in await till.pages.get(month)
+    assert "The unused runs that it replaces are given back by themselves." in await till.pages.get(month)
     await till.shop.until(place.rpartition("/")[2], lambda it: it.state == "refunded")
     assert "Replaced by a month" in await till.pages.get(await till.rested(place))
 
@@ -212,13 +218,26 @@ async def test_what_was_bought_is_passed_on_and_run_by_whoever_has_it_then(till:
     nothing = await till.pages.post(pass_on, kind="year", to=bob.address, count="1", key="k0")
     assert nothing.status_code == 400
     count = "2" if kind == "runs" else "1"
-    operation = await till.pages.moved(pass_on, kind=kind, to=bob.address, count=count, key="k1")
+    sure = await till.pages.post(pass_on, kind=kind, to=bob.address, count=count, key="k1")
+    assert "cannot be given back" in sure.text
+    assert bob.address in sure.text
+    operation = await till.pages.moved(pass_on, kind=kind, to=bob.address, count=count, key="k1", sure="1")
     assert operation.startswith("/wallet/operations/op_")
     await till.pages.get(f"{operation}/live")
     await till.shop.follow()
     shown = await till.pages.get(place)
     assert f"<dt>Passed on</dt><dd>{'2 runs' if kind == 'runs' else 'the month'}</dd>" in shown
     assert "/refund" not in shown, "somebody else may run it"
+    assert "passed on: what nobody uses comes back on" in shown
+    locked = await till.pages.get("/entitlements")
+    assert f'<a href="{place}">' in locked
+    if kind == "runs":
+        assert "0.06 USDC held in escrow" in locked
+        assert "0.06 USDC</a> of it cannot be given back now: 2 of its runs were passed on" in locked
+        assert "Your 1 run stays yours: others hold runs" in await till.pages.get(MONTH)
+    else:
+        assert "You passed it on" in shown
+        assert "Run it now" not in shown
 
     mine = await till.pages.get(await till.ran("bob", text="thanks"), "bob")
     assert "thanks" in mine

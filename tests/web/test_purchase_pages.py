@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from agentnexus.core.errors import BudgetExceeded, Conflict, InsufficientFunds, InvalidInput, NotAllowed
-from agentnexus.identity.caller import SIGNED_OUT
+from agentnexus.identity.caller import COOKIE, SIGNED_OUT
 from agentnexus.marketplace.entitlements.model import RightStatus
 from agentnexus.marketplace.purchases.kinds import QUANTITY_MAX, Kind
 from agentnexus.marketplace.purchases.model import PurchaseState, Step
@@ -121,12 +121,14 @@ async def test_a_month_says_what_is_paid_for_what_until_when_and_what_comes_back
     shown = await text(client, MONTH)
     for each in (
         "You pay 3.34 USDC for the rest of this month",
-        "It is yours until 06 Dec 2026, with up to 1,000 runs.",
+        "It is yours until 6 Dec 2026, 00:00 UTC, with up to 1,000 runs.",
+        '<span class="price">3.34 USDC</span><span class="note">Until 6 Dec 2026, up to 1,000 runs',
         "paid to the seller at your first run that succeeds. Until then all of it comes back when you ask for it",
         "if you never run it, by itself",
         "Nothing renews by itself. Bought again, it is the next month, for 5 USDC.",
         "A whole month is 5 USDC.",
-        "Give my 3 unused runs back",
+        "Give 3 unused runs back for 0.06 USDC",
+        "Your other 1 run stays yours: others hold runs of the same purchase, a run of it is under way, or you",
     ):
         assert each in shown, each
     assert f'href="{MONTH}" aria-current="true"' in shown
@@ -139,7 +141,8 @@ async def test_the_next_month_is_bought_while_the_present_one_is_there(site: Sit
     shown = await text(client, MONTH)
     for each in (
         "You pay 5 USDC for the next month",
-        "The next one is yours from 06 Dec 2026 until 05 Jan 2027",
+        "The next one is yours from 6 Dec 2026 until 5 Jan 2027, 00:00 UTC",
+        "Your 4 runs stay yours: others hold",
         "Buy the next month for 5 USDC",
     ):
         assert each in shown, each
@@ -250,10 +253,13 @@ async def test_a_purchase_says_how_far_it_is(client: httpx.AsyncClient, name: st
 
 async def test_the_purchase_of_a_month_says_until_when_and_how_often_it_ran(client: httpx.AsyncClient) -> None:
     said = {
-        "month": ("A month of PDF extractor", "is yours until 06 Dec 2026", "0 of 1,000", "Give the month back",
+        "month": ("A month of PDF extractor", "is yours until 6 Dec 2026, 00:00 UTC", "0 of 1,000", "Give the month",
                   "With up to 1,000 runs. The seller is paid at your first run that succeeds", "Run it now", "Renew"),
-        "month_used": ("12 of 1,000", "Paid to the seller", "988", "Your unused runs are given back by themselves."),
-        "month_next": ("is yours from 06 Dec 2026 until 05 Jan 2027", "Run it as often as you like."),
+        "month_used": ("12 of 1,000", "Paid to the seller", "988", "The unused runs that it replaces are given"),
+        "month_given": ("Passed on</span>", "You passed it on", "may run it until 6 Dec 2026, 00:00 UTC.",
+                        "Nothing can be given back now: it was passed on: what nobody uses comes back on 2026-12-07."),
+        "month_next": ("is yours from 6 Dec 2026 until 5 Jan 2027", "Run it as often as you like.",
+                       "It can be renewed from 6 Dec 2026, 00:00 UTC."),
         "month_signing": ("A month of PDF extractor", "Do not buy", "Sign with your passkey"),
         "month_refunded": ("Your money came back", f'href="{MONTH}">Buy again', "3.34 USDC"),
     }  # fmt: skip
@@ -263,7 +269,61 @@ async def test_the_purchase_of_a_month_says_until_when_and_how_often_it_ran(clie
         for each in words:
             assert each in shown, (name, each)
     assert "Give the month back" not in await text(client, "/purchases/pur_month_used")
-    assert "Run it now" not in await text(client, "/purchases/pur_month_next")
+    for name in ("month_next", "month_given"):
+        assert "Run it now" not in await text(client, f"/purchases/pur_{name}"), name
+    for path in ("/purchases/pur_month_next", "/purchases/pur_runs"):
+        assert ">Renew<" not in (await client.get(path)).text, "it would only be refused"
+
+
+@pytest.mark.parametrize(
+    ("right", "label", "said"),
+    [
+        ("used_up", "Used up", "All of its runs are used"),
+        ("passed_on", "Passed on", "Nothing of it is left for you"),
+        ("expired", "Over", "It was yours until 21 Dec 2026, 09:41 UTC."),
+    ],
+)
+async def test_what_is_not_the_buyers_any_more_is_neither_ready_nor_to_run(
+    site: Site, client: httpx.AsyncClient, right: str, label: str, said: str
+) -> None:
+    state = purchase_state("completed", "entitled", right)
+    made = replace(purchase("completed"), right=right, state=state, runs_left=0, runs_used=3, passed_on=2)
+    purchases(site).purchases["pur_completed"] = made
+    shown = await text(client, "/purchases/pur_completed")
+    for each in (f">{label}</span>", said, "Buy more"):
+        assert each in shown, each
+    for each in ("Run it now", "are yours", "is yours"):
+        assert each not in shown, each
+    assert ("3 runs used, 2 runs passed on." in shown) is (right == "passed_on")
+
+
+async def test_money_that_cannot_be_given_back_says_why(site: Site, client: httpx.AsyncClient) -> None:
+    made = replace(purchase("completed"), refundable=False, blocked="1 of its runs was passed on", passed_on=1)
+    purchases(site).purchases["pur_completed"] = made
+    shown = await text(client, "/purchases/pur_completed")
+    assert "Nothing can be given back now: 1 of its runs was passed on." in shown
+    assert "/refund" not in shown
+    assert '<a href="/purchases/pur_locked">0.02 USDC</a> of it cannot be given back now' in await text(
+        client, "/entitlements"
+    )
+
+
+async def test_who_has_runs_already_is_told_before_buying_more(site: Site, client: httpx.AsyncClient) -> None:
+    assert "You have 3 runs of it already." in await text(client, BUY)
+    purchases(site).has = Owned(sold=True)
+    assert "of it already" not in await text(client, BUY)
+
+
+async def test_a_visitor_without_a_wallet_may_sign_in_and_comes_back_to_the_terms(
+    site: Site, client: httpx.AsyncClient
+) -> None:
+    purchases(site).obstacle = NO_WALLET
+    shown = await text(client, f"{BUY}?runs=7")
+    assert f'href="/connect?next={BUY}%3Fruns%3D7">Sign in</a>' in shown
+    assert f'data-next="{BUY}?runs=7"' in await text(client, f"/connect?next={BUY}%3Fruns%3D7")
+    known = await client.get(BUY, headers={"Cookie": f"{COOKIE}=some-session"})
+    assert "Make a wallet" in known.text
+    assert ">Sign in</a>" not in known.text[known.text.index("<main") :]
 
 
 async def test_runs_that_were_passed_on_are_counted(site: Site, client: httpx.AsyncClient) -> None:
@@ -342,16 +402,17 @@ async def test_entitlements_show_what_is_left_and_where_it_goes_back(site: Site,
         "Buy more",
         "Get money back",
         f'href="{BUY}?kind=period&upgrade=1">Upgrade to a month',
-        "Until 06 Dec 2026",
+        "Until 6 Dec 2026, 00:00 UTC",
+        "It can be renewed from 6 Dec 2026, 00:00 UTC.",
         "12 of 1,000 runs used.",
-        f'href="{BUY}?kind=period">Renew',
-        "From 06 Dec 2026",
-        "5 USDC held in escrow until 05 Jan 2027: not run yet, so all of it can come back.",
+        "From 6 Dec 2026",
+        "5 USDC held in escrow until 5 Jan 2027: not run yet, so all of it can come back.",
         "5 of 5 runs used",
         "A month until 21 Nov 2026: 1 run so far",
     ):
         assert each in shown, each
     assert shown.index('id="over"') < shown.index("Used up</span>")
+    assert ">Renew<" not in shown, "the next month is theirs as well"
     assert shown.count("Run<span") == 2, "what has not begun, is over or not for sale cannot be run"
     gone = shown[shown.index("Gone agent") :]
     assert "Not for sale any more: give the runs back." in gone
@@ -431,14 +492,14 @@ async def test_an_agent_that_is_ones_own_for_a_month_runs_without_a_price(
 ) -> None:
     purchases(site).has = Owned(sold=True, until=BEGINS, month_runs_left=988, runs_left=1)
     shown = await text(client, f"/agents/{AGENT}")
-    assert "Run: yours until 06 Dec 2026" in shown
+    assert "Run: yours until 6 Dec 2026" in shown
     assert "988 runs left until then. Your 1 single run stays for later." in shown
     assert 'value="entitled">Run on what you bought' in shown, "for those who send JSON as well"
     assert '5 USDC<span class="note"> a month' in await text(client, "/marketplace")
     purchases(site).has = Owned(sold=True, until=BEGINS)
     assert "As many runs as you like." in await text(client, f"/agents/{AGENT}")
     used = await text(client, "/uses/use_month")
-    for each in ("in your month", "Yours until</dt><dd>06 Dec 2026", "Runs left</dt><dd>987"):
+    for each in ("in your month", "Yours until</dt><dd>6 Dec 2026", "Runs left</dt><dd>987"):
         assert each in used, each
     purchases(site).uses["use_failed"] = replace(use("failed"), month=True)
     assert "Nothing was paid, and it does not count." in await text(client, "/uses/use_failed")
@@ -458,11 +519,29 @@ async def test_running_again_begins_with_what_was_sent_where_that_is_known(
 
 async def test_runs_are_passed_on_by_an_operation_of_the_wallet(site: Site, client: httpx.AsyncClient) -> None:
     shown = await client.get("/entitlements")
-    assert shown.text.count("/pass-on") == 2, "where the agent allows it"
+    assert shown.text.count("/pass-on") == 3, "where the agent allows it"
+    assert [re.findall(r'name="token_id" value="(\d+)"', shown.text)] == [["71", "72"]], "of that very month"
     place = f"/entitlements/{AGENT}/pass-on"
-    done = await client.post(place, data={"kind": "runs", "to": BOB, "count": "2", "key": "k"})
+    asked = await client.post(place, data={"kind": "runs", "to": BOB, "count": "2", "key": "k"})
+    assert asked.status_code == 200
+    for each in (
+        "Pass 2 runs of PDF extractor on?",
+        "For good, to 0xb0b0…b0b0",
+        BOB,
+        "The rest of this purchase cannot be given back while others hold runs of it",
+        "comes back to you by itself on 5 Jan 2027",
+        "needs a wallet on this node with this address",
+    ):
+        assert each in html.unescape(asked.text), each
+    assert purchases(site).passed == []
+    sent = read_form(asked.text).sent
+    done = await client.post(place, data={name: values[-1] for name, values in sent.items()})
     assert (done.status_code, done.headers["location"]) == (303, "/wallet/operations/op_unsigned")
     assert purchases(site).passed == [(AGENT, Passing("runs", BOB, 2, "k"))]
+    month = {"kind": "period", "to": BOB, "count": "1", "key": "m", "token_id": "72"}
+    assert "Its money cannot be given back then" in (await client.post(place, data=month)).text
+    await client.post(place, data=month | {"sure": "1"})
+    assert purchases(site).passed[1:] == [(AGENT, Passing("period", BOB, 1, "m", 72))]
 
 
 @pytest.mark.parametrize(("to", "count", "said"), [("0xnobody", "2", "no address"), (BOB, "none", "no number of runs")])

@@ -265,12 +265,12 @@ async def test_a_month_is_bought_from_an_agents_page(visitor: Visitor, site: Sit
     await opened.get_by_role("link", name="A month").click()
     await opened.wait_for_url("**/buy?kind=period")
     await opened.get_by_role("checkbox", name="Give my 3 unused runs back").check()
-    await opened.get_by_role("button", name=re.compile("^Buy it until 06 Dec 2026 for 3.34 USDC")).click()
+    await opened.get_by_role("button", name=re.compile("^Buy it until 6 Dec 2026 for 3.34 USDC")).click()
     await opened.wait_for_url("**/purchases/pur_month_signing")
     assert [order for _, order, _ in purchases(site).bought] == [Order("period", upgrade=True)]
     await purchases(site).advance("pur_month_signing", month("month"))
     await opened.goto("/purchases/pur_month_signing")
-    await expect(opened.get_by_text("PDF extractor is yours until 06 Dec 2026")).to_be_visible()
+    await expect(opened.get_by_text("PDF extractor is yours until 6 Dec 2026")).to_be_visible()
 
 
 async def test_runs_are_passed_on_from_what_was_bought_without_scripts(visitor: Visitor, site: Site) -> None:

@@ -23,6 +23,7 @@ from agentnexus.web.views.purchases import (
     Order,
     Owned,
     Passing,
+    PassingPage,
     PurchaseView,
     UseView,
 )
@@ -234,6 +235,9 @@ class PurchasesDoor(Protocol):
     async def refund(self, user_id: str, purchase_id: str) -> None: ...
 
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage: ...
+
+    async def passing(self, user_id: str, agent_id: str, passing: Passing) -> PassingPage:
+        """What it means, before it is done; refused as `pass_on` would be."""
 
     async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
         """The wallet's operation that does it, by id."""

@@ -47,7 +47,7 @@ def environment() -> Environment:
         ago=lambda moment: text.ago(moment, datetime.now(UTC)),
         until=lambda moment: text.until(moment, datetime.now(UTC)),
         clock=lambda moment: f"{moment.astimezone(UTC):%H:%M:%S}",
-        day=lambda moment: f"{moment.astimezone(UTC):%d %b %Y}",
+        day=text.day, minute=text.minute,
         iso=lambda moment: moment.astimezone(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     return made

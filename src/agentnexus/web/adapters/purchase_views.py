@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from agentnexus.core.money import Money
 from agentnexus.marketplace.entitlements.holdings import Held
 from agentnexus.marketplace.entitlements.model import Right, RightStatus, Use, UseState
-from agentnexus.marketplace.entitlements.stock import Stock, tally_of
+from agentnexus.marketplace.entitlements.stock import Stock, Tally, tally_of
 from agentnexus.marketplace.listings.model import Listing
 from agentnexus.marketplace.purchases.kinds import Kind, PurchaseQuote
 from agentnexus.marketplace.purchases.model import Purchase, PurchaseState, Step
@@ -19,6 +19,7 @@ from agentnexus.web.views.problems import problem_of, sentence
 from agentnexus.web.views.purchases import (
     BuyPage,
     EntitlementView,
+    Locked,
     Order,
     Owned,
     PurchaseLine,
@@ -35,16 +36,16 @@ from agentnexus.web.views.signing import SigningView
 from agentnexus.web.views.text import money
 from agentnexus.web.views.wallet import explorer_link
 
-ASKED_FOR: Final = "asked for by the buyer"
+TAKEN_BACK: Final = ("asked for by the buyer", "you discarded it")  # how errors of what nobody signed end
 HELD: Final = (DealStatus.OPEN, DealStatus.RELEASED)
 
 
-def buy_page(order: Order, quote: PurchaseQuote, days: str, unused: int, now: datetime) -> BuyPage:
+def buy_page(order: Order, quote: PurchaseQuote, days: str, has_runs: int, now: datetime) -> BuyPage:
     """What a quote says; nothing of a wallet. `days`: after which what is left of runs comes back."""
     return BuyPage(
         order, money(quote.price), money(quote.amount), fee_words(quote.fee_bps), gas="", days=days,
         at_most=f"{quote.amount.decimal:f}", starts_at=_future(quote.starts_at, now), ends_at=quote.ends_at,
-        runs_max=quote.runs_max, unused_runs=unused,
+        runs_max=quote.runs_max, unused_runs=quote.replaces, gives_back=money(quote.gives_back), has_runs=has_runs,
     )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def purchase_view(
     held: Sequence[Held] = (),
 ) -> PurchaseView:
     """`problem` is why there is nothing to sign; else what the purchase says itself. `held`: who has its tokens."""
-    state, tally = _state(purchase), tally_of(purchase, held)
+    state, tally = _state(purchase), tally_of(purchase, held, now)
     paid = purchase.price * (tally.used if purchase.kind is Kind.RUNS else min(tally.used, 1))
     network = purchase.price.asset.network
     rest = Money(purchase.price.asset, purchase.remaining)
@@ -75,7 +76,7 @@ def purchase_view(
         price=money(purchase.price),
         amount=money(purchase.amount),
         fee=fee_words(purchase.fee_bps),
-        state=purchase_state(state, str(purchase.step)),
+        state=purchase_state(state, str(purchase.step), tally.right),
         final=purchase.state.final and purchase.step is not Step.REFUNDING,
         steps=steps_of(state, str(purchase.step), asks=True),
         created_at=purchase.created_at,
@@ -99,6 +100,8 @@ def purchase_view(
         runs_used=tally.used,
         passed_on=tally.passed_on,
         upgrade=purchase.upgrade,
+        right=tally.right,
+        blocked=tally.refund_blocked,
     )
 
 
@@ -106,7 +109,7 @@ def _state(purchase: Purchase) -> str:
     """Its own, but what its buyer took back before signing did not fail."""
     error = purchase.error
     failed = purchase.state is PurchaseState.FAILED and error is not None
-    return "withdrawn" if failed and error and str(error.get("message")).endswith(ASKED_FOR) else str(purchase.state)
+    return "withdrawn" if failed and error and str(error.get("message")).endswith(TAKEN_BACK) else str(purchase.state)
 
 
 def _problem(purchase: Purchase) -> Problem | None:
@@ -115,37 +118,45 @@ def _problem(purchase: Purchase) -> Problem | None:
     if purchase.error is not None:
         return problem_of(purchase.error)
     reason = purchase.refund_reason
-    return Problem(sentence(reason), "", "") if reason and reason != ASKED_FOR else None
+    return Problem(sentence(reason), "", "") if reason and reason not in TAKEN_BACK else None
 
 
-def purchase_line(purchase: Purchase) -> PurchaseLine:
+def purchase_line(purchase: Purchase, held: Sequence[Held], now: datetime) -> PurchaseLine:
+    """`held`: who has its tokens."""
     return PurchaseLine(
         purchase.id,
         purchase.agent_name,
         bought(str(purchase.kind), purchase.quantity),
         money(purchase.amount),
-        purchase_state(_state(purchase), str(purchase.step)),
+        purchase_state(_state(purchase), str(purchase.step), tally_of(purchase, held, now).right),
         purchase.created_at,
     )
 
 
 def entitlement_view(
-    right: Right, stock: Stock | None, back: Sequence[Purchase], listing: Listing | None, now: datetime
+    right: Right,
+    stock: Stock | None,
+    own: Sequence[tuple[Purchase, Tally]],
+    listing: Listing | None,
+    now: datetime,
 ) -> EntitlementView:
-    """`stock`: what the chain says, if it does; `back`: what money can be had for; `listing`: where it is for sale."""
+    """`stock`: what the chain says, if it does; `own`: its buyer's purchases; `listing`: where it is for sale."""
     kind, left, status = right.kind, right.runs_left, right.status
     if stock is not None and kind is Kind.RUNS:
         left = stock.runs_left
         if status is RightStatus.ACTIVE and not left and not right.under_way:
             status = RightStatus.USED_UP
-    held = sum(each.remaining for each in back)
-    has_month = stock is not None and stock.period is not None
+    paid = [(each, tally) for each, tally in own if each.remaining and (tally.refundable or tally.refund_blocked)]
+    held = sum(each.remaining for each, _ in paid)
+    back = [each for each, tally in paid if tally.refundable]
+    has_month = stock is not None and bool(stock.periods)
+    passable = {} if stock is None else stock.passable(kind)
     return EntitlementView(
         agent_id=right.agent_id,
         agent_name=right.agent_name,
         runs_left=left,
         under_way=right.under_way,
-        held=money(Money(back[0].price.asset, held)) if held else "",
+        held=money(Money(paid[0][0].price.asset, held)) if held else "",
         purchase_id=back[0].id if back else "",
         expires_at=right.expires_at,
         available=listing is not None,
@@ -154,9 +165,21 @@ def entitlement_view(
         used=right.usage_count,
         max_usage=right.max_usage,
         starts_at=_future(right.starts_at, now),
-        may_pass=0 if stock is None else max(stock.passable(kind).values(), default=0),
+        may_pass=passable.get(right.token_id, 0) if kind is Kind.PERIOD else max(passable.values(), default=0),
         may_upgrade=bool(back) and listing is not None and listing.month_price is not None and not has_month,
+        token_id=str(right.token_id),
+        locked=[
+            Locked(each.id, money(Money(each.price.asset, each.remaining)), tally.refund_blocked)
+            for each, tally in paid
+            if tally.refund_blocked
+        ],
+        comes_back_at=comes_back(each for each, _ in paid),
     )
+
+
+def comes_back(purchases: Iterable[Purchase]) -> datetime | None:
+    """When what nobody used of the last of them returns by itself."""
+    return max((each.expires_at for each in purchases if each.expires_at is not None), default=None)
 
 
 def use_view(use: Use, purchase: Purchase, owned: Owned, output: object = None) -> UseView:

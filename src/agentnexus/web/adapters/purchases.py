@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,16 +11,20 @@ from math import ceil
 from typing import Final
 from urllib.parse import quote as quoted
 
-from agentnexus.core.errors import InvalidInput, NexusError, NotFound
+from agentnexus.core.errors import Conflict, InvalidInput, NexusError, NotFound
 from agentnexus.core.money import Money
-from agentnexus.marketplace.entitlements.model import Right, Use, UseState
+from agentnexus.marketplace.entitlements.choosing import Gift
+from agentnexus.marketplace.entitlements.choosing import passing as lot_for
+from agentnexus.marketplace.entitlements.model import Access, Right, Use, UseState
 from agentnexus.marketplace.entitlements.service import Entitlements
-from agentnexus.marketplace.entitlements.stock import Stock, tally_of
-from agentnexus.marketplace.purchases.kinds import Kind
+from agentnexus.marketplace.entitlements.stock import Stock, Tally, tally_of
+from agentnexus.marketplace.purchases.kinds import Kind, Period
 from agentnexus.marketplace.purchases.model import Purchase, Step
 from agentnexus.marketplace.purchases.service import LIFETIME, Purchases
+from agentnexus.rails.evm.encoding import address
 from agentnexus.web.adapters.purchase_views import (
     buy_page,
+    comes_back,
     entitlement_view,
     purchase_line,
     purchase_view,
@@ -34,14 +38,15 @@ from agentnexus.web.views.agents import AgentView
 from agentnexus.web.views.problems import problem_of
 from agentnexus.web.views.purchases import (
     KINDS,
-    PERIOD,
     BuyPage,
     EntitlementsPage,
     EntitlementView,
     Order,
     Owned,
     Passing,
+    PassingPage,
     PurchaseView,
+    Renewal,
     UseLine,
     UseView,
     use_state,
@@ -69,8 +74,9 @@ class HousePurchases:
             quote = await self._purchases.quote(user_id, agent.id, Kind(order.kind), order.quantity)
         except NexusError as error:
             return BuyPage(order, agent.price, "", fee="", gas="", obstacle=problem_of(error))
-        unused = await self._unused(user_id, order, agent.id)
-        page = buy_page(order, quote, plural(LIFETIME.days, "day"), unused, self._now())
+        access = await self._access(user_id, agent.id)
+        has_runs = access.runs_left if access else 0
+        page = buy_page(order, quote, plural(LIFETIME.days, "day"), has_runs, self._now())
         back = quoted(f"/agents/{agent.id}/buy?{order.query}")
         try:
             return await self._for_wallet(user_id, page, quote.amount, back)
@@ -96,14 +102,6 @@ class HousePurchases:
             faucet=self._wallet.faucet(wallet, max(ceil(missing.decimal), 5)),
         )  # fmt: skip
 
-    async def _unused(self, user_id: str, order: Order, agent_id: str) -> int:
-        """Runs of their own that a month could give back."""
-        if order.kind != PERIOD:
-            return 0
-        bought = await self._purchases.store.to_replace(user_id, agent_id)
-        held = await self._entitlements.store.held([each.id for each in bought])
-        return sum(tally_of(each, held).left or 0 for each in bought)
-
     async def buy(self, user_id: str, agent_id: str, order: Order, key: str, at_most: Decimal | None = None) -> str:
         made = await self._purchases.begin(
             user_id, agent_id, order.quantity, f"page:{key}", kind=Kind(order.kind), at_most=at_most,
@@ -117,7 +115,11 @@ class HousePurchases:
     async def _view(self, user_id: str, purchase: Purchase) -> PurchaseView:
         now = self._now()
         if purchase.step is not Step.SIGNING:
-            return purchase_view(purchase, now, held=await self._entitlements.store.held([purchase.id]))
+            held = await self._entitlements.store.held([purchase.id])
+            shown = purchase_view(purchase, now, held=held)
+            if purchase.kind is Kind.RUNS or not shown.right:
+                return shown
+            return replace(shown, renewal=await self._renewal(user_id, purchase.agent_id))
         try:
             request = await self._purchases.signing_request(user_id, purchase.id)
             wallet = await self._wallet.of(user_id)
@@ -149,11 +151,12 @@ class HousePurchases:
         rights = await self._entitlements.list(user_id)
         stocks = {agent_id: await self._stock(user_id, agent_id) for agent_id in {each.agent_id for each in rights}}
         shown = [await self._entitlement(user_id, each, stocks[each.agent_id]) for each in rights]
+        held, now = await self._entitlements.store.held([each.id for each in found]), self._now()
         names = {each.agent_id: each.agent_name for each in rights}
         uses = await self._entitlements.uses(user_id, PAGE)
         older = found[-1].id if len(found) == PAGE else ""
         return EntitlementsPage(
-            shown, [purchase_line(each) for each in found],
+            shown, [purchase_line(each, held, now) for each in found],
             [UseLine(each.id, names.get(each.agent_id, each.agent_id), use_state(each.state), each.created_at)
              for each in uses],
             older,
@@ -167,32 +170,63 @@ class HousePurchases:
             return None
 
     async def _entitlement(self, user_id: str, right: Right, stock: Stock | None) -> EntitlementView:
-        held = await self._entitlements.store.held(right.purchases)
-        bought = [await self._purchases.get(user_id, each) for each in right.purchases]
-        back = [each for each in bought if tally_of(each, held).refundable]
+        own = await self._own(user_id, right.purchases)
         try:
             listing = await self._purchases.acts.listings.for_sale(right.agent_id)
         except NotFound:
             listing = None
-        return entitlement_view(right, stock, back, listing, self._now())
+        shown = entitlement_view(right, stock, own, listing, self._now())
+        if right.kind is Kind.RUNS or not shown.active:
+            return shown
+        return replace(shown, renewal=await self._renewal(user_id, right.agent_id))
+
+    async def _own(self, user_id: str, purchases: Sequence[str]) -> list[tuple[Purchase, Tally]]:
+        held = await self._entitlements.store.held(purchases)
+        found = [await self._purchases.get(user_id, each) for each in purchases]
+        return [(each, tally_of(each, held, self._now())) for each in found]
+
+    async def _renewal(self, user_id: str, agent_id: str) -> Renewal:
+        """A month is followed by the next; who has that as well waits until it begins."""
+        try:
+            await self._purchases.quote(user_id, agent_id, Kind.PERIOD)
+        except Conflict:
+            return Renewal(starts_at=Period.on_sale(self._now()).ends_at)
+        except NexusError:
+            return Renewal()
+        return Renewal(possible=True)
+
+    async def passing(self, user_id: str, agent_id: str, passing: Passing) -> PassingPage:
+        gift = Gift(_kind(passing.kind), address(passing.to, field="to"), passing.count, passing.token_id)
+        stock = await self._entitlements.reading.now(user_id, agent_id)
+        lot = lot_for(stock, agent_id, gift)
+        same = [each.purchase for each in stock.lots if each.token_id == lot.token_id]
+        own = await self._own(user_id, [each.id for each in same if each.user_id == user_id])
+        back = [each for each, tally in own if tally.refundable]
+        return PassingPage(agent_id, lot.purchase.agent_name, passing, bool(back), comes_back(back))
 
     async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
-        if passing.kind not in KINDS:
-            raise InvalidInput("that is nothing that is sold", field="kind", next_step="pass on runs, or a month")
         operation = await self._entitlements.transfer(
-            user_id, agent_id, Kind(passing.kind), to=passing.to, count=passing.count, key=f"page:{passing.key}"
-        )
+            user_id, agent_id, _kind(passing.kind), to=passing.to, count=passing.count, key=f"page:{passing.key}",
+            token_id=passing.token_id,
+        )  # fmt: skip
         return operation.id
 
     async def owned(self, user_id: str, agent_id: str) -> Owned:
         """Nothing while the chain does not answer: the agent's page is there all the same."""
+        access = await self._access(user_id, agent_id)
+        if access is None:
+            return Owned(sold=True)
+        renewable = access.until is not None and (await self._renewal(user_id, agent_id)).possible
+        return Owned(True, access.runs_left, access.until, access.period_runs_left, renewable)
+
+    async def _access(self, user_id: str, agent_id: str) -> Access | None:
+        """None of nobody, of who never had any, and while the chain does not answer."""
         if not user_id:
-            return Owned(sold=True)
+            return None
         try:
-            access = await self._entitlements.access(user_id, agent_id)
+            return await self._entitlements.access(user_id, agent_id)
         except NexusError:
-            return Owned(sold=True)
-        return Owned(True, access.runs_left, access.until, access.period_runs_left)
+            return None
 
     def _now(self) -> datetime:
         return self._purchases.acts.clock.now()
@@ -235,3 +269,9 @@ class HousePurchases:
         if execution is None or execution.output is None:
             raise NotFound("this run has no result yet", next_step="wait until it is done")
         return execution.output
+
+
+def _kind(text: str) -> Kind:
+    if text not in KINDS:
+        raise InvalidInput("that is nothing that is sold", field="kind", next_step="pass on runs, or a month")
+    return Kind(text)

@@ -15,6 +15,7 @@ from agentnexus.web.views.purchases import (
     Order,
     Owned,
     Passing,
+    PassingPage,
     PurchaseView,
     UseView,
 )
@@ -89,6 +90,9 @@ class NoPurchases:
 
     async def entitlements(self, user_id: str, before: str = "") -> EntitlementsPage:
         return EntitlementsPage(missing=problem_of(_no_sales()))
+
+    async def passing(self, user_id: str, agent_id: str, passing: Passing) -> PassingPage:
+        raise _no_sales()
 
     async def pass_on(self, user_id: str, agent_id: str, passing: Passing) -> str:
         raise _no_sales()

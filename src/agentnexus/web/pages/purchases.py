@@ -24,8 +24,9 @@ from agentnexus.web.views.purchases import PERIOD, RUNS, Order, Passing
 
 RUNS_USUAL: Final = 5
 RUNS_MAX: Final = 1000
-TYPED: Final = ("agent_id", "kind", "to", "count")
+TYPED: Final = ("agent_id", "kind", "to", "count", "token_id")
 COUNT: Final = re.compile(r"[0-9]{1,6}")
+TOKEN: Final = re.compile(r"[0-9]{1,78}")
 PURCHASE_PANELS = Panels("components/purchases.html", ("head", "problem", "signing", "way", "facts"))
 USE_PANELS = Panels("components/purchases.html", ("use_head", "use_problem", "use_result", "use_facts"))
 
@@ -152,13 +153,18 @@ async def _entitlements(
 
 
 async def pass_on(request: Request) -> Response:
-    """POST /entitlements/{agent_id}/pass-on: leads to the wallet's operation, which may wait for a signature."""
+    """POST /entitlements/{agent_id}/pass-on: says what it means; with `sure`, leads to the wallet's operation."""
     doors, data = doors_of(request), await posted(request)
     agent_id, key = request.path_params["agent_id"], text_of(data, "key", limit=100)
-    typed = {name: text_of(data, name, limit=100) for name in ("kind", "to", "count")}
+    typed = {name: text_of(data, name, limit=100) for name in ("kind", "to", "count", "token_id")}
+    month = int(typed["token_id"]) if TOKEN.fullmatch(typed["token_id"]) else None
+    user = await doors.user(request)
     try:
-        passing = Passing(typed["kind"], typed["to"], _count(typed["count"]), key)
-        operation_id = await doors.purchases.pass_on(await doors.user(request), agent_id, passing)
+        passing = Passing(typed["kind"], typed["to"], _count(typed["count"]), key, month)
+        if not text_of(data, "sure", limit=10):
+            shown = await doors.purchases.passing(user, agent_id, passing)
+            return page(request, "pages/pass_on.html", shown=shown)
+        operation_id = await doors.purchases.pass_on(user, agent_id, passing)
     except NexusError as error:
         return await _entitlements(request, {"agent_id": agent_id, **typed}, error)
     return RedirectResponse(f"/wallet/operations/{operation_id}", 303)

@@ -35,7 +35,7 @@ STEPS: Final = (
     ("Signed", "by the owner of the wallet"),
     ("Sent", "the payment and what it buys, in one operation"),
     ("Confirmed", "the chain has it"),
-    ("Ready", "it is yours"),
+    ("Ready", "what you buy comes to your wallet"),
 )
 USE_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "running": ("Working", "busy"),
@@ -48,7 +48,9 @@ RIGHT_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "used_up": ("Used up", ""),
     "expired": ("Over", ""),
     "revoked": ("Not yours any more", "back"),
+    "passed_on": ("Passed on", ""),
 }
+NOTHING_LEFT: Final = ("used_up", "passed_on", "expired")  # how the right of a purchase that is complete may have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,40 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """What somebody passes on, as typed; `key` is the form's own."""
+    """What somebody passes on, as typed; `key` is the form's own, `token_id` says which month."""
 
     kind: str
     to: str
     count: int
     key: str
+    token_id: int | None = None
+
+    @property
+    def what(self) -> str:
+        return bought(self.kind, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class PassingPage:
+    """What passing it on means, before it is done.
+
+    Args:
+        locks: the rest of its purchase could be given back until now; `comes_back_at` is when what nobody uses returns.
+    """
+
+    agent_id: str
+    agent_name: str
+    passing: Passing
+    locks: bool = False
+    comes_back_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Whether another month can be bought now, or from when on; neither where it is not sold by the month."""
+
+    possible: bool = False
+    starts_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +130,8 @@ class BuyPage:
         at_most: the amount as decimal text: what comes back with the order, so that nobody pays more than they saw.
         starts_at: of a month that has not begun: the visitor has the present one, and this is its renewal.
         runs_max: of a month; None is as many as one likes.
-        unused_runs: that a month would give back, if the visitor wants that.
+        unused_runs: that a month would give back, if the visitor wants that, and `gives_back` their money.
+        has_runs: that the visitor has of it already.
     """
 
     order: Order
@@ -123,6 +154,13 @@ class BuyPage:
     ends_at: datetime | None = None
     runs_max: int | None = None
     unused_runs: int = 0
+    gives_back: str = ""
+    has_runs: int = 0
+
+    @property
+    def runs_kept(self) -> int:
+        """Those that a month would not give back: others hold runs of their purchase, or somebody else bought them."""
+        return max(self.has_runs - self.unused_runs, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +172,8 @@ class PurchaseView:
     `refundable`: it can be taken back now; that is a cancellation while it waits for a signature.
 
     A month has `ends_at`, and `starts_at` while it is to come. `runs_left` is None where that is no question.
+
+    `right` is what it is worth to its buyer now (``active``, `NOTHING_LEFT`), `blocked` why nothing can be given back.
     """
 
     id: str
@@ -167,6 +207,9 @@ class PurchaseView:
     runs_used: int = 0
     passed_on: int = 0
     upgrade: bool = False
+    right: str = ""
+    blocked: str = ""
+    renewal: Renewal = Renewal()
 
     @property
     def what(self) -> str:
@@ -186,6 +229,15 @@ class PurchaseLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """Money of a purchase that cannot be given back now, and why."""
+
+    purchase_id: str
+    held: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EntitlementView:
     """What somebody has of an agent: its runs, or one month. `purchase_id` leads to the purchase whose rest comes back.
 
@@ -196,6 +248,8 @@ class EntitlementView:
         available: the agent is for sale, so it can be run.
         may_pass: how much of it may be passed on now; 0 where the agent does not allow that.
         may_upgrade: the agent is also sold by the month.
+        token_id: which month.
+        locked: of `held`, what cannot be given back; `comes_back_at` is when what nobody uses returns by itself.
     """
 
     agent_id: str
@@ -213,6 +267,10 @@ class EntitlementView:
     starts_at: datetime | None = None
     may_pass: int = 0
     may_upgrade: bool = False
+    token_id: str = ""
+    locked: Sequence[Locked] = ()
+    comes_back_at: datetime | None = None
+    renewal: Renewal = Renewal()
 
     @property
     def active(self) -> bool:
@@ -246,12 +304,14 @@ class Owned:
 
     Args:
         until: a month is theirs until then, with `month_runs_left` more runs (None: as many as they like).
+        renewable: the next one can be bought.
     """
 
     sold: bool = False
     runs_left: int = 0
     until: datetime | None = None
     month_runs_left: int | None = None
+    renewable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +345,10 @@ def bought(kind: str, quantity: int) -> str:
     return plural(quantity, "run") if kind == RUNS else "a month"
 
 
-def purchase_state(state: str, step: str = "") -> State:
-    """In words; while it waits for a signature or goes back, that is what counts."""
+def purchase_state(state: str, step: str = "", right: str = "") -> State:
+    """In words; while it waits for a signature or goes back, that is what counts, and at last what is left of it."""
+    if state == "completed" and right in NOTHING_LEFT:
+        return State(state, *RIGHT_STATES[right])
     name = step if state not in FINAL and step in ("signing", "refunding", "ending") else state
     label, tone = PURCHASE_STATES.get(name, (name.capitalize(), ""))
     return State(name, label, tone)

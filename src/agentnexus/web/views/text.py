@@ -57,7 +57,18 @@ def ago(moment: datetime, now: datetime) -> str:
         return f"{max(1, round(seconds / 60))} min ago"
     if seconds < 23.5 * 3600:
         return f"{max(1, round(seconds / 3600))} h ago"
-    return moment.astimezone(UTC).strftime("%d %b %Y")
+    return day(moment)
+
+
+def day(moment: datetime) -> str:
+    """``3 Dec 2026``, in UTC."""
+    there = moment.astimezone(UTC)
+    return f"{there.day} {there:%b %Y}"
+
+
+def minute(moment: datetime) -> str:
+    """``3 Dec 2026, 00:00 UTC``."""
+    return f"{day(moment)}, {moment.astimezone(UTC):%H:%M} UTC"
 
 
 def until(moment: datetime, now: datetime) -> str:
