@@ -6,13 +6,14 @@ import pytest
 
 from agentnexus.core.errors import InvalidInput
 from agentnexus.rails.evm.contracts.contract import Call
-from agentnexus.rails.evm.encoding import checksum_address
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, checksum_address
 from agentnexus.rails.evm.errors import NodeError
 from agentnexus.rails.evm.rpc import Rpc
 from agentnexus.rails.evm.token import transfer_call
 from agentnexus.wallets.building import WalletChain
 from agentnexus.wallets.history import History
-from agentnexus.wallets.model import GasPayer, HistoryLine, Transfer
+from agentnexus.wallets.model import GasPayer, HistoryLine, OperationState, Transfer, WalletKind
+from agentnexus.wallets.views import history_json
 from tests.wallets.conftest import WHOLE, World
 
 pytestmark = pytest.mark.timeout(120)
@@ -44,6 +45,28 @@ async def test_money_from_elsewhere_and_own_operations_are_in_one_history(world:
     assert out.title == f"Send 1.50 USDC to {world.seller}"
     came = next(line for line in page.lines if line.amount and line.amount.atomic == 3 * WHOLE)
     assert (came.counterparty, came.operation_id, came.title) == (bob, "", "Received")
+    made = next(line for line in page.lines if line.amount and line.amount.atomic == 10 * WHOLE)
+    assert (made.counterparty, made.title) == (ZERO_ADDRESS, "Topped up")
+
+
+async def test_what_comes_back_from_escrow_is_told_from_what_others_send(world: World) -> None:
+    wallet, bob = await world.funded("ann"), world.chain.accounts["bob"].address
+    await world.transact("bob", Call(world.chain.usdc.reference, transfer_call(wallet.address, WHOLE)))
+    usdc, factory = world.chain.usdc, world.manifest.address("AccountFactory")
+    where = WalletChain(world.chain.rpc, world.chain.network, usdc, factory, checksum_address(bob))
+    page = await History(world.wallets().store, where).page(wallet, "", 50)
+    assert sorted(line.title for line in page.lines) == ["Back from escrow", "Topped up"]
+
+
+async def test_what_its_owner_took_back_is_told_from_what_failed(world: World) -> None:
+    wallets, _ = world.wallets(), await world.funded("alice", WalletKind.KEY)
+    begun = await wallets.send("alice", [Transfer(world.seller, "0.5")], key="send")
+    assert not begun.discarded
+    assert (await wallets.discard("alice", begun.id)).discarded
+    (line,) = [each for each in (await wallets.history("alice")).lines if each.kind == "operation"]
+    assert (line.state, line.discarded) == (OperationState.REJECTED, True)
+    (told,) = history_json([line])
+    assert (told["state"], told["discarded"]) == ("rejected", True)
 
 
 async def test_pages_follow_each_other_without_gaps_or_repetitions(world: World) -> None:

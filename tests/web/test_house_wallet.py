@@ -50,7 +50,7 @@ async def test_a_wallet_is_made_filled_and_spent_from_without_scripts(pages: Pag
         "10.00 USD",
         "This node keeps the key",
         "paid by AgentNexus (0.2 ETH left today)",
-        "Received",
+        "Topped up",
     ):
         assert each in shown, each
     assert FAUCET not in shown
@@ -121,7 +121,9 @@ async def test_what_the_visitor_does_not_want_to_sign_is_discarded(pages: Pages)
     place = await pages.moved("/wallet/send", "alice", **data)
     assert await pages.moved(f"{place}/discard", "alice") == place
     shown = await pages.get(place, "alice")
-    assert "You discarded it." in shown
+    assert "You discarded it" in shown
+    for page in (shown, await pages.get("/wallet", "alice")):
+        assert "Discarded</span>" in page
     assert "Sign with" not in shown
     late = await pages.post(f"{place}/signature", "alice", signature="0x" + "11" * 65)
     assert late.status_code == 409

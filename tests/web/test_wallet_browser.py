@@ -279,6 +279,9 @@ async def test_runs_are_passed_on_from_what_was_bought_without_scripts(visitor: 
     await opened.get_by_label("Address of the other wallet").first.fill(FRIEND)
     await opened.get_by_label("How many of 3 runs").fill("2")
     await opened.get_by_role("button", name="Pass them on").click()
+    await expect(opened.get_by_role("heading", name="For good, to 0x8617…070d")).to_be_visible()
+    assert purchases(site).passed == [], "one click is not enough"
+    await opened.get_by_role("button", name="Pass 2 runs on to 0x8617…070d").click()
     await opened.wait_for_url("**/wallet/operations/op_unsigned")
     ((agent, passing),) = purchases(site).passed
     assert (agent, passing.kind, passing.to, passing.count) == (AGENT, "runs", FRIEND, 2)
@@ -372,7 +375,7 @@ STATES_OF_PAGES: list[tuple[str, str, Callable[[Site], None]]] = [
     ("making one on the way to something", "/wallet?next=/agents/x/buy", _no_wallet),
     ("export", "/wallet/export", _as_it_is),
     *((f"operation {name}", f"/wallet/operations/op_{name}", _as_it_is)
-      for name in ("unsigned", "key", "delegated", "signed", "succeeded", "failed", "rejected")),
+      for name in ("unsigned", "key", "delegated", "signed", "succeeded", "failed", "rejected", "discarded")),
     *((f"purchase {name}", f"/purchases/pur_{name}", _as_it_is) for name in STATES),
     *((f"purchase of a {name}", f"/purchases/pur_{name}", _as_it_is) for name in MONTH_STATES),
     *((f"use {name}", f"/uses/use_{name}", _as_it_is) for name in ("running", "completed", "failed", "month")),

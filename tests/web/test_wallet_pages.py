@@ -256,6 +256,14 @@ async def test_what_did_not_happen_says_that_nothing_is_lost(client: httpx.Async
     assert "Pay for the gas in USDC." in rejected
 
 
+async def test_passing_on_says_what_its_receiver_needs(site: Site, client: httpx.AsyncClient) -> None:
+    for name in ("op_unsigned", "op_succeeded", "op_failed"):
+        wallet(site).operations[name] = replace(wallet(site).operations[name], passes_on=True)
+        shown = await text(client, f"/wallet/operations/{name}")
+        assert ("The receiver needs a wallet on this node" in shown) is (name != "op_failed")
+    assert "The receiver needs" not in await text(client, "/wallet/operations/op_signed")
+
+
 async def test_a_wallet_of_ones_own_signs_what_is_shown_or_elsewhere(site: Site, client: httpx.AsyncClient) -> None:
     shown = await text(client, "/wallet/operations/op_key")
     assert '"name":"ERC4337"' in shown
@@ -288,7 +296,11 @@ async def test_what_waits_for_a_signature_can_be_discarded(site: Site, client: h
         assert "/discard" not in await text(client, f"/wallet/operations/{name}")
     done = await client.post("/wallet/operations/op_key/discard")
     assert (done.status_code, done.headers["location"]) == (303, "/wallet/operations/op_key")
-    assert "Nothing left the wallet." in await text(client, "/wallet/operations/op_key")
+    gone = await text(client, "/wallet/operations/op_key")
+    for each in ("Discarded</span>", "You discarded it", "nothing left the wallet", "begin it again"):
+        assert each in gone, each
+    assert "tone-fail" not in gone[gone.index('id="live-head"') :]
+    assert "Discarded</span>" in await text(client, "/wallet")
     wallet(site).refuse = Conflict("it is too late to discard it", next_step="look at what became of it")
     late = await client.post("/wallet/operations/op_unsigned/discard")
     assert late.status_code == 409

@@ -64,6 +64,7 @@ def movements() -> list[MovementView]:
     return [
         line(0, "Send 1 USDC", "-1 USDC", FRIEND, "unsigned", "/wallet/operations/op_unsigned"),
         line(1, "Buy 5 runs of PDF extractor", "-0.1 USDC", "", "succeeded", "/wallet/operations/op_succeeded"),
+        line(2, "Send 3 USDC", "", "", "discarded", "/wallet/operations/op_discarded"),
         line(3, "Received", "+25 USDC", FRIEND),
     ]
 
@@ -89,6 +90,8 @@ def operation(state: str, kind: str = "passkey") -> OperationView:
     problem = None
     if state == "failed":
         problem = Problem("Its calls failed on the chain: nothing of them happened.", "Look at the amount.", "conflict")
+    if state == "discarded":
+        problem = Problem("You discarded it.", "Nothing happened: begin it again.", "payment_failed")
     if state == "rejected":
         problem = Problem("AgentNexus does not pay for this.", "Pay for the gas in USDC.", "not_allowed")
     return OperationView(
@@ -115,7 +118,7 @@ class PreviewWallet:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
-        for state in ("unsigned", "signed", "succeeded", "failed", "rejected"):
+        for state in ("unsigned", "signed", "succeeded", "failed", "rejected", "discarded"):
             self.operations[f"op_{state}"] = operation(state)
         self.operations["op_key"] = replace(operation("unsigned", "key"), id="op_key")
         self.operations["op_delegated"] = replace(operation("unsigned", "delegated"), id="op_delegated")
@@ -184,7 +187,7 @@ class PreviewWallet:
 
     async def discard(self, user_id: str, operation_id: str) -> None:
         self._may()
-        await self.advance(operation_id, replace(operation("rejected"), id=operation_id))
+        await self.advance(operation_id, replace(operation("discarded"), id=operation_id))
 
     async def export(self, user_id: str) -> str:
         self._may()

@@ -39,7 +39,9 @@ async def open_wallets(ground: Ground, chain: Chain, books: Books) -> AsyncItera
     async with SelfBundler(sender, chain.signer(settings.relayer_key, "relayer_key")) as bundler:
         yield Wallets(
             ground.database,
-            WalletChain(shared.rpc, shared.network, chain.usdc, manifest.address("AccountFactory")),
+            WalletChain(
+                shared.rpc, shared.network, chain.usdc, manifest.address("AccountFactory"), manifest.address("Escrow")
+            ),
             bundler,
             SealedKeys(sealer, shared.network.kind, ground.entropy),
             open_paymaster(ground, chain, books),

@@ -36,12 +36,13 @@ _UNTIL_AT = slice(7, 13)  # in the paymaster's data: after mode and the time it 
 
 @dataclass(frozen=True, slots=True)
 class WalletChain:
-    """Where accounts are; `factory` makes them."""
+    """Where accounts are; `factory` makes them. `escrow` gives back what was paid ahead: "" where there is none."""
 
     rpc: Rpc
     network: Network
     usdc: Asset
     factory: str
+    escrow: str = ""
 
     @property
     def implementation(self) -> str:

@@ -11,13 +11,13 @@ import asyncpg
 from agentnexus.core.errors import InvalidInput
 from agentnexus.core.money import Money
 from agentnexus.platform.database import Connection
-from agentnexus.rails.evm.encoding import quantity, to_hex, word
+from agentnexus.rails.evm.encoding import ZERO_ADDRESS, quantity, to_hex, word
 from agentnexus.rails.evm.errors import NodeError
 from agentnexus.rails.evm.receipts import Log
 from agentnexus.rails.evm.rpc import Call, RpcValue, call_object
 from agentnexus.rails.evm.token import TRANSFER_TOPIC, Transfer, transfers
 from agentnexus.wallets.building import WalletChain
-from agentnexus.wallets.model import HistoryLine, HistoryPage, OperationState, Wallet
+from agentnexus.wallets.model import DISCARDED, HistoryLine, HistoryPage, OperationState, Wallet
 from agentnexus.wallets.outcome import RANGE_BLOCKS, REORGANISED_BLOCKS
 from agentnexus.wallets.store import WalletStore
 
@@ -31,12 +31,13 @@ with line as (
     select t.at, lpad(t.block_number::text, 20, '0') || '-' || lpad(t.log_index::text, 10, '0') as id,
            case when t.payer = $2 then 'out' else 'in' end as kind, o.title, t.transaction, t.amount,
            case when t.payer = $2 then t.payee else t.payer end as counterparty,
-           o.id as operation_id, o.purpose, 'succeeded' as state
+           o.id as operation_id, o.purpose, 'succeeded' as state, null as message
       from wallet.transfer t
       left join wallet.operation o on o.wallet_id = t.wallet_id and o.transaction = t.transaction
      where t.wallet_id = $1
     union all
-    select o.created_at, o.id, 'operation', o.title, o.transaction, null, '', o.id, o.purpose, o.state
+    select o.created_at, o.id, 'operation', o.title, o.transaction, null, '', o.id, o.purpose, o.state,
+           o.error->>'message'
       from wallet.operation o
      where o.wallet_id = $1 and not exists (select from wallet.transfer t
            where t.wallet_id = o.wallet_id and t.transaction = o.transaction)
@@ -164,7 +165,7 @@ class History:
         )
 
     def _line(self, row: asyncpg.Record) -> HistoryLine:
-        amount, titles = row["amount"], {"in": "Received", "out": "Sent"}
+        amount, titles = row["amount"], {"in": self._came_from(row["counterparty"]), "out": "Sent"}
         is_gas = bool(row["counterparty"]) and row["counterparty"] == self._paymaster
         gas = {"in": "Gas, not used", "out": "Gas, paid ahead"}
         return HistoryLine(
@@ -178,7 +179,13 @@ class History:
             operation_id=row["operation_id"] or "",
             purpose=row["purpose"] or "",
             state=OperationState(row["state"]),
+            discarded=row["message"] == DISCARDED,
         )
+
+    def _came_from(self, payer: str) -> str:
+        if payer == ZERO_ADDRESS:
+            return "Topped up"
+        return "Back from escrow" if payer and payer == self._chain.escrow.lower() else "Received"
 
 
 def _cursor_of(line: HistoryLine) -> str:

@@ -12,6 +12,8 @@ from agentnexus.core.money import Money
 from agentnexus.rails.evm.contracts.account import Owner
 from agentnexus.rails.evm.userops.passkeys import Assertion
 
+DISCARDED = "you discarded it"  # message of the error of an operation that its owner took back
+
 
 class WalletKind(StrEnum):
     """Who signs for a wallet."""
@@ -94,6 +96,11 @@ class Operation:
     gas_cost_wei: int | None = None
     error: Mapping[str, object] | None = None
 
+    @property
+    def discarded(self) -> bool:
+        """Its owner took it back before it was signed."""
+        return self.error is not None and self.error.get("message") == DISCARDED
+
 
 @dataclass(frozen=True, slots=True)
 class SigningRequest:
@@ -152,6 +159,7 @@ class HistoryLine:
     Args:
         kind: ``in``, ``out`` or ``operation``.
         counterparty: who sent or got it.
+        discarded: its owner took it back before it was signed.
         operation_id: what it was a part of, where that was an operation of this wallet.
     """
 
@@ -165,6 +173,7 @@ class HistoryLine:
     operation_id: str = ""
     purpose: str = ""
     state: OperationState = OperationState.SUCCEEDED
+    discarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

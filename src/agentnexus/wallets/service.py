@@ -39,6 +39,7 @@ from agentnexus.wallets.history import History
 from agentnexus.wallets.keys import SealedKeys
 from agentnexus.wallets.metrics import count
 from agentnexus.wallets.model import (
+    DISCARDED,
     Answer,
     Balances,
     GasPayer,
@@ -534,12 +535,10 @@ def _check(wallet: Wallet, calls: Sequence[Call], key: str, purpose: str) -> Non
 def _discarded(shown: Operation | None) -> NexusError:
     """`shown`: its owner has seen all of it, and may have signed it elsewhere."""
     if shown is None or shown.valid_until is None:
-        return PaymentFailed(
-            "you discarded it", next_step="nothing happened: begin it again with a new key if you like"
-        )
+        return PaymentFailed(DISCARDED, next_step="nothing happened: begin it again with a new key if you like")
     until = shown.valid_until.isoformat(timespec="seconds")
     return PaymentFailed(
-        "you discarded it",
+        DISCARDED,
         next_step="nothing happened: begin it again with a new key if you like"
         if shown.gas is not GasPayer.ACCOUNT
         else "do not sign it elsewhere: as it pays its own gas it has no end on the chain",

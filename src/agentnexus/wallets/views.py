@@ -155,6 +155,7 @@ def history_json(lines: Sequence[HistoryLine]) -> list[dict[str, object]]:
             "operation": line.operation_id or None,
             "purpose": line.purpose or None,
             "state": str(line.state),
+            "discarded": line.discarded,
         }
         for line in lines
     ]

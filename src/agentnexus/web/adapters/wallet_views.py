@@ -13,6 +13,7 @@ from agentnexus.wallets.settings import DAY_SECONDS, AccountState
 from agentnexus.web.adapters.gas import PAYERS, short
 from agentnexus.web.qr import qr_svg
 from agentnexus.web.views.problems import problem_of
+from agentnexus.web.views.runs import State
 from agentnexus.web.views.text import money, network_name
 from agentnexus.web.views.wallet import (
     EXPLORERS,
@@ -71,7 +72,7 @@ def movement(line: HistoryLine, network: str) -> MovementView:
         counterparty=line.counterparty,
         transaction=line.transaction,
         explorer=explorer_link(network, line.transaction),
-        state=operation_state(str(line.state)),
+        state=_state(line),
         at=line.at,
         link=f"/wallet/operations/{line.operation_id}" if line.operation_id else "",
     )
@@ -93,7 +94,7 @@ def operation_view(operation: Operation, network: str, coin: Asset) -> Operation
     return OperationView(
         id=operation.id,
         title=operation.title,
-        state=operation_state(str(operation.state)),
+        state=_state(operation),
         final=operation.state.final,
         gas=PAYERS[str(operation.gas)],
         created_at=operation.created_at,
@@ -101,7 +102,13 @@ def operation_view(operation: Operation, network: str, coin: Asset) -> Operation
         explorer=explorer_link(network, operation.transaction),
         gas_cost="" if cost is None else f"{worth}{short(Money(coin, cost).decimal)} {coin.symbol}",
         problem=problem_of(operation.error) if operation.state is not OperationState.SUCCEEDED else None,
+        passes_on=operation.purpose == "transfer",
     )
+
+
+def _state(shown: Operation | HistoryLine) -> State:
+    """Its own, but what its owner took back did not fail."""
+    return operation_state("discarded" if shown.discarded else str(shown.state))
 
 
 def _amount(money: Money) -> str:

@@ -16,6 +16,7 @@ OPERATION_STATES: Final[Mapping[str, tuple[str, str]]] = {
     "succeeded": ("Done", "done"),
     "failed": ("Failed", "fail"),
     "rejected": ("Not sent", "fail"),
+    "discarded": ("Discarded", "back"),  # rejected, by its owner
 }
 KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "server": (
@@ -137,7 +138,7 @@ class SendTyped:
 
 @dataclass(frozen=True, slots=True)
 class OperationView:
-    """Something a wallet does. `sign` is there while it waits for its owner."""
+    """Something a wallet does. `sign` is there while it waits for its owner; `passes_on` runs or a month."""
 
     id: str
     title: str
@@ -150,6 +151,7 @@ class OperationView:
     gas_cost: str = ""
     problem: Problem | None = None
     sign: SigningView | None = None
+    passes_on: bool = False
 
 
 def operation_state(name: str) -> State:
