@@ -336,9 +336,13 @@ async def test_what_was_bought_is_passed_on(counter: Counter, kind: WalletKind) 
     await counter.told("agents", "buy", AGENT, "--month", "--yes", *key)
     asked = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, "--runs", "2", typed="n\n")
     assert f"pass 2 runs of {AGENT} on to {BOB}, for good?" in asked.stderr
+    assert "a wallet on this node, once they have signed with that wallet" in asked.stderr
+    (runs, _) = json.loads((await counter.run("entitlements", "--json")).stdout)
+    assert f"comes back at its end, on {runs['expires_at'][:10]}" in asked.stderr
     for what in (("--runs", "2"), ("--month",)):
         done = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, *what, "--yes", *key)
         assert done.code == 0, done.stderr
+        assert f"of Trial agent on, to {BOB}: done" in done.stdout
     await shop.work()
     rights = {each["kind"]: each for each in json.loads((await counter.run("entitlements", "--json")).stdout)}
     assert (rights["runs"]["runs_left"], rights["period"]["status"]) == (1, "revoked")
@@ -358,6 +362,7 @@ async def test_what_the_agent_does_not_allow_is_not_passed_on(counter: Counter) 
     monthless = await counter.run("agents", "buy", AGENT, "--month", "--yes")
     assert monthless.code == 1
     assert "sold by the run" in monthless.stderr
+    assert "say --runs N" in monthless.stderr
 
 
 def test_tokens_that_a_purchase_may_give_are_of_that_agent_kind_and_month() -> None:

@@ -152,7 +152,8 @@ async def test_a_key_signs_its_owner_in_and_the_token_works_until_signed_out(
     token = kept(terminal)["token"]
     assert await who(terminal.url, token) == ADDRESS.lower()
     out = await terminal.run("sign-out")
-    assert (out.code, out.stdout) == (0, f"{ADDRESS.lower()} is signed out\n")
+    said = f"{ADDRESS.lower()} is signed out; on this machine you are now local, the node's local user\n"
+    assert (out.code, out.stdout) == (0, said)
     assert json.loads((terminal.home / "sign-in.json").read_text()) == {}
     async with httpx.AsyncClient(base_url=terminal.url, headers={"Authorization": f"Bearer {token}"}) as client:
         ended = await client.get("/api/v1/auth/session")
@@ -196,6 +197,25 @@ async def test_a_wrong_code_signs_nobody_in(letterbox: Letterbox) -> None:
     assert done.code == 1
     assert "what to do" in done.stderr
     assert not (letterbox.terminal.home / "sign-in.json").exists()
+
+
+async def test_where_nobody_can_type_a_code_the_way_on_is_said(letterbox: Letterbox) -> None:
+    done = await letterbox.terminal.run("sign-in", "--email", "ada@example.org")
+    assert done.code == 2
+    (challenge,) = re.findall(r"go on with: nexus sign-in --challenge (\S+) --code CODE", done.stderr)
+    told = await letterbox.terminal.told("sign-in", "--challenge", challenge, "--code", letterbox.code())
+    assert told["user"] == person_of("ada@example.org")
+    nobody = await letterbox.terminal.run("sign-in")
+    assert nobody.code == 2
+    assert "give --email or --key-file" in nobody.stderr
+
+
+async def test_who_is_signed_out_where_there_is_no_local_user_is_nobody(database: Database, tmp_path: Path) -> None:
+    desk = open_desk(database, SystemClock(), public_url="http://localhost:5000", local_user=None)
+    async with served(desk.app) as url:
+        terminal = Terminal(url, tmp_path / "home")
+        await terminal.told("sign-in", "--key-file", str(key_file(tmp_path, SECRET)))
+        assert await terminal.told("sign-out") == {"signed_out": True, "user": ADDRESS.lower(), "now": None}
 
 
 async def test_a_person_is_asked_for_address_and_code(letterbox: Letterbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,10 @@ import click
 
 from agentnexus.cli.account import WALLET, Json, ask, say
 from agentnexus.cli.amounts import spell
+from agentnexus.cli.bought import timed
 from agentnexus.cli.options import json_option
+
+STATES = {"unsigned": "waits for your signature", "signed": "on its way", "rejected": "never sent, and never will be"}
 
 
 @click.command()
@@ -42,8 +45,8 @@ def _history_lines(found: Json) -> Iterator[str]:
     for each in lines:
         sign = {"in": "+", "out": "-"}.get(str(each["kind"]), "")
         amount = "" if each["amount"] is None else f"{sign}{spell(each['amount'])} {each['symbol']}"
-        state = "" if each["state"] == "succeeded" else f"  ({each['state']})"
-        yield f"{str(each['at'])[:19]}  {amount:>20}  {each['title']}{state}"
+        state = "" if each["state"] == "succeeded" else f"  ({STATES.get(str(each['state']), each['state'])})"
+        yield f"{timed(each['at'])}  {amount:>20}  {each['title']}{state}"
         if each["transaction"]:
             yield f"{'':>43}{each['transaction']}"
     if not lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -37,7 +37,7 @@ class RemoteError(NexusError):
         details = body.get("details")
         super().__init__(
             str(body.get("message", f"the node answered {status}")),
-            next_step=str(body.get("next_step", "")),
+            next_step=advice(body),
             **(cast("dict[str, object]", details) if isinstance(details, dict) else {}),
         )
         self.remote_code = str(body.get("code", "internal"))
@@ -45,6 +45,15 @@ class RemoteError(NexusError):
     @property
     def code(self) -> str:  # type: ignore[override]  # a class constant in our own errors, the node's word here
         return self.remote_code
+
+
+def advice(error: Mapping[str, object]) -> str:
+    """What to do about an error that the node answered; play money is to be had where it runs here."""
+    told = str(error.get("next_step") or "")
+    plays = not os.environ.get("NEXUS_API_URL") and (home() / DESCRIPTION).exists()
+    if plays and error.get("code") == "insufficient_funds" and "USDC" in told:
+        return f"{told}; play money: nexus wallet top-up 5"
+    return told
 
 
 def find_node() -> Node:

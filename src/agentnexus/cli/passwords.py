@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ PASSWORD_CHARS_MIN = 8
 def password_of(path: Path, password_file: Path | None) -> str:
     """Of the key file at `path`."""
     if password_file is None:
-        return str(click.prompt(f"password of {path}", hide_input=True, err=True))
+        return _typed(f"password of {path}", twice=False)
     return _first_line(password_file)
 
 
@@ -21,10 +22,30 @@ def new_password(password_file: Path | None) -> str:
     from agentnexus.core.errors import InvalidInput
 
     given = "" if password_file is None else _first_line(password_file)
-    asked = str(given or click.prompt("password", hide_input=True, confirmation_prompt=True, err=True))
+    asked = given or _typed("password", twice=True)
     if len(asked) < PASSWORD_CHARS_MIN:
         raise InvalidInput("the password is too short", next_step=f"use {PASSWORD_CHARS_MIN} characters or more")
     return asked
+
+
+def _typed(question: str, *, twice: bool) -> str:
+    """Raises `click.UsageError` where nobody can be asked."""
+    hidden = sys.stdin.isatty() or _has_terminal()  # a pipe has no echo to turn off, and Python warns of that
+    try:
+        return str(click.prompt(question, hide_input=hidden, confirmation_prompt=twice, err=True))
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody is there to type the password: add --password-file FILE") from None
+
+
+def _has_terminal() -> bool:
+    """Whether somebody can be asked though standard input is something else."""
+    try:
+        with Path("/dev/tty").open("rb"):
+            return True
+    except OSError:
+        return False
 
 
 def _first_line(file: Path) -> str:

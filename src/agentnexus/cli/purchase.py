@@ -69,9 +69,15 @@ def buy(
 
 
 async def _buy(agent_id: str, order: Json, upgrade: bool, budget: str | None, key: str, how: How) -> Json:
+    from agentnexus.core.errors import InvalidInput
+
     place = f"{API}/agents/{quote(agent_id, safe='')}"
     async with _api() as client:
         agent = cast("Json", (await client.get(place)).json()["data"])
+        if order["kind"] == PERIOD and "month" in agent and agent["month"] is None:
+            raise InvalidInput(
+                printable(f"{agent['name']} is sold by the run"), next_step="leave --month out, and say --runs N"
+            )
         offer = cast("Json", (await client.get(f"{place}/quote", params=cast("dict[str, str]", order))).json()["data"])
         amount = Decimal(str(offer["amount"]))
         what = what_of(order["kind"], order["quantity"], agent["name"], offer.get("ends_at"))

@@ -71,7 +71,10 @@ def pass_on(agent_id: str, to: str, runs: int | None, month: bool, key: str, how
     from agentnexus.rails.evm.encoding import address
 
     receiver, count, kind = address(to, field="to"), runs or 1, PERIOD if month else "runs"
-    how.agree(f"pass {what_of(kind, count, agent_id)} on to {receiver}, for good?")
+    what = what_of(kind, count, agent_id)
+    if not how.as_json:
+        _warn(agent_id, kind, how)
+    how.agree(f"pass {what} on to {receiver}, for good?")
 
     def check(asked: Asked, _tokens: Tokens) -> None:
         from agentnexus.cli.approving import require_passing
@@ -79,7 +82,23 @@ def pass_on(agent_id: str, to: str, runs: int | None, month: bool, key: str, how
         require_passing(asked, receiver, count, _passable(agent_id, kind))
 
     path = f"{API}/me/entitlements/{quote(agent_id, safe='')}/transfer"
-    return carry("POST", path, {"kind": kind, "to": receiver, "count": count}, how, check, key=key)
+    return carry(
+        "POST", path, {"kind": kind, "to": receiver, "count": count}, how, check, key=key, about=f"to {receiver}"
+    )
+
+
+def _warn(agent_id: str, kind: str, how: How) -> None:
+    """Of what passing on takes away, and of what its receiver needs."""
+    from agentnexus.cli.hire import fetch
+
+    rights = cast("list[Json]", asyncio.run(fetch(f"{API}/me/entitlements", {})))
+    ends = [str(each["expires_at"])[:10] for each in rights if (each["agent_id"], each["kind"]) == (agent_id, kind)]
+    by = f", on {ends[0]}" if ends and ends[0][:1].isdigit() else ""
+    how.tell("its receiver can use it with a wallet on this node, once they have signed with that wallet")
+    how.tell(
+        "the rest of its purchase cannot be given back while others hold some of it; what nobody uses of it comes "
+        f"back at its end{by}"
+    )
 
 
 def _passable(agent_id: str, kind: str) -> frozenset[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from agentnexus.cli.options import FILE, done, json_option, password_file_option
+from agentnexus.cli.printable import printable
 
 if TYPE_CHECKING:
     from agentnexus.cli.keys import KeyFile
@@ -45,11 +47,13 @@ def sign_in(
     else:
         if not email and as_json:
             raise click.UsageError("--json cannot ask: give --email or --key-file")
-        sent = asyncio.run(_post("email", {"email": email or click.prompt("e-mail", err=True)}))
+        address = email or _typed("e-mail", "give --email or --key-file")
+        sent = asyncio.run(_post("email", {"email": address}))
         if as_json and not code:
             return done("", {"challenge": sent["id"], "expires_at": sent["expires_at"]}, as_json=True)
-        given = code or click.prompt(_where_it_went(), err=True)
-        answer = asyncio.run(_by_code(str(sent["id"]), given))
+        challenge = str(sent["id"])
+        instead = f"a code was sent; go on with: nexus sign-in --challenge {printable(challenge)} --code CODE"
+        answer = asyncio.run(_by_code(challenge, code or _typed(_where_it_went(), instead)))
     return _keep(answer, as_json=as_json)
 
 
@@ -70,7 +74,11 @@ def sign_out(as_json: bool) -> int:
             raise
     finally:  # a token whose node is gone is of no use either
         forget(place())
-    return done(f"{who.user} is signed out", {"signed_out": True, "user": who.user}, as_json=as_json)
+    now = asyncio.run(_whoever())
+    said = f"{who.user} is signed out"
+    if now:
+        said += f"; on this machine you are now {now}, the node's local user"
+    return done(said, {"signed_out": True, "user": who.user, "now": now or None}, as_json=as_json)
 
 
 def check_message(message: str, address: str, api_url: str) -> None:
@@ -99,6 +107,16 @@ def _where_it_went() -> str:
 
     home = find_node().facts.get("home")
     return f"the code (development: the newest file in {home}/mail)" if home else "the code that was sent there"
+
+
+def _typed(question: str, instead: str) -> str:
+    """Raises `click.UsageError` with `instead` where nobody can be asked."""
+    try:
+        return str(click.prompt(question, err=True))
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(f"nobody is there to answer: {instead}") from None
 
 
 async def _by_key(path: Path, password_file: Path | None) -> Json:
@@ -135,6 +153,19 @@ async def _end(token: str) -> None:
 
     async with api(replace(find_node(), token=token)) as client:
         await client.delete(f"{AUTH}/session")
+
+
+async def _whoever() -> str:
+    """Who somebody without a sign-in is to the node; "" for nobody, and for a node that does not say."""
+    from agentnexus.cli.node import api, find_node
+    from agentnexus.core.errors import NexusError
+
+    try:
+        async with api(find_node()) as client:
+            found = cast("Json", (await client.get(f"{AUTH}/session")).json()["data"])
+    except NexusError:
+        return ""
+    return printable(str(found.get("user") or ""))
 
 
 def _keep(answer: Json, *, as_json: bool) -> int:

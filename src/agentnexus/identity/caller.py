@@ -14,6 +14,7 @@ from agentnexus.identity.tokens import Holder, Tokens
 COOKIE = "nexus_session"
 SIGNED_OUT = "signed_out"  # `details.reason` of refusals that signing in would end
 RECENT = timedelta(minutes=5)
+_WAYS = "the page /connect, `nexus sign-in --email` or --key-file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,17 @@ class Callers:
             if holder is None:
                 raise NotAllowed(
                     "the access token is unknown, revoked or over",
-                    next_step="sign in with your wallet, or ask the operator for one (`nexus token issue`)",
+                    next_step=f"sign in ({_WAYS}), or ask the operator for one (`nexus token issue`)",
                     reason=None if is_explicit else SIGNED_OUT,
                 )
             return self._caller(connection, holder)
         local = self._local(connection)
         if local is None:
-            raise NotAllowed("sign in first", next_step="send Authorization: Bearer <token>", reason=SIGNED_OUT)
+            raise NotAllowed(
+                "sign in first",
+                next_step=f"{_WAYS}, or send Authorization: Bearer <token>",
+                reason=SIGNED_OUT,
+            )
         return local
 
     async def visitor(self, connection: HTTPConnection) -> Caller | None:

@@ -246,7 +246,8 @@ class EntitlementStore:
 def no_right(agent_id: str) -> NotFound:
     return NotFound(
         f"you have no runs of {agent_id}",
-        next_step=f"buy some: on its page, by `nexus agents buy` or POST /api/v1/agents/{agent_id}/purchase",
+        next_step="buy runs, or a month where it is sold: on its page, by `nexus agents buy`, or "
+        f"POST /api/v1/agents/{agent_id}/purchase",
     )
 
 
