@@ -199,6 +199,9 @@ async def test_what_nobody_signs_is_discarded(desk: Desk) -> None:
     assert "discarded, nothing of it happens" in out
     assert (await desk.told("discard", operation))["state"] == "rejected"
     assert (await desk.run("operation", operation))[0] == 1
+    code, out, _ = await desk.run("history")
+    assert f"1.00 USDC to {BOB}  (discarded)" in " ".join(out.split(" "))
+    assert out[16:20] == " UTC"
 
 
 async def test_the_same_key_is_the_same_transfer(desk: Desk) -> None:

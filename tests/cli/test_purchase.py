@@ -317,6 +317,7 @@ async def test_runs_become_a_month_and_come_back(counter: Counter) -> None:
     await counter.told("agents", "buy", AGENT, "--runs", "3", "--yes")
     month = await counter.run("agents", "buy", AGENT, "--month", "--upgrade", "--yes")
     assert month.code == 0, month.stderr
+    assert "3 runs come back once the month is there: 0.06 USDC" in month.stderr
     assert "as many runs as you like until" in month.stdout
     await shop.work()
     rights = json.loads((await counter.run("entitlements", "--json")).stdout)
@@ -342,7 +343,7 @@ async def test_what_was_bought_is_passed_on(counter: Counter, kind: WalletKind) 
     for what in (("--runs", "2"), ("--month",)):
         done = await counter.run("entitlements", "pass-on", AGENT, "--to", BOB, *what, "--yes", *key)
         assert done.code == 0, done.stderr
-        assert f"of Trial agent on, to {BOB}: done" in done.stdout
+        assert f"of Trial agent on to {BOB}: done" in done.stdout
     await shop.work()
     rights = {each["kind"]: each for each in json.loads((await counter.run("entitlements", "--json")).stdout)}
     assert (rights["runs"]["runs_left"], rights["period"]["status"]) == (1, "revoked")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
@@ -256,10 +255,9 @@ async def _operation(client: httpx.AsyncClient, operation_id: str) -> Json:
 
 
 def carry(
-    method: str, path: str, body: Json | None, how: How, check: Callable[[Asked, Tokens], None], *, key: str = "",
-    about: str = "",
-) -> int:  # fmt: skip
-    """Have the account do something, and say how far it got; `about` is said beside its title."""
+    method: str, path: str, body: Json | None, how: How, check: Callable[[Asked, Tokens], None], *, key: str = ""
+) -> int:
+    """Have the account do something, and say how far it got."""
 
     async def did() -> Json:
         async with _api() as client:
@@ -268,7 +266,7 @@ def carry(
             tokens = await known_tokens(client) if isinstance(made.get("sign"), dict) and how.key_file else {}
             return await carry_out(client, made, how, lambda asked: check(asked, tokens))
 
-    return finish(asyncio.run(did()), how, partial(show_operation, about=about))
+    return finish(asyncio.run(did()), how, show_operation)
 
 
 def say(found: Json, lines: Callable[[Json], Iterator[str]], *, as_json: bool) -> int:

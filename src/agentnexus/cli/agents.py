@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -40,12 +41,30 @@ def list_agents(query: str, as_json: bool) -> int:
     if not found:
         click.echo("no agent matches")
     for agent in printable(found):
-        click.echo(f"{agent['id']}  {_price(agent)}\n    {agent['name']}: {agent['summary']}")
+        click.echo(f"{agent['id']}  {_price(agent)}{_monthly(agent)}\n    {agent['name']}: {agent['summary']}")
     return 0
 
 
 def _price(agent: dict[str, object]) -> str:
     return f"{spell(agent['price'])} {agent['currency']}"
+
+
+def _monthly(agent: dict[str, object]) -> str:
+    """``, or 5.00 USDC per month``, where it is sold so."""
+    month = cast("dict[str, object] | None", agent.get("month"))
+    return f", or {spell(month['price'])} {agent['currency']} per month" if month else ""
+
+
+def _ways_to_buy(agent: dict[str, object]) -> Iterator[str]:
+    """What can be bought of it ahead, to be typed."""
+    month = cast("dict[str, object] | None", agent.get("month"))
+    buy = f"nexus agents buy {agent['id']}"
+    yield f"buy runs: {buy} --runs 5"
+    if month:
+        runs = "as many runs as you like" if month.get("runs") is None else f"at most {month['runs']} runs"
+        yield f"a month:  {buy} --month   # {runs}"
+    if agent.get("transferable"):
+        yield "what you buy of it can be passed on: nexus entitlements pass-on"
 
 
 @agents.command()
@@ -60,9 +79,7 @@ def show(agent_id: str, as_json: bool) -> int:
         click.echo(json.dumps(found))
         return 0
     shown = printable(found)
-    month = cast("dict[str, object] | None", shown.get("month"))
-    monthly = f", or {spell(month['price'])} {shown['currency']} per month" if month else ""
-    click.secho(f"{shown['name']}  {_price(shown)} per run{monthly}", bold=True)
+    click.secho(f"{shown['name']}  {_price(shown)} per run{_monthly(shown)}", bold=True)
     click.echo(f"{shown['summary']}\n")
     for label, value in (("capability", shown["capability"]), ("version", shown["version"]), ("id", shown["id"])):
         click.echo(f"  {label:<11} {value}")
@@ -73,6 +90,7 @@ def show(agent_id: str, as_json: bool) -> int:
     for at, name in enumerate(_outputs(cast("dict[str, object]", shown.get("outputSchema") or {}))):
         click.echo(f"  {'' if at else 'output':<11} {name}")
     click.echo(f"\nhire it:  nexus agents run {shown['id']} --input @input.json --max-price {_price(shown).split()[0]}")
+    click.echo("\n".join(_ways_to_buy(shown)))
     return 0
 
 

@@ -75,6 +75,14 @@ def left_of(made: Json) -> str:
     return f", {_left(made)}" if _usable(made) else ""
 
 
+def replaces(offer: Json) -> str:
+    """What an upgrade gives back, of a month's quote."""
+    back = offer.get("upgrade")
+    if not isinstance(back, dict) or not back.get("runs"):
+        return "of your unused runs none can be given back: they stay"
+    return f"{_runs(back['runs'])} come back once the month is there: {spell(back['amount'])} {offer['currency']}"
+
+
 def timed(moment: object) -> str:
     """``2026-12-03 10:20 UTC`` from the form that nodes give."""
     return f"{datetime.fromisoformat(str(moment)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -12,7 +12,12 @@ from agentnexus.cli.amounts import spell
 from agentnexus.cli.bought import timed
 from agentnexus.cli.options import json_option
 
-STATES = {"unsigned": "waits for your signature", "signed": "on its way", "rejected": "never sent, and never will be"}
+STATES = {
+    "succeeded": "",
+    "unsigned": "waits for your signature",
+    "signed": "on its way",
+    "rejected": "never sent, and never will be",
+}
 
 
 @click.command()
@@ -45,7 +50,8 @@ def _history_lines(found: Json) -> Iterator[str]:
     for each in lines:
         sign = {"in": "+", "out": "-"}.get(str(each["kind"]), "")
         amount = "" if each["amount"] is None else f"{sign}{spell(each['amount'])} {each['symbol']}"
-        state = "" if each["state"] == "succeeded" else f"  ({STATES.get(str(each['state']), each['state'])})"
+        ended = "discarded" if each.get("discarded") else STATES.get(str(each["state"]), str(each["state"]))
+        state = f"  ({ended})" if ended else ""
         yield f"{timed(each['at'])}  {amount:>20}  {each['title']}{state}"
         if each["transaction"]:
             yield f"{'':>43}{each['transaction']}"

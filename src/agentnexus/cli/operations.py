@@ -201,11 +201,11 @@ def finish(made: Json, how: How, show: Callable[[Json], None], course: Course = 
     return course.exit_code(made) if how.wait or course.ended(made) else 0
 
 
-def show_operation(shown: Json, about: str = "") -> None:
+def show_operation(shown: Json) -> None:
     """Two to five lines: what it does, how far it is, where to look it up, what went wrong, and what is to be done."""
     state = str(shown["state"])
     colour = {"succeeded": "green", "failed": "red", "rejected": "red"}.get(state, "yellow")
-    click.secho(f"{shown['title']}{about and f', {about}'}: {OPERATION.words(shown)}", fg=colour)
+    click.secho(f"{shown['title']}: {OPERATION.words(shown)}", fg=colour)
     click.echo(f"  {shown['id']}")
     if shown.get("transaction"):
         click.echo(f"  transaction {shown['transaction']}")

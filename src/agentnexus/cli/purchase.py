@@ -20,6 +20,7 @@ from agentnexus.cli.bought import (
     bought,
     comes_back,
     left_of,
+    replaces,
     show_given_back,
     show_purchase,
     timed,
@@ -81,6 +82,8 @@ async def _buy(agent_id: str, order: Json, upgrade: bool, budget: str | None, ke
         offer = cast("Json", (await client.get(f"{place}/quote", params=cast("dict[str, str]", order))).json()["data"])
         amount = Decimal(str(offer["amount"]))
         what = what_of(order["kind"], order["quantity"], agent["name"], offer.get("ends_at"))
+        if upgrade:
+            how.tell(replaces(offer))
         _agree(amount, what, str(offer["currency"]), budget, how)
         body = {**order, "at_most": f"{amount:f}", "upgrade": upgrade}
         answer = await client.post(f"{place}/purchase", json=body, headers={"Idempotency-Key": key})

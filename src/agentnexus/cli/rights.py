@@ -82,9 +82,7 @@ def pass_on(agent_id: str, to: str, runs: int | None, month: bool, key: str, how
         require_passing(asked, receiver, count, _passable(agent_id, kind))
 
     path = f"{API}/me/entitlements/{quote(agent_id, safe='')}/transfer"
-    return carry(
-        "POST", path, {"kind": kind, "to": receiver, "count": count}, how, check, key=key, about=f"to {receiver}"
-    )
+    return carry("POST", path, {"kind": kind, "to": receiver, "count": count}, how, check, key=key)
 
 
 def _warn(agent_id: str, kind: str, how: How) -> None:

@@ -2,7 +2,7 @@
 
 The tasks go through the `nexus task` command, as a person would type them. Afterwards the receipts are verified and
 their transactions looked up on the chain; somebody without keys or coin buys runs from a wallet of their own, uses one
-and takes the rest back; and the books are checked.
+and takes the rest back, which their balance shows; and the books are checked.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ async def _buy_runs(console: Console, home: Path, environment: dict[str, str]) -
     for arguments in wanted:
         failures += await _shown(console, arguments, environment)
     bought = await _asked(["purchase", "list", "--json"], environment)
-    return failures + await _shown(console, ["purchase", "refund", str(bought[0]["id"])], environment)
+    for arguments in (["purchase", "refund", str(bought[0]["id"])], ["wallet", "balance"]):
+        failures += await _shown(console, arguments, environment)
+    return failures
 
 
 async def _shown(console: Console, arguments: list[str], environment: dict[str, str]) -> int:
