@@ -163,9 +163,18 @@ async def test_a_month_is_bought_run_renewed_and_paid_once_without_scripts(till:
     await till.bought_month(key="form-2")
     owned = await till.pages.get("/entitlements")
     now, following = owned.split('<li class="card stack">')[1:3]
-    for each in (f"Until {minute(ends_at)}", f"2 of {runs:,} runs used.", f"can be renewed from {minute(ends_at)}"):
+    for each in (
+        f"A month, until {minute(ends_at)}",
+        f"2 of {runs:,} runs used.",
+        f"can be renewed from {minute(ends_at)}",
+    ):
         assert each in now, each
-    for each in (f"From {day(ends_at)}", f"until {day(next_ends_at)}", "Up to 1,000 runs.", "0.50 USDC held in escrow"):
+    for each in (
+        f"From {day(ends_at)}",
+        f"until {minute(next_ends_at)}",
+        "Up to 1,000 runs.",
+        "0.50 USDC held in escrow",
+    ):
         assert each in following, each
     assert ">Renew<" not in owned, "it would only be refused"
     assert ">Renew</a>" not in await till.pages.get(f"/agents/{AGENT}")
@@ -223,6 +232,9 @@ async def test_what_was_bought_is_passed_on_and_run_by_whoever_has_it_then(till:
     assert bob.address in sure.text
     operation = await till.pages.moved(pass_on, kind=kind, to=bob.address, count=count, key="k1", sure="1")
     assert operation.startswith("/wallet/operations/op_")
+    done = await till.pages.get(operation)
+    for each in (f"on to {bob.address}", "The receiver needs a wallet on this node"):
+        assert each in done, each
     await till.pages.get(f"{operation}/live")
     await till.shop.follow()
     shown = await till.pages.get(place)

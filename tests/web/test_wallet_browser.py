@@ -264,7 +264,7 @@ async def test_a_month_is_bought_from_an_agents_page(visitor: Visitor, site: Sit
     await opened.get_by_role("link", name="Buy runs").click()
     await opened.get_by_role("link", name="A month").click()
     await opened.wait_for_url("**/buy?kind=period")
-    await opened.get_by_role("checkbox", name="Give my 3 unused runs back").check()
+    await opened.get_by_role("checkbox", name="Give 3 unused runs back").check()
     await opened.get_by_role("button", name=re.compile("^Buy it until 6 Dec 2026 for 3.34 USDC")).click()
     await opened.wait_for_url("**/purchases/pur_month_signing")
     assert [order for _, order, _ in purchases(site).bought] == [Order("period", upgrade=True)]

@@ -98,7 +98,7 @@ class Entitlements:
         lot = passing(await self.reading.now(user_id, agent_id), agent_id, gift)
         what = "a month" if kind is Kind.PERIOD else f"{count} run{'s' * (count > 1)}"
         call = market.tokens.safe_transfer(lot.held.wallet, gift.receiver, lot.token_id, count)
-        title = f"Pass {what} of {lot.purchase.agent_name} on"
+        title = f"Pass {what} of {lot.purchase.agent_name} on to {gift.receiver}"
         try:
             return await wallets.begin(user_id, [call], key=name, purpose="transfer", title=title)
         except ContractRefused as error:
