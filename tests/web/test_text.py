@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -123,3 +123,24 @@ def test_a_sentence_begins_with_a_capital_unless_it_is_a_name(said: str, shown: 
 ])  # fmt: skip
 def test_a_long_key_is_shown_by_its_ends(key: str, shown: str) -> None:
     assert text.short_key(key) == shown
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("it comes back on 2026-12-03", "it comes back on 3 Dec 2026"),
+        ("until 2026-12-13, not 2027-01-05.", "until 13 Dec 2026, not 5 Jan 2027."),
+        ("at 2026-12-03 09:00 UTC", "at 3 Dec 2026 09:00 UTC"),
+        ("report-2026-12-03.pdf", "report-2026-12-03.pdf"),
+        ("2026-12-03T09:00", "2026-12-03T09:00"),
+        ("2026-02-30 is no day, nor is 0000-01-01", "2026-02-30 is no day, nor is 0000-01-01"),
+        ("", ""),
+    ],
+)
+def test_dates_in_sentences_are_written_as_pages_write_them(said: str, shown: str) -> None:
+    assert text.with_days(said) == shown
+
+
+def test_a_moment_has_its_day_and_its_zone() -> None:
+    moment = datetime(2026, 12, 3, 1, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert (text.day(moment), text.minute(moment)) == ("2 Dec 2026", "2 Dec 2026, 23:05 UTC")

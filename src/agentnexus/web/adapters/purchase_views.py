@@ -33,7 +33,7 @@ from agentnexus.web.views.purchases import (
 )
 from agentnexus.web.views.runs import Problem
 from agentnexus.web.views.signing import SigningView
-from agentnexus.web.views.text import money
+from agentnexus.web.views.text import money, with_days
 from agentnexus.web.views.wallet import explorer_link
 
 TAKEN_BACK: Final = ("asked for by the buyer", "you discarded it")  # how errors of what nobody signed end
@@ -101,7 +101,7 @@ def purchase_view(
         passed_on=tally.passed_on,
         upgrade=purchase.upgrade,
         right=tally.right,
-        blocked=tally.refund_blocked,
+        blocked=with_days(tally.refund_blocked),
     )
 
 
@@ -169,7 +169,7 @@ def entitlement_view(
         may_upgrade=bool(back) and listing is not None and listing.month_price is not None and not has_month,
         token_id=str(right.token_id),
         locked=[
-            Locked(each.id, money(Money(each.price.asset, each.remaining)), tally.refund_blocked)
+            Locked(each.id, money(Money(each.price.asset, each.remaining)), with_days(tally.refund_blocked))
             for each, tally in paid
             if tally.refund_blocked
         ],

@@ -52,7 +52,7 @@ from agentnexus.web.views.purchases import (
     use_state,
 )
 from agentnexus.web.views.signing import Signed
-from agentnexus.web.views.text import money, plural
+from agentnexus.web.views.text import money, plural, with_days
 
 PAGE: Final = 20
 PAUSE_SECONDS: Final = 0.05
@@ -73,7 +73,8 @@ class HousePurchases:
         try:
             quote = await self._purchases.quote(user_id, agent.id, Kind(order.kind), order.quantity)
         except NexusError as error:
-            return BuyPage(order, agent.price, "", fee="", gas="", obstacle=problem_of(error))
+            obstacle = problem_of({**error.to_json(), "message": with_days(error.message)})
+            return BuyPage(order, agent.price, "", fee="", gas="", obstacle=obstacle)
         access = await self._access(user_id, agent.id)
         has_runs = access.runs_left if access else 0
         page = buy_page(order, quote, plural(LIFETIME.days, "day"), has_runs, self._now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from agentnexus.core.money import Money
 
 NETWORKS: Final = {"eip155:8453": "Base", "eip155:84532": "Base Sepolia", "eip155:1": "Ethereum"}
 GRID: Final = (7, 16, 25)
+DATE: Final = re.compile(r"(?<![\w-])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![\w-])", re.ASCII)
 
 
 def money(amount: Money | None) -> str:
@@ -64,6 +66,18 @@ def day(moment: datetime) -> str:
     """``3 Dec 2026``, in UTC."""
     there = moment.astimezone(UTC)
     return f"{there.day} {there:%b %Y}"
+
+
+def with_days(text: str) -> str:
+    """Dates in a sentence of the house, ``2026-12-03``, as pages write them."""
+    return DATE.sub(_as_day, text)
+
+
+def _as_day(found: re.Match[str]) -> str:
+    try:
+        return day(datetime.fromisoformat(found[0]).replace(tzinfo=UTC))
+    except ValueError:  # no day of any calendar
+        return found[0]
 
 
 def minute(moment: datetime) -> str:
