@@ -93,7 +93,7 @@ def show_purchase(shown: Json) -> None:
     _show_head(shown, words(shown), "transaction")
     if _usable(shown):
         passed = f", {shown['passed_on']} passed on" if shown.get("passed_on") else ""
-        click.echo(f"  {_left(shown)} until {str(shown['expires_at'])[:10]}{passed}")
+        click.echo(f"  {_left(shown)} until {timed(shown['expires_at'])}{passed}")
         if shown.get("refund_blocked"):
             click.echo(f"  cannot be given back now: {shown['refund_blocked']}")
         click.echo(f"  run it:  nexus agents execute {shown['agent_id']} --input @input.json")
