@@ -164,6 +164,12 @@ async def test_an_operation_that_comes_after_its_promise_was_given_back_is_charg
     assert await state_of(desk, operation) == (SponsorshipState.USED, receipt.gas_cost_wei)
 
 
+async def spent(desk: Desk) -> set[int]:
+    """By the user's budget and those above it."""
+    rows = await desk.database.pool.fetch("select spent from ledger.budget")
+    return {int(row["spent"]) for row in rows}
+
+
 async def test_a_reorganisation_gives_the_gas_back_and_the_operation_mined_again_is_charged_again(desk: Desk) -> None:
     before = await desk.on_chain()
     snapshot = await desk.chain.snapshot()
@@ -172,15 +178,19 @@ async def test_a_reorganisation_gives_the_gas_back_and_the_operation_mined_again
     settling = desk.settling()
     await settle(settling)
     assert (await desk.booked())[0] == before - first.gas_cost_wei
+    assert await spent(desk) == {first.gas_cost_wei}
     await desk.chain.revert(snapshot)
     await desk.chain.mine(2)
     await settle(settling)
     assert await desk.booked() == (before, 0)
+    assert await spent(desk) == {0}
     relayer = desk.chain.accounts["relayer"]
     handle = desk.manifest.entry_point(desk.chain.rpc).handle([operation.pack()], relayer.address)
     await desk.transact("relayer", handle)
     await settle(settling)
     assert (await desk.booked())[0] == await desk.on_chain() < before
+    assert len(await spent(desk)) == 1
+    assert min(await spent(desk)) > 0
     assert (await desk.books.check()).clean
 
 

@@ -128,7 +128,7 @@ class Settling:
 
     async def _charge(self, connection: Connection, change: Change, sponsorship: Sponsorship | None, cost: int) -> None:
         if sponsorship is None or not await self._capture(sponsorship, cost):
-            await self._move(change, self._accounts.deposit, self._accounts.gas, cost)
+            await self._move(change, self._accounts.deposit, self._accounts.gas, cost, sponsorship)
         if sponsorship is None:
             return
         await self._store.end(
@@ -161,18 +161,26 @@ class Settling:
         self, connection: Connection, change: Change, sponsorship: Sponsorship | None, cost: int
     ) -> None:
         """A reorganisation took the operation back; it may come again, and is then charged by itself."""
-        await self._move(change, self._accounts.gas, self._accounts.deposit, cost)
+        await self._move(change, self._accounts.gas, self._accounts.deposit, cost, sponsorship)
         if sponsorship is not None:
             await self._store.end(
                 connection, sponsorship.user_operation_hash, SponsorshipState.RELEASED, self._clock.now()
             )
 
-    async def _move(self, change: Change, debit: str, credit: str, cost: int) -> None:
-        if cost:
-            kind = TransferKind.REFUND if change.kind is ChangeKind.REVERTED else TransferKind.FEE
-            await self._books.transfer(
-                change.key, debit, credit, self._accounts.money(cost), kind, correlation=change.event.transaction
-            )
+    async def _move(self, change: Change, debit: str, credit: str, cost: int, sponsorship: Sponsorship | None) -> None:
+        """What is given back its budget has back; what is charged again is spent again."""
+        if not cost:
+            return
+        kind = TransferKind.REFUND if change.kind is ChangeKind.REVERTED else TransferKind.FEE
+        money, facts = self._accounts.money(cost), {"correlation": change.event.transaction}
+        if sponsorship is not None:
+            key = self._accounts.key(sponsorship.user_operation_hash)
+            try:
+                await self._books.transfer(change.key, debit, credit, money, kind, reservation=key, **facts)
+                return
+            except (Conflict, NotFound):  # the promise ended without a charge: no budget counts it
+                log.info("paymaster.past_the_budget", operation=sponsorship.user_operation_hash, change=change.key)
+        await self._books.transfer(change.key, debit, credit, money, kind, **facts)
 
     async def release(self) -> int:
         """Give back what expired and is not on the chain, as far as the indexer has read it; how many those were.
